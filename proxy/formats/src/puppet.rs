@@ -1,0 +1,25 @@
+//! The `puppet` package type.
+
+use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+
+use crate::{LinkSigner, PackageFormat, Plan, PlanError, Request, Resource};
+
+/// The `puppet` package type.
+#[derive(Clone, Copy, Debug)]
+pub struct Puppet;
+
+impl PackageFormat for Puppet {
+    fn package_type(&self) -> PackageType {
+        PackageType::Puppet
+    }
+
+    fn plan(
+        &self,
+        request: &Request<'_>,
+        _remote: &RemoteSpec,
+        _links: &LinkSigner,
+    ) -> Result<Plan, PlanError> {
+        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        Ok(Plan::Serve(Box::new(Resource::file(path, Mutability::Immutable))))
+    }
+}

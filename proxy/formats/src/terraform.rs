@@ -1,0 +1,25 @@
+//! The `terraform` package type.
+
+use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+
+use crate::{LinkSigner, PackageFormat, Plan, PlanError, Request, Resource};
+
+/// The `terraform` package type.
+#[derive(Clone, Copy, Debug)]
+pub struct Terraform;
+
+impl PackageFormat for Terraform {
+    fn package_type(&self) -> PackageType {
+        PackageType::Terraform
+    }
+
+    fn plan(
+        &self,
+        request: &Request<'_>,
+        _remote: &RemoteSpec,
+        _links: &LinkSigner,
+    ) -> Result<Plan, PlanError> {
+        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        Ok(Plan::Serve(Box::new(Resource::file(path, Mutability::Immutable))))
+    }
+}

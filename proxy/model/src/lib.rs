@@ -1,0 +1,22 @@
+//! The words every other crate shares: names, paths, digests, repositories, time, and the ports
+//! through which the cache engine reaches storage, coordination and upstreams.
+//!
+//! Nothing here does I/O. Types are parsed once, at the door (a route, a manifest, a row), and trusted
+//! inside; that is why there is no `String` where a name, a path or a digest is meant.
+
+pub mod clock;
+pub mod digest;
+pub mod key;
+pub mod name;
+pub mod path;
+pub mod policy;
+pub mod ports;
+pub mod repository;
+
+pub use clock::{Clock, SystemClock, Timestamp};
+pub use digest::{Checksum, Checksums, Digest, Hasher};
+pub use key::{ArtifactKey, Epoch, RepoId};
+pub use name::RepoName;
+pub use path::{PathError, RepoPath, Spelling};
+pub use policy::{Mutability, PathPolicy, Refusal, Ttl};
+pub use repository::{PackageType, Remote};

@@ -1,0 +1,12 @@
+//! The four doors of the engine. Small traits here, adapters in `stores` and `upstream`, one conformance
+//! suite per port; logic stays above them.
+
+pub mod blobs;
+pub mod coordination;
+pub mod metadata;
+pub mod upstream;
+
+pub use blobs::{BlobError, BlobReader, BlobStore, StagedBlob};
+pub use coordination::{CoordinationError, Coordinator, Lease};
+pub use metadata::{MetadataError, MetadataStore};
+pub use upstream::{Upstream, UpstreamError, UpstreamRequest, UpstreamResponse};
