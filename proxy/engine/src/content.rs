@@ -11,7 +11,11 @@ use artifactapi_model::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::{error::FetchError, fill::Progress};
+use crate::{
+    error::FetchError,
+    fetch::HOLD_BACK,
+    fill::{Finished, Progress},
+};
 
 /// The answer to a request.
 pub enum Reply {
@@ -105,7 +109,8 @@ pub enum Body {
 pub struct GrowingBody {
     pub(crate) reader: Arc<dyn BlobReader>,
     pub(crate) progress: watch::Receiver<Progress>,
-    pub(crate) interest: Arc<crate::flights::Interest>,
+    /// Keeps the fetch going for as long as this reader lives.
+    pub(crate) _interest: Arc<crate::flights::Interest>,
 }
 
 /// Why a growing body ended early. The connection to the client must be aborted.
@@ -117,4 +122,53 @@ pub enum BodyError {
     /// The staged bytes could not be read.
     #[error(transparent)]
     Blob(#[from] BlobError),
+}
+
+impl GrowingBody {
+    /// How many bytes may be shown now, and whether that is all there is.
+    fn safe(progress: &Progress) -> Result<(u64, bool), BodyError> {
+        match progress {
+            Progress::Asking => Ok((0, false)),
+            Progress::Growing { written, .. } => Ok((written.saturating_sub(HOLD_BACK), false)),
+            Progress::Done(Finished::Stored(entry) | Finished::Confirmed(entry)) => {
+                Ok((entry.row.size, true))
+            }
+            Progress::Done(Finished::Unstored { size, .. }) => Ok((*size, true)),
+            Progress::Done(Finished::Failed(error)) => Err(BodyError::Fetch(error.clone())),
+        }
+    }
+
+    /// Reads at most `length` bytes at `offset`, waiting until there are some; empty at the end of the body.
+    ///
+    /// # Errors
+    /// [`BodyError`] when the fetch fails: the body will never be whole.
+    pub async fn read(&mut self, offset: u64, length: usize) -> Result<Bytes, BodyError> {
+        let safe = {
+            let reached = |progress: &Progress| match Self::safe(progress) {
+                Ok((safe, whole)) => whole || safe > offset,
+                Err(_) => true,
+            };
+            match self.progress.wait_for(reached).await {
+                Ok(progress) => Self::safe(&progress)?.0,
+                Err(_) => return Err(BodyError::Fetch(Arc::new(FetchError::Abandoned))),
+            }
+        };
+        let left = usize::try_from(safe.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(Bytes::new());
+        }
+        Ok(self.reader.read_at(offset, length.min(left)).await?)
+    }
+
+    /// Waits until the whole body is there, verified; returns its length in bytes.
+    ///
+    /// # Errors
+    /// [`BodyError`] when the fetch fails.
+    pub async fn whole(&mut self) -> Result<u64, BodyError> {
+        let finished = self.progress.wait_for(|progress| matches!(progress, Progress::Done(_))).await;
+        match finished {
+            Ok(progress) => Ok(Self::safe(&progress)?.0),
+            Err(_) => Err(BodyError::Fetch(Arc::new(FetchError::Abandoned))),
+        }
+    }
 }

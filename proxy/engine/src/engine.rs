@@ -5,7 +5,10 @@ use std::sync::Arc;
 use artifactapi_formats::{LinkSigner, Method, Plan, PublicBase, Request, format_of};
 use artifactapi_model::{
     Clock, Digest, Remote,
-    ports::{BlobReader, BlobStore, Coordinator, MetadataStore, Upstream, UpstreamMethod, UpstreamRequest, upstream::PostBody},
+    ports::{
+        BlobError, BlobReader, BlobStore, Coordinator, MetadataStore, Upstream, UpstreamMethod,
+        UpstreamRequest, upstream::PostBody,
+    },
 };
 
 use crate::{
@@ -134,12 +137,23 @@ impl Engine {
     /// # Errors
     /// [`FetchError::Blob`].
     pub async fn open(&self, content: &Content, digest: &Digest) -> Result<Arc<dyn BlobReader>, FetchError> {
-        match self.ports.blobs.open(digest).await {
-            Ok(reader) => Ok(reader),
-            Err(error) => {
-                self.forget(&content.key, digest).await?;
-                Err(error.into())
-            }
+        let opened = self.ports.blobs.open(digest).await;
+        if let Err(BlobError::NotFound(_) | BlobError::Damaged(..)) = &opened {
+            self.forget(&content.key, digest).await?;
         }
+        Ok(opened?)
+    }
+
+    /// Writes down which keys were used since the last call; a server calls it every minute or so, and once
+    /// when it stops.
+    ///
+    /// # Errors
+    /// [`FetchError::Metadata`]; the uses are then lost, which only makes eviction less exact.
+    pub async fn record_uses(&self) -> Result<(), FetchError> {
+        let uses = self.hot.take_uses();
+        if !uses.is_empty() {
+            self.ports.metadata.touch(&uses).await?;
+        }
+        Ok(())
     }
 }

@@ -48,7 +48,9 @@ pub enum FetchError {
         algorithm: &'static str,
     },
     /// The body contradicts what was served under this path before.
-    #[error("upstream now serves other bytes than {pinned}, which this path had before; unpin it to accept them")]
+    #[error(
+        "upstream now serves other bytes than {pinned}, which this path had before; unpin it to accept them"
+    )]
     Mutated {
         /// The digest first seen.
         pinned: Digest,

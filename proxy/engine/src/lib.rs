@@ -23,6 +23,7 @@ mod fill;
 mod flights;
 mod hot;
 mod negative;
+mod serve;
 mod verify;
 
 pub use content::{Body, CacheOutcome, Content, GrowingBody, Reply};

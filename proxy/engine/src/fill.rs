@@ -1,0 +1,510 @@
+//! One fill: ask upstream, tee the body into the hash and the staged blob while readers follow, verify,
+//! commit, announce. Bytes are durable before their row, and the row before anyone sees the last bytes.
+
+use std::{sync::Arc, time::Duration};
+
+use artifactapi_formats::Resource;
+use artifactapi_model::{
+    ArtifactKey, Checksum, Checksums, Mutability, PackageType, Remote,
+    digest::Hashed,
+    ports::{
+        BlobError, BlobReader, StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
+        metadata::{ArtifactRow, Committed},
+        upstream::Framing,
+    },
+};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, StatusCode, header};
+use tokio::sync::watch;
+
+use crate::{Engine, error::FetchError, flights::Pilot, hot::HotEntry, verify};
+
+/// Upstream response headers that are kept with a body.
+const KEPT_HEADERS: [&str; 7] = [
+    "content-type",
+    "content-disposition",
+    "content-language",
+    "last-modified",
+    "etag",
+    "link",
+    "docker-content-digest",
+];
+/// Longest kept header value, in bytes.
+const MAX_HEADER: usize = 4096;
+/// Bytes looked at to tell the kind of a body.
+const KIND_BYTES: usize = 8;
+/// A fill with this share of its body done goes on when every client has left.
+const WORTH_FINISHING: f64 = 0.5;
+
+/// What is known of a body before its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) headers: Arc<[(String, String)]>,
+    pub(crate) source_url: String,
+    /// Announced length in bytes.
+    pub(crate) length: Option<u64>,
+    /// What the body will be held against.
+    pub(crate) checksums: Checksums,
+    pub(crate) mutability: Mutability,
+    framing: Framing,
+}
+
+impl Head {
+    /// The first kept header called `name` (lower case).
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+/// How far a fill is.
+#[derive(Clone)]
+pub(crate) enum Progress {
+    /// Nothing has come back yet.
+    Asking,
+    /// This many bytes can be read.
+    Growing { head: Arc<Head>, reader: Arc<dyn BlobReader>, written: u64 },
+    /// It is over.
+    Done(Finished),
+}
+
+/// How a fill ended.
+#[derive(Clone)]
+pub(crate) enum Finished {
+    /// A new body is stored.
+    Stored(Arc<HotEntry>),
+    /// Upstream confirmed the stored body.
+    Confirmed(Arc<HotEntry>),
+    /// The body is whole but could not or must not be kept.
+    Unstored { head: Arc<Head>, reader: Arc<dyn BlobReader>, size: u64 },
+    /// There is none.
+    Failed(Arc<FetchError>),
+}
+
+/// What to fill.
+pub(crate) struct Job {
+    pub(crate) remote: Remote,
+    pub(crate) resource: Resource,
+    pub(crate) key: ArtifactKey,
+    pub(crate) mutability: Mutability,
+    /// The stored body that is to be revalidated.
+    pub(crate) previous: Option<Arc<HotEntry>>,
+    /// Fetch anew although there is one.
+    pub(crate) unconditional: bool,
+    /// Depth of the chain of indexes this fill is part of.
+    pub(crate) depth: u8,
+}
+
+impl Engine {
+    /// Runs `job` in a task of its own: it outlives the client that caused it.
+    pub(crate) fn spawn_fill(self: &Arc<Self>, job: Job, pilot: Pilot) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            let finished = tokio::select! {
+                biased;
+                finished = engine.run_fill(&job, &pilot) => finished,
+                () = engine.given_up(&pilot) => Err(FetchError::Abandoned),
+            };
+            let finished = finished.unwrap_or_else(|error| {
+                if let FetchError::NotFound { gone } = error {
+                    engine.remember_absence(&job, gone);
+                }
+                Finished::Failed(Arc::new(error))
+            });
+            engine.flights.land(&job.key, &pilot);
+            pilot.progress.send_replace(Progress::Done(finished));
+        });
+    }
+
+    /// Resolves when nobody waits any more and too little is done to be worth finishing.
+    async fn given_up(&self, pilot: &Pilot) {
+        loop {
+            pilot.deserted().await;
+            let worth = match &*pilot.progress.borrow() {
+                Progress::Growing { head, written, .. } => {
+                    head.length.is_some_and(|length| *written as f64 >= length as f64 * WORTH_FINISHING)
+                }
+                Progress::Asking | Progress::Done(_) => false,
+            };
+            if !worth {
+                return;
+            }
+            // Nobody can come back to a deserted fill, so there is nothing left to wait for.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn remember_absence(&self, job: &Job, gone: bool) {
+        let until = self.ports.clock.now() + job.remote.spec.negative_ttl;
+        self.negative.put(job.key.clone(), until, gone);
+    }
+
+    async fn run_fill(self: &Arc<Self>, job: &Job, pilot: &Pilot) -> Result<Finished, FetchError> {
+        let (mut request, known) = self.locate(&job.remote, &job.resource, job.depth).await?;
+        let mut checksums = job.resource.checksums.clone();
+        checksums.extend(known.checksums);
+        let previous = job.previous.as_ref().filter(|_| !job.unconditional);
+        if let Some(previous) = previous {
+            if Self::compares_by_head(&job.resource)
+                && let Some(confirmed) = self.compare_by_head(job, previous, &request).await?
+            {
+                return Ok(confirmed);
+            }
+            request.if_none_match = previous.row.header("etag").map(str::to_owned);
+            request.if_modified_since = previous.row.header("last-modified").map(str::to_owned);
+        }
+        let response = self.ports.upstream.send(&job.remote, request).await?;
+        match response.status {
+            StatusCode::OK => self.take_body(job, pilot, response, checksums).await,
+            StatusCode::NOT_MODIFIED => match previous {
+                Some(previous) => self.confirm(job, previous, Some(&response.headers)).await,
+                None => Err(FetchError::UpstreamStatus(304)),
+            },
+            _ => Err(refusal(&job.resource, &response)),
+        }
+    }
+
+    /// Compares a stored tag with upstream's by HEAD. `None`: it changed, or upstream does not say.
+    async fn compare_by_head(
+        &self,
+        job: &Job,
+        previous: &Arc<HotEntry>,
+        request: &UpstreamRequest,
+    ) -> Result<Option<Finished>, FetchError> {
+        let head = UpstreamRequest { method: UpstreamMethod::Head, ..request.clone() };
+        let response = self.ports.upstream.send(&job.remote, head).await?;
+        if response.status == StatusCode::OK {
+            let now = response.headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
+            let then = previous.row.header("docker-content-digest").map(str::to_owned);
+            let then = then.unwrap_or_else(|| previous.row.digest.to_string());
+            let unchanged = now == Some(then.as_str());
+            return if unchanged { self.confirm(job, previous, None).await.map(Some) } else { Ok(None) };
+        }
+        match response.status {
+            // A registry without HEAD is asked by GET; a refused HEAD is never followed by one (RS-91).
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Ok(None),
+            _ => Err(refusal(&job.resource, &response)),
+        }
+    }
+
+    /// Upstream says that the stored body still stands.
+    async fn confirm(
+        &self,
+        job: &Job,
+        previous: &Arc<HotEntry>,
+        headers: Option<&HeaderMap>,
+    ) -> Result<Finished, FetchError> {
+        let now = self.ports.clock.now();
+        let mut row = previous.row.clone();
+        row.checked_at = now;
+        if let Some(headers) = headers {
+            row.headers = merge_headers(&row.headers, headers);
+        }
+        let metadata = &self.ports.metadata;
+        let recorded = metadata.confirm_artifact(&job.key, row.fetch_seq, now, Some(&row.headers)).await;
+        if let Err(error) = recorded {
+            tracing::warn!(key = ?job.key, error = %error, "a confirmation could not be recorded");
+        }
+        let entry = HotEntry::new(row, previous.body.clone(), now);
+        self.hot.put(job.key.clone(), entry.clone());
+        Ok(Finished::Confirmed(entry))
+    }
+
+    async fn take_body(
+        self: &Arc<Self>,
+        job: &Job,
+        pilot: &Pilot,
+        response: UpstreamResponse,
+        mut checksums: Checksums,
+    ) -> Result<Finished, FetchError> {
+        if let Some(pinned) = self.pinned(job).await? {
+            checksums.push(Checksum::Sha256(pinned.0));
+        }
+        let head = Arc::new(head_of(&job.remote, &job.resource, job.mutability, &response, checksums));
+        let over = |length| job.resource.max_size.filter(|limit| length > *limit);
+        if let Some(limit) = head.length.and_then(over) {
+            return Err(FetchError::TooLarge { limit });
+        }
+        let mut tee = match self.ports.blobs.stage(head.length).await {
+            Ok(staged) => Tee::new(job, pilot, head.clone(), staged),
+            Err(error) => return Err(error.into()),
+        };
+        let mut body = response.body;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| FetchError::Truncated(error.to_string()))?;
+            tee.take(chunk).await?;
+        }
+        let (staged, hashed) = tee.finish()?;
+        self.settle(job, head, staged, hashed).await
+    }
+
+    async fn pinned(&self, job: &Job) -> Result<Option<artifactapi_model::Digest>, FetchError> {
+        match job.mutability {
+            Mutability::Immutable => Ok(self.ports.metadata.pinned(&job.key).await?),
+            Mutability::Mutable => Ok(None),
+        }
+    }
+
+    /// The body is whole: verify, store, record.
+    async fn settle(
+        &self,
+        job: &Job,
+        head: Arc<Head>,
+        staged: Box<dyn StagedBlob>,
+        hashed: Hashed,
+    ) -> Result<Finished, FetchError> {
+        let reader = staged.reader();
+        if let Err(error) = verify::check(&head.checksums, &hashed, &reader).await {
+            return Err(self.explain_mismatch(job, &hashed, error).await);
+        }
+        let size = hashed.size;
+        if head.framing == Framing::Close && !verify::identifies(&head.checksums) {
+            tracing::info!(key = ?job.key, "uncacheable: close-delimited body without a known digest");
+            return Ok(Finished::Unstored { head, reader, size });
+        }
+        match self.store(job, &head, staged, &hashed).await {
+            Ok(finished) => Ok(finished),
+            Err(error @ (FetchError::Blob(_) | FetchError::Metadata(_))) => {
+                tracing::warn!(key = ?job.key, error = %error, "a body could not be stored; it is served all the same");
+                Ok(Finished::Unstored { head, reader, size })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn explain_mismatch(&self, job: &Job, hashed: &Hashed, error: FetchError) -> FetchError {
+        match self.pinned(job).await {
+            Ok(Some(pinned)) if pinned != hashed.digest => {
+                tracing::error!(key = ?job.key, blob.digest = %pinned, "upstream_mutated: an immutable path changed upstream");
+                FetchError::Mutated { pinned }
+            }
+            _ => error,
+        }
+    }
+
+    async fn store(
+        &self,
+        job: &Job,
+        head: &Head,
+        staged: Box<dyn StagedBlob>,
+        hashed: &Hashed,
+    ) -> Result<Finished, FetchError> {
+        // Read before the commit consumes the stage: it is in the page cache either way.
+        let small = if hashed.size <= self.options.small_body {
+            whole(&staged.reader(), hashed.size).await
+        } else {
+            None
+        };
+        staged.commit(&hashed.digest).await?;
+        let fetch_seq = self.ports.metadata.next_fetch_seq().await?;
+        let now = self.ports.clock.now();
+        let row = ArtifactRow {
+            digest: hashed.digest,
+            size: hashed.size,
+            mutability: head.mutability,
+            headers: head.headers.clone(),
+            source_url: head.source_url.clone(),
+            verified: verify::identifies(&head.checksums),
+            stored_at: now,
+            checked_at: now,
+            fetch_seq,
+        };
+        match self.ports.metadata.commit_artifact(&job.key, &row).await? {
+            Committed::Stored => {
+                let entry = HotEntry::new(row, small, now);
+                self.hot.put(job.key.clone(), entry.clone());
+                self.negative.remove(&job.key);
+                Ok(Finished::Stored(entry))
+            }
+            Committed::Superseded => {
+                self.hot.remove(&job.key);
+                let entry = self.lookup(&job.key).await?;
+                Ok(Finished::Stored(entry.unwrap_or_else(|| HotEntry::new(row, small, now))))
+            }
+            Committed::Pinned(pinned) => Err(FetchError::Mutated { pinned }),
+        }
+    }
+}
+
+/// Feeds one body to the hash and the stage, and tells readers how far it is.
+struct Tee<'a> {
+    job: &'a Job,
+    progress: &'a watch::Sender<Progress>,
+    head: Arc<Head>,
+    staged: Box<dyn StagedBlob>,
+    reader: Arc<dyn BlobReader>,
+    hasher: artifactapi_model::Hasher,
+    written: u64,
+    kind: Vec<u8>,
+    kind_known: bool,
+}
+
+impl<'a> Tee<'a> {
+    fn new(job: &'a Job, pilot: &'a Pilot, head: Arc<Head>, staged: Box<dyn StagedBlob>) -> Self {
+        Tee {
+            job,
+            progress: &pilot.progress,
+            reader: staged.reader(),
+            hasher: artifactapi_model::Hasher::for_checksums(&head.checksums),
+            head,
+            staged,
+            written: 0,
+            kind: Vec::with_capacity(KIND_BYTES),
+            kind_known: false,
+        }
+    }
+
+    async fn take(&mut self, mut chunk: Bytes) -> Result<(), FetchError> {
+        if let Framing::Length(length) = self.head.framing {
+            // What comes after the announced end is no part of the body (RS-06).
+            let left = usize::try_from(length - self.written).unwrap_or(usize::MAX);
+            chunk.truncate(left);
+        }
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        if !self.kind_known {
+            self.kind.extend(chunk.iter().take(KIND_BYTES - self.kind.len()));
+            if self.kind.len() >= KIND_BYTES {
+                self.check_kind()?;
+            }
+        }
+        self.written += chunk.len() as u64;
+        if let Some(limit) = self.job.resource.max_size.filter(|limit| self.written > *limit) {
+            return Err(FetchError::TooLarge { limit });
+        }
+        self.hasher.update(&chunk);
+        self.staged.write(chunk).await?;
+        if self.kind_known {
+            let (head, reader, written) = (self.head.clone(), self.reader.clone(), self.written);
+            self.progress.send_replace(Progress::Growing { head, reader, written });
+        }
+        Ok(())
+    }
+
+    fn check_kind(&mut self) -> Result<(), FetchError> {
+        let content_type = self.head.header("content-type").unwrap_or_default();
+        verify::check_kind(self.job.resource.magic, content_type, &self.kind)?;
+        self.kind_known = true;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(Box<dyn StagedBlob>, Hashed), FetchError> {
+        if !self.kind_known {
+            self.check_kind()?;
+        }
+        if let Framing::Length(length) = self.head.framing
+            && self.written != length
+        {
+            return Err(FetchError::Truncated(format!("{} of {length} bytes came", self.written)));
+        }
+        Ok((self.staged, self.hasher.finish()))
+    }
+}
+
+/// Describes the body of `response`, which will be held against `checksums`.
+pub(crate) fn head_of(
+    remote: &Remote,
+    resource: &Resource,
+    mutability: Mutability,
+    response: &UpstreamResponse,
+    mut checksums: Checksums,
+) -> Head {
+    let headers = kept_headers(&response.headers);
+    let find = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    if remote.spec.package_type == PackageType::Docker
+        && let Some(digest) = find("docker-content-digest").and_then(Checksum::parse_oci)
+        && !checksums.contains(&digest)
+    {
+        checksums.push(digest);
+    }
+    let is_html = find("content-type").is_some_and(|value| value.starts_with("text/html"));
+    let is_listing = remote.spec.package_type == PackageType::Generic
+        && is_html
+        && !resource.path.file_name().contains('.');
+    let mut source_url = response.url.clone();
+    source_url.set_query(None);
+    source_url.set_fragment(None);
+    Head {
+        length: match response.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Delimited | Framing::Close => None,
+        },
+        framing: response.framing,
+        mutability: if is_listing { Mutability::Mutable } else { mutability },
+        source_url: source_url.into(),
+        headers: headers.into(),
+        checksums,
+    }
+}
+
+fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let kept = |name: &str| {
+        let value = headers.get(name)?.to_str().ok().filter(|value| value.len() <= MAX_HEADER)?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    KEPT_HEADERS.iter().filter_map(|name| kept(name)).collect()
+}
+
+/// A 304 may carry newer validators (RFC 9110, 15.4.5); the rest stays.
+fn merge_headers(stored: &[(String, String)], fresh: &HeaderMap) -> Arc<[(String, String)]> {
+    let fresh = kept_headers(fresh);
+    let newer =
+        |name: &str| fresh.iter().find(|(n, _)| n == name && matches!(name, "etag" | "last-modified"));
+    stored
+        .iter()
+        .map(|(name, value)| newer(name).cloned().unwrap_or_else(|| (name.clone(), value.clone())))
+        .collect()
+}
+
+/// What an answer without a usable body means.
+pub(crate) fn refusal(resource: &Resource, response: &UpstreamResponse) -> FetchError {
+    match response.status.as_u16() {
+        404 => FetchError::NotFound { gone: false },
+        410 => FetchError::NotFound { gone: true },
+        401 | 403 if resource.denied_means_missing && response.authenticated => {
+            FetchError::NotFound { gone: false }
+        }
+        status @ (401 | 403) => FetchError::Denied(status),
+        429 => FetchError::RateLimited { retry_after: retry_after(&response.headers) },
+        status => FetchError::UpstreamStatus(status),
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// A small body as one piece; `None` when it cannot be read, which only costs memory hits.
+pub(crate) async fn whole(reader: &Arc<dyn BlobReader>, size: u64) -> Option<Bytes> {
+    let size = usize::try_from(size).ok()?;
+    let bytes = reader.read_at(0, size).await.ok()?;
+    (bytes.len() == size).then_some(bytes)
+}
+
+impl Engine {
+    /// A small stored body, or `None` when it cannot be read.
+    pub(crate) async fn read_small(&self, digest: &artifactapi_model::Digest, size: u64) -> Option<Bytes> {
+        let reader = self.ports.blobs.open(digest).await.ok()?;
+        whole(&reader, size).await
+    }
+
+    /// A reader of a stored body.
+    pub(crate) async fn reader_of(&self, entry: &HotEntry) -> Result<Arc<dyn BlobReader>, FetchError> {
+        match &entry.body {
+            Some(body) => Ok(Arc::new(MemoryReader(body.clone()))),
+            None => Ok(self.ports.blobs.open(&entry.row.digest).await?),
+        }
+    }
+}
+
+struct MemoryReader(Bytes);
+
+#[async_trait::async_trait]
+impl BlobReader for MemoryReader {
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, BlobError> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
+        let end = start.saturating_add(length).min(self.0.len());
+        Ok(self.0.slice(start..end))
+    }
+}
