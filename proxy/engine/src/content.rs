@@ -15,6 +15,7 @@ use crate::{
     error::FetchError,
     fetch::HOLD_BACK,
     fill::{Finished, Progress},
+    through::Window,
 };
 
 /// The answer to a request.
@@ -108,6 +109,8 @@ pub enum Body {
 #[derive(Clone)]
 pub struct GrowingBody {
     pub(crate) reader: Arc<dyn BlobReader>,
+    /// Set when the bytes are not stored: they can be read once, forwards.
+    pub(crate) window: Option<Arc<Window>>,
     pub(crate) progress: watch::Receiver<Progress>,
     /// Keeps the fetch going for as long as this reader lives.
     pub(crate) _interest: Arc<crate::flights::Interest>,
@@ -143,6 +146,9 @@ impl GrowingBody {
     /// # Errors
     /// [`BodyError`] when the fetch fails: the body will never be whole.
     pub async fn read(&mut self, offset: u64, length: usize) -> Result<Bytes, BodyError> {
+        if let Some(window) = &self.window {
+            window.discard_before(offset);
+        }
         let safe = {
             let reached = |progress: &Progress| match Self::safe(progress) {
                 Ok((safe, whole)) => whole || safe > offset,
@@ -160,11 +166,15 @@ impl GrowingBody {
         Ok(self.reader.read_at(offset, length.min(left)).await?)
     }
 
-    /// Waits until the whole body is there, verified; returns its length in bytes.
+    /// Waits until the whole body is there, verified; returns its length in bytes. A body that is not being
+    /// stored cannot be waited for.
     ///
     /// # Errors
     /// [`BodyError`] when the fetch fails.
     pub async fn whole(&mut self) -> Result<u64, BodyError> {
+        if self.window.is_some() {
+            return Err(BodyError::Fetch(Arc::new(FetchError::Abandoned)));
+        }
         let finished = self.progress.wait_for(|progress| matches!(progress, Progress::Done(_))).await;
         match finished {
             Ok(progress) => Ok(Self::safe(&progress)?.0),

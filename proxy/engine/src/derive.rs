@@ -20,8 +20,9 @@ use tokio::{runtime::Handle, sync::OwnedSemaphorePermit};
 
 use crate::{
     Engine,
+    blocking::BlockingReader,
     error::FetchError,
-    facts::{BlockingReader, source_url},
+    facts::source_url,
     hot::{HotDerived, HotEntry},
 };
 

@@ -1,6 +1,6 @@
 //! The engine's face: its ports, its options, and the three calls a server makes.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use artifactapi_formats::{LinkSigner, Method, Plan, PublicBase, Request, format_of};
 use artifactapi_model::{
@@ -69,6 +69,8 @@ pub struct Engine {
     pub(crate) flights: Flights,
     pub(crate) workers: Arc<tokio::sync::Semaphore>,
     pub(crate) derivations: crate::derive::Derivations,
+    /// Counts stored indexes, so that bodies are held against new ones.
+    pub(crate) generation: AtomicU64,
 }
 
 impl Engine {
@@ -82,6 +84,7 @@ impl Engine {
             flights: Flights::default(),
             workers: Arc::new(tokio::sync::Semaphore::new(options.workers)),
             derivations: crate::derive::Derivations::default(),
+            generation: AtomicU64::new(1),
             ports,
             options,
         })

@@ -3,23 +3,15 @@
 //! Each index is read once, as a stream, into a compact map that is kept by the index's digest; so a facts
 //! lookup is a map lookup, and a changed index is a new map.
 
-use std::{
-    collections::HashMap,
-    io::{self, BufReader, Read, Seek, SeekFrom},
-    sync::Arc,
-};
+use std::{collections::HashMap, io::BufReader, sync::Arc};
 
 use artifactapi_formats::{Fact, IndexRef, IndexUse, Reach, Resource, Source, format_of, limits};
-use artifactapi_model::{
-    ArtifactKey, Checksums, Digest, Remote, RepoPath, Spelling,
-    ports::{BlobReader, blobs::MAX_READ},
-};
-use bytes::Bytes;
+use artifactapi_model::{ArtifactKey, Checksums, Digest, Remote, RepoPath, Spelling};
 use quick_cache::{Weighter, sync::Cache};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::{Engine, error::FetchError, fetch::Need, hot::HotEntry};
+use crate::{Engine, blocking::BlockingReader, error::FetchError, fetch::Need, hot::HotEntry};
 
 /// Most indexes consulted for one path (RS-69: no unbounded work per request).
 const MAX_INDEXES: usize = 32;
@@ -243,56 +235,6 @@ fn read_facts(
 /// Where a stored document came from, for its relative links.
 pub(crate) fn source_url(remote: &Remote, entry: &HotEntry) -> Url {
     Url::parse(&entry.row.source_url).unwrap_or_else(|_| remote.spec.base_url.clone())
-}
-
-/// A stored or staged body as `Read + Seek`, for parsers on the blocking pool.
-pub(crate) struct BlockingReader {
-    reader: Arc<dyn BlobReader>,
-    size: u64,
-    offset: u64,
-    block: Bytes,
-    handle: Handle,
-}
-
-impl BlockingReader {
-    /// Reads `size` bytes of `reader`; must be used outside the async executor, with a handle to it.
-    pub(crate) fn new(reader: Arc<dyn BlobReader>, size: u64, handle: Handle) -> Self {
-        BlockingReader { reader, size, offset: 0, block: Bytes::new(), handle }
-    }
-}
-
-impl Read for BlockingReader {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.block.is_empty() {
-            let left = usize::try_from(self.size.saturating_sub(self.offset)).unwrap_or(usize::MAX);
-            if left == 0 {
-                return Ok(0);
-            }
-            let read = self.reader.read_at(self.offset, left.min(MAX_READ));
-            self.block = self.handle.block_on(read).map_err(io::Error::other)?;
-            self.offset += self.block.len() as u64;
-        }
-        let length = buf.len().min(self.block.len());
-        buf[..length].copy_from_slice(&self.block.split_to(length));
-        Ok(length)
-    }
-}
-
-impl Seek for BlockingReader {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let at = self.offset - self.block.len() as u64;
-        let target = match to {
-            SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(delta) => self.size.checked_add_signed(delta),
-            SeekFrom::Current(delta) => at.checked_add_signed(delta),
-        };
-        let target = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        if target != at {
-            self.block = Bytes::new();
-            self.offset = target;
-        }
-        Ok(target)
-    }
 }
 
 impl Engine {

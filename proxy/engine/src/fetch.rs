@@ -6,10 +6,9 @@ use artifactapi_formats::{Location, PlanError, Resource, Revalidation};
 use artifactapi_model::{
     ArtifactKey, Mutability, Remote,
     policy::Refusal,
-    ports::{BlobReader, UpstreamMethod, UpstreamRequest, upstream::UrlSource},
+    ports::{BlobError, BlobReader, UpstreamMethod, UpstreamRequest, upstream::UrlSource},
     repository::{OnUpstreamGone, RemoteSpec},
 };
-use tokio::sync::watch;
 use url::Url;
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     fill::{Finished, Head, Job, Progress},
     flights::{Pilot, Seat},
     hot::HotEntry,
+    through::Window,
 };
 
 /// Bodies up to this size are verified before anything is shown of them; of larger ones this much is held
@@ -159,7 +159,8 @@ impl Engine {
         };
         match (decision, held) {
             (Decision::Serve { .. }, Some(entry)) => {
-                if !rules.suspended && self.contradicted(remote, resource, &entry, need).await? {
+                if !rules.suspended && self.contradicted(remote, resource, &key, &entry, need.depth()).await?
+                {
                     return self.fetch(job(Some(entry), true), None, need).await;
                 }
                 entry.touch(now);
@@ -185,28 +186,6 @@ impl Engine {
         }
     }
 
-    /// Whether an index that is stored says something else about a stored mutable body: rpm metadata under
-    /// a simple name, which must belong to the repomd.xml that clients see.
-    async fn contradicted(
-        self: &Arc<Self>,
-        remote: &Remote,
-        resource: &Resource,
-        entry: &HotEntry,
-        need: Need,
-    ) -> Result<bool, FetchError> {
-        if entry.row.mutability == Mutability::Immutable || resource.indexes.is_empty() {
-            return Ok(false);
-        }
-        let known = Box::pin(self.facts_about(remote, resource, need.depth())).await?;
-        Ok(known.is_some_and(|known| {
-            known.checksums.iter().any(|checksum| match checksum {
-                artifactapi_model::Checksum::Sha256(want) => entry.row.digest.0 != *want,
-                artifactapi_model::Checksum::Size(want) => entry.row.size != *want,
-                _ => false,
-            })
-        }))
-    }
-
     /// Joins or starts the fill of a key and waits for as much as `need` asks. `stand_in` is served when
     /// upstream fails.
     async fn fetch(
@@ -223,10 +202,14 @@ impl Engine {
             if let Some(entry) = self.landed_meanwhile(&job, &pilot) {
                 return Ok(Obtained::Held { entry, outcome: CacheOutcome::Collapsed });
             }
-            self.spawn_fill(job, pilot);
+            self.spawn_fill(job.clone(), pilot);
         }
         match self.await_fill(&mut seat, need).await {
             Ok(obtained) => Ok(obtained),
+            Err(FetchError::Blob(error)) if need == Need::Stream && matches!(*error, BlobError::Full(_)) => {
+                tracing::warn!(key = ?key, error = %error, "serving without storing");
+                self.stream_through(job).await
+            }
             Err(FetchError::NotFound { gone }) => match previous {
                 Some(entry) if keep => Ok(stale(entry)),
                 _ => Err(FetchError::NotFound { gone }),
@@ -285,16 +268,18 @@ impl Engine {
         match progress {
             Progress::Asking => Err(FetchError::Abandoned),
             Progress::Growing { head, reader, .. } => {
-                let body = growing(seat, reader);
+                let body = growing(seat, reader, None);
                 Ok(Obtained::Growing { head, body, outcome })
             }
             Progress::Done(Finished::Stored(entry)) => Ok(Obtained::Held { entry, outcome }),
             Progress::Done(Finished::Confirmed(entry)) => {
                 Ok(Obtained::Held { entry, outcome: CacheOutcome::Revalidated })
             }
-            Progress::Done(Finished::Unstored { head, reader, .. }) => {
-                Ok(Obtained::Growing { head, body: growing(seat, reader), outcome: CacheOutcome::Bypass })
-            }
+            Progress::Done(Finished::Unstored { head, reader, .. }) => Ok(Obtained::Growing {
+                head,
+                body: growing(seat, reader, None),
+                outcome: CacheOutcome::Bypass,
+            }),
             Progress::Done(Finished::Failed(error)) => Err((*error).clone()),
         }
     }
@@ -346,9 +331,9 @@ impl Engine {
     }
 }
 
-fn growing(seat: &Seat, reader: Arc<dyn BlobReader>) -> GrowingBody {
-    let progress: watch::Receiver<Progress> = seat.progress.clone();
-    GrowingBody { reader, progress, _interest: seat.interest.clone() }
+/// A reader's view of the fill at `seat`; `window` when its bytes are not stored.
+pub(crate) fn growing(seat: &Seat, reader: Arc<dyn BlobReader>, window: Option<Arc<Window>>) -> GrowingBody {
+    GrowingBody { reader, window, progress: seat.progress.clone(), _interest: seat.interest.clone() }
 }
 
 fn stale(entry: Arc<HotEntry>) -> Obtained {

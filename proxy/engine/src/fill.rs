@@ -1,61 +1,32 @@
 //! One fill: ask upstream, tee the body into the hash and the staged blob while readers follow, verify,
 //! commit, announce. Bytes are durable before their row, and the row before anyone sees the last bytes.
 
-use std::{sync::Arc, time::Duration};
+mod head;
+mod tee;
+
+use std::sync::{Arc, atomic::Ordering};
 
 use artifactapi_formats::Resource;
 use artifactapi_model::{
-    ArtifactKey, Checksum, Checksums, Mutability, PackageType, Remote,
+    ArtifactKey, Checksum, Checksums, Mutability, Remote,
     digest::Hashed,
     ports::{
-        BlobError, BlobReader, StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
+        BlobReader, StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
         metadata::{ArtifactRow, Committed},
         upstream::Framing,
     },
 };
-use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::{HeaderMap, StatusCode, header};
-use tokio::sync::watch;
+use http::{HeaderMap, StatusCode};
 
-use crate::{Engine, error::FetchError, flights::Pilot, hot::HotEntry, verify};
+use head::merge_headers;
+pub(crate) use head::{Head, head_of, refusal};
+use tee::Tee;
 
-/// Upstream response headers that are kept with a body.
-const KEPT_HEADERS: [&str; 7] = [
-    "content-type",
-    "content-disposition",
-    "content-language",
-    "last-modified",
-    "etag",
-    "link",
-    "docker-content-digest",
-];
-/// Longest kept header value, in bytes.
-const MAX_HEADER: usize = 4096;
-/// Bytes looked at to tell the kind of a body.
-const KIND_BYTES: usize = 8;
+use crate::{Engine, blocking::whole, error::FetchError, flights::Pilot, hot::HotEntry, verify};
+
 /// A fill with this share of its body done goes on when every client has left.
 const WORTH_FINISHING: f64 = 0.5;
-
-/// What is known of a body before its bytes.
-#[derive(Clone, Debug)]
-pub(crate) struct Head {
-    pub(crate) headers: Arc<[(String, String)]>,
-    pub(crate) source_url: String,
-    /// Announced length in bytes.
-    pub(crate) length: Option<u64>,
-    /// What the body will be held against.
-    pub(crate) checksums: Checksums,
-    pub(crate) mutability: Mutability,
-    framing: Framing,
-}
-
-impl Head {
-    /// The first kept header called `name` (lower case).
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
-    }
-}
 
 /// How far a fill is.
 #[derive(Clone)]
@@ -82,6 +53,7 @@ pub(crate) enum Finished {
 }
 
 /// What to fill.
+#[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) remote: Remote,
     pub(crate) resource: Resource,
@@ -226,7 +198,7 @@ impl Engine {
             return Err(FetchError::TooLarge { limit });
         }
         let mut tee = match self.ports.blobs.stage(head.length).await {
-            Ok(staged) => Tee::new(job, pilot, head.clone(), staged),
+            Ok(staged) => Tee::new(&job.resource, &pilot.progress, head.clone(), staged),
             Err(error) => return Err(error.into()),
         };
         let mut body = response.body;
@@ -314,6 +286,9 @@ impl Engine {
                 let entry = HotEntry::new(row, small, now);
                 self.hot.put(job.key.clone(), entry.clone());
                 self.negative.remove(&job.key);
+                if job.resource.max_size.is_some() {
+                    self.generation.fetch_add(1, Ordering::AcqRel);
+                }
                 Ok(Finished::Stored(entry))
             }
             Committed::Superseded => {
@@ -323,188 +298,5 @@ impl Engine {
             }
             Committed::Pinned(pinned) => Err(FetchError::Mutated { pinned }),
         }
-    }
-}
-
-/// Feeds one body to the hash and the stage, and tells readers how far it is.
-struct Tee<'a> {
-    job: &'a Job,
-    progress: &'a watch::Sender<Progress>,
-    head: Arc<Head>,
-    staged: Box<dyn StagedBlob>,
-    reader: Arc<dyn BlobReader>,
-    hasher: artifactapi_model::Hasher,
-    written: u64,
-    kind: Vec<u8>,
-    kind_known: bool,
-}
-
-impl<'a> Tee<'a> {
-    fn new(job: &'a Job, pilot: &'a Pilot, head: Arc<Head>, staged: Box<dyn StagedBlob>) -> Self {
-        Tee {
-            job,
-            progress: &pilot.progress,
-            reader: staged.reader(),
-            hasher: artifactapi_model::Hasher::for_checksums(&head.checksums),
-            head,
-            staged,
-            written: 0,
-            kind: Vec::with_capacity(KIND_BYTES),
-            kind_known: false,
-        }
-    }
-
-    async fn take(&mut self, mut chunk: Bytes) -> Result<(), FetchError> {
-        if let Framing::Length(length) = self.head.framing {
-            // What comes after the announced end is no part of the body (RS-06).
-            let left = usize::try_from(length - self.written).unwrap_or(usize::MAX);
-            chunk.truncate(left);
-        }
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        if !self.kind_known {
-            self.kind.extend(chunk.iter().take(KIND_BYTES - self.kind.len()));
-            if self.kind.len() >= KIND_BYTES {
-                self.check_kind()?;
-            }
-        }
-        self.written += chunk.len() as u64;
-        if let Some(limit) = self.job.resource.max_size.filter(|limit| self.written > *limit) {
-            return Err(FetchError::TooLarge { limit });
-        }
-        self.hasher.update(&chunk);
-        self.staged.write(chunk).await?;
-        if self.kind_known {
-            let (head, reader, written) = (self.head.clone(), self.reader.clone(), self.written);
-            self.progress.send_replace(Progress::Growing { head, reader, written });
-        }
-        Ok(())
-    }
-
-    fn check_kind(&mut self) -> Result<(), FetchError> {
-        let content_type = self.head.header("content-type").unwrap_or_default();
-        verify::check_kind(self.job.resource.magic, content_type, &self.kind)?;
-        self.kind_known = true;
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<(Box<dyn StagedBlob>, Hashed), FetchError> {
-        if !self.kind_known {
-            self.check_kind()?;
-        }
-        if let Framing::Length(length) = self.head.framing
-            && self.written != length
-        {
-            return Err(FetchError::Truncated(format!("{} of {length} bytes came", self.written)));
-        }
-        Ok((self.staged, self.hasher.finish()))
-    }
-}
-
-/// Describes the body of `response`, which will be held against `checksums`.
-pub(crate) fn head_of(
-    remote: &Remote,
-    resource: &Resource,
-    mutability: Mutability,
-    response: &UpstreamResponse,
-    mut checksums: Checksums,
-) -> Head {
-    let headers = kept_headers(&response.headers);
-    let find = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-    if remote.spec.package_type == PackageType::Docker
-        && let Some(digest) = find("docker-content-digest").and_then(Checksum::parse_oci)
-        && !checksums.contains(&digest)
-    {
-        checksums.push(digest);
-    }
-    let is_html = find("content-type").is_some_and(|value| value.starts_with("text/html"));
-    let is_listing = remote.spec.package_type == PackageType::Generic
-        && is_html
-        && !resource.path.file_name().contains('.');
-    let mut source_url = response.url.clone();
-    source_url.set_query(None);
-    source_url.set_fragment(None);
-    Head {
-        length: match response.framing {
-            Framing::Length(length) => Some(length),
-            Framing::Delimited | Framing::Close => None,
-        },
-        framing: response.framing,
-        mutability: if is_listing { Mutability::Mutable } else { mutability },
-        source_url: source_url.into(),
-        headers: headers.into(),
-        checksums,
-    }
-}
-
-fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let kept = |name: &str| {
-        let value = headers.get(name)?.to_str().ok().filter(|value| value.len() <= MAX_HEADER)?;
-        Some((name.to_owned(), value.to_owned()))
-    };
-    KEPT_HEADERS.iter().filter_map(|name| kept(name)).collect()
-}
-
-/// A 304 may carry newer validators (RFC 9110, 15.4.5); the rest stays.
-fn merge_headers(stored: &[(String, String)], fresh: &HeaderMap) -> Arc<[(String, String)]> {
-    let fresh = kept_headers(fresh);
-    let newer =
-        |name: &str| fresh.iter().find(|(n, _)| n == name && matches!(name, "etag" | "last-modified"));
-    stored
-        .iter()
-        .map(|(name, value)| newer(name).cloned().unwrap_or_else(|| (name.clone(), value.clone())))
-        .collect()
-}
-
-/// What an answer without a usable body means.
-pub(crate) fn refusal(resource: &Resource, response: &UpstreamResponse) -> FetchError {
-    match response.status.as_u16() {
-        404 => FetchError::NotFound { gone: false },
-        410 => FetchError::NotFound { gone: true },
-        401 | 403 if resource.denied_means_missing && response.authenticated => {
-            FetchError::NotFound { gone: false }
-        }
-        status @ (401 | 403) => FetchError::Denied(status),
-        429 => FetchError::RateLimited { retry_after: retry_after(&response.headers) },
-        status => FetchError::UpstreamStatus(status),
-    }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// A small body as one piece; `None` when it cannot be read, which only costs memory hits.
-pub(crate) async fn whole(reader: &Arc<dyn BlobReader>, size: u64) -> Option<Bytes> {
-    let size = usize::try_from(size).ok()?;
-    let bytes = reader.read_at(0, size).await.ok()?;
-    (bytes.len() == size).then_some(bytes)
-}
-
-impl Engine {
-    /// A small stored body, or `None` when it cannot be read.
-    pub(crate) async fn read_small(&self, digest: &artifactapi_model::Digest, size: u64) -> Option<Bytes> {
-        let reader = self.ports.blobs.open(digest).await.ok()?;
-        whole(&reader, size).await
-    }
-
-    /// A reader of a stored body.
-    pub(crate) async fn reader_of(&self, entry: &HotEntry) -> Result<Arc<dyn BlobReader>, FetchError> {
-        match &entry.body {
-            Some(body) => Ok(Arc::new(MemoryReader(body.clone()))),
-            None => Ok(self.ports.blobs.open(&entry.row.digest).await?),
-        }
-    }
-}
-
-struct MemoryReader(Bytes);
-
-#[async_trait::async_trait]
-impl BlobReader for MemoryReader {
-    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, BlobError> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
-        let end = start.saturating_add(length).min(self.0.len());
-        Ok(self.0.slice(start..end))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use artifactapi_model::{
@@ -22,11 +22,19 @@ pub(crate) struct HotEntry {
     /// When it was last asked for, in milliseconds; not yet written to the database while above `flushed`.
     used: AtomicI64,
     flushed: AtomicI64,
+    /// The generation of stored indexes this body was last held against.
+    pub(crate) judged: AtomicU64,
 }
 
 impl HotEntry {
     pub(crate) fn new(row: ArtifactRow, body: Option<Bytes>, now: Timestamp) -> Arc<Self> {
-        Arc::new(HotEntry { row, body, used: AtomicI64::new(now.0), flushed: AtomicI64::new(0) })
+        Arc::new(HotEntry {
+            row,
+            body,
+            used: AtomicI64::new(now.0),
+            flushed: AtomicI64::new(0),
+            judged: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn touch(&self, now: Timestamp) {

@@ -12,6 +12,7 @@
 //!                       derived document ◄── fill: upstream ─► tee(hash, staged) ─► verify ─► commit
 //! ```
 
+mod blocking;
 pub mod content;
 pub mod decide;
 mod derive;
@@ -23,7 +24,9 @@ mod fill;
 mod flights;
 mod hot;
 mod negative;
+mod recheck;
 mod serve;
+mod through;
 mod verify;
 
 pub use content::{Body, CacheOutcome, Content, GrowingBody, Reply};

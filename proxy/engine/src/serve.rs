@@ -13,11 +13,11 @@ use http::StatusCode;
 
 use crate::{
     Engine,
+    blocking::BlockingReader,
     content::{Body, CacheOutcome, Content},
     decide::{Decision, Held, decide, effective_mutability},
     derive::Inputs,
     error::FetchError,
-    facts::BlockingReader,
     fetch::{Need, Obtained},
     fill::Head,
     hot::{HotDerived, HotEntry},

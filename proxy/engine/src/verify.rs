@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use artifactapi_formats::{Magic, inspect};
 use artifactapi_model::{Checksum, digest::Hashed, ports::BlobReader};
 
-use crate::{error::FetchError, facts::BlockingReader};
+use crate::{blocking::BlockingReader, error::FetchError};
 
 /// Holds `hashed` and, for checksums that look inside, the staged bytes against every claim.
 ///
@@ -27,6 +27,14 @@ pub(crate) async fn check(
         }
     }
     Ok(())
+}
+
+/// As [`check`], for a body that is not at hand any more: claims about its inside cannot be judged.
+pub(crate) fn check_outside(checksums: &[Checksum], hashed: &Hashed) -> Result<(), FetchError> {
+    match checksums.iter().find(|checksum| hashed.agrees(checksum) == Some(false)) {
+        Some(checksum) => Err(FetchError::Mismatch { algorithm: checksum.algorithm() }),
+        None => Ok(()),
+    }
 }
 
 async fn look_inside(checksum: Checksum, size: u64, reader: Arc<dyn BlobReader>) -> Option<bool> {
