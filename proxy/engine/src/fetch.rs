@@ -167,6 +167,13 @@ impl Engine {
                 Ok(Obtained::Held { entry, outcome: CacheOutcome::Hit })
             }
             (Decision::ServeStale, Some(entry)) => Ok(stale(entry)),
+            (Decision::ServeAndRevalidate | Decision::Revalidate, Some(entry))
+                if entry.is_resting(now)
+                    && may_stand_in(Held { checked_at: entry.row.checked_at }, &rules, now) =>
+            {
+                entry.touch(now);
+                Ok(stale(entry))
+            }
             (Decision::ServeAndRevalidate, Some(entry)) => {
                 self.revalidate_in_background(job(Some(entry.clone()), false));
                 entry.touch(now);
@@ -241,6 +248,9 @@ impl Engine {
     fn revalidate_in_background(self: &Arc<Self>, job: Job) {
         let (seat, pilot) = self.flights.join(&job.key);
         let Some(pilot) = pilot else { return };
+        if self.landed_meanwhile(&job, &pilot).is_some() {
+            return;
+        }
         self.spawn_fill(job, pilot);
         let mut progress = seat.progress;
         let interest = seat.interest;

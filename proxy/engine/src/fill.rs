@@ -4,7 +4,10 @@
 mod head;
 mod tee;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use artifactapi_formats::Resource;
 use artifactapi_model::{
@@ -15,6 +18,7 @@ use artifactapi_model::{
         metadata::{ArtifactRow, Committed},
         upstream::Framing,
     },
+    repository::OnUpstreamGone,
 };
 use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode};
@@ -25,6 +29,8 @@ use tee::Tee;
 
 use crate::{Engine, blocking::whole, error::FetchError, flights::Pilot, hot::HotEntry, verify};
 
+/// How long a stored body is served stale after a failed revalidation before upstream is asked again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// A fill with this share of its body done goes on when every client has left.
 const WORTH_FINISHING: f64 = 0.5;
 
@@ -77,12 +83,13 @@ impl Engine {
                 finished = engine.run_fill(&job, &pilot) => finished,
                 () = engine.given_up(&pilot) => Err(FetchError::Abandoned),
             };
-            let finished = finished.unwrap_or_else(|error| {
-                if let FetchError::NotFound { gone } = error {
-                    engine.remember_absence(&job, gone);
+            let finished = match finished {
+                Ok(finished) => finished,
+                Err(error) => {
+                    engine.note_failure(&job, &error).await;
+                    Finished::Failed(Arc::new(error))
                 }
-                Finished::Failed(Arc::new(error))
-            });
+            };
             engine.flights.land(&job.key, &pilot);
             pilot.progress.send_replace(Progress::Done(finished));
         });
@@ -106,9 +113,24 @@ impl Engine {
         }
     }
 
-    fn remember_absence(&self, job: &Job, gone: bool) {
-        let until = self.ports.clock.now() + job.remote.spec.negative_ttl;
-        self.negative.put(job.key.clone(), until, gone);
+    /// Remembers an absence, lets a stored body go where `onUpstreamGone` says so, and keeps a failing
+    /// upstream from being asked again at once.
+    async fn note_failure(&self, job: &Job, error: &FetchError) {
+        let now = self.ports.clock.now();
+        let mut rest = RETRY_PAUSE;
+        if let FetchError::NotFound { gone } = error {
+            rest = job.remote.spec.negative_ttl;
+            self.negative.put(job.key.clone(), now + rest, *gone);
+            if let Some(previous) = &job.previous
+                && job.remote.spec.on_upstream_gone == OnUpstreamGone::Evict
+                && let Err(error) = self.forget(&job.key, &previous.row.digest).await
+            {
+                tracing::warn!(key = ?job.key, error = %error, "a body that is gone upstream could not be dropped");
+            }
+        }
+        if let Some(previous) = &job.previous {
+            previous.rest_until(now + rest);
+        }
     }
 
     async fn run_fill(self: &Arc<Self>, job: &Job, pilot: &Pilot) -> Result<Finished, FetchError> {

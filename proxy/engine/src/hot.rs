@@ -24,6 +24,8 @@ pub(crate) struct HotEntry {
     flushed: AtomicI64,
     /// The generation of stored indexes this body was last held against.
     pub(crate) judged: AtomicU64,
+    /// Until when upstream is not asked again, in milliseconds, since it has just failed to confirm this body.
+    retry_at: AtomicI64,
 }
 
 impl HotEntry {
@@ -34,11 +36,21 @@ impl HotEntry {
             used: AtomicI64::new(now.0),
             flushed: AtomicI64::new(0),
             judged: AtomicU64::new(0),
+            retry_at: AtomicI64::new(0),
         })
     }
 
     pub(crate) fn touch(&self, now: Timestamp) {
         self.used.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Asks for a pause before the next revalidation.
+    pub(crate) fn rest_until(&self, until: Timestamp) {
+        self.retry_at.store(until.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_resting(&self, now: Timestamp) -> bool {
+        now.0 < self.retry_at.load(Ordering::Relaxed)
     }
 }
 
