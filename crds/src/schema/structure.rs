@@ -16,19 +16,22 @@ pub(super) fn compile(
     openapi: &Value,
 ) -> Result<jsonschema::Validator, jsonschema::ValidationError<'static>> {
     let mut schema = openapi.clone();
-    spell_out_int_or_string(&mut schema);
+    spell_out(&mut schema);
     jsonschema::options().with_pattern_options(jsonschema::PatternOptions::regex()).build(&schema)
 }
 
-fn spell_out_int_or_string(schema: &mut Value) {
+fn spell_out(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             if fields.contains_key("x-kubernetes-int-or-string") {
                 fields.insert("type".to_owned(), serde_json::json!(["integer", "string"]));
             }
-            fields.values_mut().for_each(spell_out_int_or_string);
+            if fields.get("x-kubernetes-list-type").is_some_and(|kind| kind == "set") {
+                fields.insert("uniqueItems".to_owned(), Value::Bool(true));
+            }
+            fields.values_mut().for_each(spell_out);
         }
-        Value::Array(items) => items.iter_mut().for_each(spell_out_int_or_string),
+        Value::Array(items) => items.iter_mut().for_each(spell_out),
         _ => {}
     }
 }
@@ -83,6 +86,7 @@ fn message(kind: &ValidationErrorKind, value: &Value) -> String {
         K::Pattern { pattern } => in_words(pattern),
         K::MinLength { .. } | K::MinItems { limit: 1 } => "must not be empty".into(),
         K::MinItems { limit } => format!("must have at least {limit} entries"),
+        K::UniqueItems => "must not hold an entry twice".into(),
         K::MaxLength { limit } => format!("must have at most {limit} characters"),
         K::MaxItems { limit } => format!("must have at most {limit} entries"),
         K::Minimum { limit } => format!("must be at least {limit}"),

@@ -73,9 +73,7 @@ pub(super) fn hosts(path: &str, hosts: &[String], errors: &mut Errors) -> Vec<St
                 "host",
                 "must be a host or host:port, without scheme and path",
             );
-        } else if seen.contains(&lower) {
-            errors.push(format!("{path}[{index}]"), "duplicate", "stands in the list already");
-        } else {
+        } else if !seen.contains(&lower) {
             seen.push(lower);
         }
     }

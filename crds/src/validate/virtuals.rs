@@ -132,8 +132,7 @@ pub fn virtual_repository(manifest: &Virtual, known: &Repositories) -> Result<Va
     if resolution == Resolution::Union && matches!(package_type, PackageType::Docker | PackageType::Generic) {
         e.push("spec.resolution", "noUnion", "docker and generic have no index to unite: use firstMatch");
     }
-    let reserved = reserved.iter().enumerate().filter_map(|(at, entry)| reservation(at, entry, members, e));
-    let reserved = reserved.collect();
+    let reserved = reservations(reserved, members, e);
     let read = match access.as_ref().and_then(|access| access.read) {
         Some(read) => read.into(),
         None => context.strictest(members),
@@ -214,15 +213,20 @@ impl Context<'_> {
     }
 }
 
-fn reservation(at: usize, entry: &Reservation, members: &[String], errors: &mut Errors) -> Option<Reserved> {
-    let Reservation { member, patterns } = entry;
-    if !members.contains(member) {
-        errors.push(format!("spec.reserved[{at}].member"), "reservedMember", "must be one of members");
+fn reservations(reserved: &[Reservation], members: &[String], errors: &mut Errors) -> Vec<Reserved> {
+    let mut valid = Vec::with_capacity(reserved.len());
+    for (index, Reservation { member, patterns }) in reserved.iter().enumerate() {
+        let path = format!("spec.reserved[{index}].member");
+        if reserved[..index].iter().any(|earlier| earlier.member == *member) {
+            errors.push(path, "duplicate", "has an entry already: put all patterns into one");
+        } else if !members.contains(member) {
+            errors.push(path, "reservedMember", "must be one of members");
+        } else if let Some(member) = errors.keep(path, "name", RepoName::try_from(member.as_str())) {
+            let path = format!("spec.reserved[{index}].patterns");
+            valid.push(Reserved { member, patterns: patterns::whole(&path, patterns, errors) });
+        }
     }
-    let patterns = patterns::whole(&format!("spec.reserved[{at}].patterns"), patterns, errors);
-    let member =
-        errors.keep(format!("spec.reserved[{at}].member"), "name", RepoName::try_from(member.as_str()))?;
-    Some(Reserved { member, patterns })
+    valid
 }
 
 /// The type's own way. Where a name decides what runs on somebody's machine (pypi, npm, goproxy …), one member

@@ -116,7 +116,7 @@ fn rs_132_rules_of_remotes() {
             (with(json!({ "docker": {} })), "spec.docker", "!has(self.docker)"),
             (with(json!({ "generic": {} })), "spec.generic", "!has(self.generic)"),
             (with(json!({ "fileHosts": ["public", "h"] })), "spec.fileHosts", "!('public' in self)"),
-            (with(json!({ "fileHosts": ["h", "h"] })), "spec.fileHosts[1]", "duplicate"),
+            (with(json!({ "fileHosts": ["h", "h"] })), "spec.fileHosts", "uniqueItems"),
             (
                 with(json!({ "egress": { "proxyURL": "socks5://h" } })),
                 "spec.egress.proxyURL",
@@ -129,8 +129,8 @@ fn rs_132_rules_of_remotes() {
             (docker(json!({ "docker": { "banTags": ["a{9999999}"] } })), "spec.docker.banTags[0]", "regex"),
             (
                 docker(json!({ "docker": { "mirrorFor": ["h", "h"] } })),
-                "spec.docker.mirrorFor[1]",
-                "duplicate",
+                "spec.docker.mirrorFor",
+                "uniqueItems",
             ),
             (docker(json!({ "docker": { "mirrorFor": ["h:99999"] } })), "spec.docker.mirrorFor[0]", "host"),
             (with(json!({ "timeouts": { "connect": "0s" } })), "spec.timeouts.connect", "duration"),
@@ -190,6 +190,13 @@ fn rs_132_virtuals() {
                 virt(json!({ "reserved": [{ "member": "npm", "patterns": [] }] })),
                 "spec.reserved[0].patterns",
                 "minItems",
+            ),
+            (
+                virt(json!({ "reserved": [
+                    { "member": "npm", "patterns": ["a"] }, { "member": "npm", "patterns": ["b"] },
+                ] })),
+                "spec.reserved[1].member",
+                "duplicate",
             ),
             (virt(json!({ "resolution": "merge" })), "spec.resolution", "enum"),
         ],
@@ -253,6 +260,7 @@ fn rs_132_locals_and_robots() {
             (json!({}), "spec.grants", "required"),
             (json!({ "grants": [] }), "spec.grants", "minItems"),
             (grant(json!(["a b"]), json!(["pull"])), "spec.grants[0].repositories[0]", "pattern"),
+            (grant(json!(["a", "a"]), json!(["pull"])), "spec.grants[0].repositories", "uniqueItems"),
             (grant(json!([]), json!(["pull"])), "spec.grants[0].repositories", "minItems"),
             (grant(json!(["a"]), json!(["read"])), "spec.grants[0].actions[0]", "enum"),
             (grant(json!(["a"]), json!([])), "spec.grants[0].actions", "minItems"),
