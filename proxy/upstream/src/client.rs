@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use crate::{
     auth::{Authenticator, Authorization, authenticated},
     body::{self, Reading},
+    coding::{coding, take_off},
     error::{broken, timeout},
     hop::{Answer, HopRequest, Sender},
     hosts::Hosts,
@@ -136,7 +137,7 @@ impl Upstream for HttpUpstream {
         let last = tokio::time::timeout(limit, Box::pin(self.exchange(remote, &request)))
             .await
             .map_err(|_| timeout(&request.url, Layer::Http, limit))??;
-        respond(remote, last, permit)
+        respond(remote, last, permit).await
     }
 }
 
@@ -147,23 +148,25 @@ struct Last {
     authenticated: bool,
 }
 
-fn respond(remote: &Remote, last: Last, permit: Permit) -> Result<UpstreamResponse, UpstreamError> {
+async fn respond(remote: &Remote, last: Last, permit: Permit) -> Result<UpstreamResponse, UpstreamError> {
     let Last { answer: Answer { response, ticket, .. }, hop, authenticated } = last;
+    let (status, mut headers) = (response.status(), response.headers().clone());
     let unclear = |reason: String| broken(&hop.url, Layer::Http, reason);
-    let framing = body::framing(hop.method, response.status(), response.version(), response.headers());
-    let framing = framing.map_err(unclear)?;
+    let mut framing = body::framing(hop.method, status, response.version(), &headers).map_err(unclear)?;
     // What a HEAD announces does not follow it.
-    let body = if hop.method == UpstreamMethod::Head { Framing::Length(0) } else { framing };
+    let is_head = hop.method == UpstreamMethod::Head;
     let (url, idle) = (hop.url.clone(), remote.spec.timeouts.idle);
-    let reading = Reading { url, idle, framing: body, ticket, _permit: permit };
-    Ok(UpstreamResponse {
-        status: response.status(),
-        headers: response.headers().clone(),
-        url: hop.url,
-        framing,
-        authenticated,
-        body: body::stream(response, reading),
-    })
+    let framing_here = if is_head { Framing::Length(0) } else { framing };
+    let mut body =
+        body::stream(response, Reading { url, idle, framing: framing_here, ticket, _permit: permit });
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    if status.is_success() {
+        let coding = coding(&headers, &hop.url).map_err(unclear)?;
+        body = take_off(coding, &mut headers, &mut framing, body, &hop.url).await?;
+    }
+    Ok(UpstreamResponse { status, headers, url: hop.url, framing, authenticated, body })
 }
 
 /// Everything that is sent, and nothing else (RS-36): no header of a client ever gets here.
