@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use crate::{
     auth::{Authenticator, Authorization, authenticated},
     body::{self, Reading},
-    coding::{coding, take_off},
+    coding::{coding, take_off, take_off_head},
     error::{broken, timeout},
     hop::{Answer, HopRequest, Sender},
     hosts::Hosts,
@@ -74,7 +74,7 @@ impl HttpUpstream {
             let (answer, sent) = self.hop(remote, request, trail.hop()).await?;
             let (status, headers) = (answer.response.status(), answer.response.headers());
             match trail.follow(status, headers) {
-                Ok(true) => body::discard(answer.response).await,
+                Ok(true) => answer.discard().await,
                 Ok(false) => {
                     let authenticated = authenticated(&sent, status, headers);
                     return Ok(Last { answer, hop: trail.hop().clone(), authenticated });
@@ -116,7 +116,7 @@ impl HttpUpstream {
         match self.authenticator.answer(&self.sender, remote, scope, &sent, headers).await? {
             None => Ok((answer, sent)),
             Some(better) => {
-                body::discard(answer.response).await;
+                answer.discard().await;
                 Ok((send(&better).await?, better))
             }
         }
@@ -149,22 +149,30 @@ struct Last {
 }
 
 async fn respond(remote: &Remote, last: Last, permit: Permit) -> Result<UpstreamResponse, UpstreamError> {
-    let Last { answer: Answer { response, ticket, .. }, hop, authenticated } = last;
+    let Last { answer: Answer { response, mut ticket, .. }, hop, authenticated } = last;
     let (status, mut headers) = (response.status(), response.headers().clone());
     let unclear = |reason: String| broken(&hop.url, Layer::Http, reason);
-    let mut framing = body::framing(hop.method, status, response.version(), &headers).map_err(unclear)?;
-    // What a HEAD announces does not follow it.
-    let is_head = hop.method == UpstreamMethod::Head;
-    let (url, idle) = (hop.url.clone(), remote.spec.timeouts.idle);
-    let framing_here = if is_head { Framing::Length(0) } else { framing };
-    let mut body =
-        body::stream(response, Reading { url, idle, framing: framing_here, ticket, _permit: permit });
+    let framing = body::framing(hop.method, status, response.version(), &headers);
+    let mut framing = framing.map_err(unclear)?;
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
+    // What a HEAD announces does not follow it.
+    let is_head = hop.method == UpstreamMethod::Head;
+    let to_come = if is_head { Framing::Length(0) } else { framing };
+    if to_come == Framing::Length(0) || !status.is_success() {
+        // Nobody may want to read on; what this says about the host's health has been said.
+        ticket.succeeded(status);
+    }
+    let (url, idle) = (hop.url.clone(), remote.spec.timeouts.idle);
+    let mut body = body::stream(response, Reading { url, idle, framing: to_come, ticket, _permit: permit });
     if status.is_success() {
         let coding = coding(&headers, &hop.url).map_err(unclear)?;
-        body = take_off(coding, &mut headers, &mut framing, body, &hop.url).await?;
+        if is_head {
+            take_off_head(coding, &mut headers, &mut framing);
+        } else {
+            body = take_off(coding, &mut headers, &mut framing, body, &hop.url).await?;
+        }
     }
     Ok(UpstreamResponse { status, headers, url: hop.url, framing, authenticated, body })
 }

@@ -81,12 +81,24 @@ pub(crate) async fn take_off(
             return Ok(body);
         }
     }
-    headers.remove(header::CONTENT_LENGTH);
-    *framing = match *framing {
-        Framing::Close => Framing::Close,
-        Framing::Length(_) | Framing::Delimited => Framing::Delimited,
-    };
+    forget_length(headers, framing);
     Ok(gunzip(body, url.clone()))
+}
+
+/// Takes `coding` out of the head of an answer without body. Under a name that is gzip itself only the
+/// body could tell what the length is the length of.
+pub(crate) fn take_off_head(coding: Coding, headers: &mut HeaderMap, framing: &mut Framing) {
+    if coding != Coding::Identity {
+        headers.remove(header::CONTENT_ENCODING);
+        forget_length(headers, framing);
+    }
+}
+
+fn forget_length(headers: &mut HeaderMap, framing: &mut Framing) {
+    headers.remove(header::CONTENT_LENGTH);
+    if matches!(framing, Framing::Length(_)) {
+        *framing = Framing::Delimited;
+    }
 }
 
 /// The pieces at the front of `body`, and whether they are gzip within gzip.
@@ -109,12 +121,13 @@ struct Gunzip {
     body: UpstreamBody,
     pending: Bytes,
     decoder: MultiGzDecoder<Vec<u8>>,
+    began: bool,
     url: Url,
 }
 
 fn gunzip(body: UpstreamBody, url: Url) -> UpstreamBody {
     let decoder = MultiGzDecoder::new(Vec::new());
-    let state = Gunzip { body, pending: Bytes::new(), decoder, url };
+    let state = Gunzip { body, pending: Bytes::new(), decoder, began: false, url };
     stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         match state.step().await {
@@ -137,6 +150,7 @@ impl Gunzip {
                     None => return self.finish(),
                 }
             }
+            self.began |= !self.pending.is_empty();
             let slice = self.pending.split_to(self.pending.len().min(STEP));
             self.decoder.write_all(&slice).and_then(|()| self.decoder.flush()).map_err(|_| self.corrupt())?;
             if !self.decoder.get_ref().is_empty() {
@@ -147,6 +161,10 @@ impl Gunzip {
 
     /// Checks the trailer, which also tells a cut stream from a whole one.
     fn finish(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        if !self.began {
+            // An empty body needs no coding; that it is whole, its framing has said.
+            return Ok(None);
+        }
         self.decoder.try_finish().map_err(|_| self.corrupt())?;
         let rest = std::mem::take(self.decoder.get_mut());
         Ok((!rest.is_empty()).then(|| rest.into()))

@@ -79,6 +79,7 @@ fn rs_10_multi_member_and_mislabelled_bodies() {
     let members = [gzip(b"one"), gzip(b"two")].concat();
     assert_eq!(through("index", &members, 7).unwrap().2, b"onetwo");
     assert!(through("index", b"<html>", 7).is_err());
+    assert_eq!(through("index", b"", 7).unwrap().2, b"");
     assert_eq!(through("a.tgz", b"<html>", 7).unwrap().2, b"<html>");
 }
 

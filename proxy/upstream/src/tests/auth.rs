@@ -169,7 +169,8 @@ async fn other_types_show_their_credentials_at_once() {
 
 #[tokio::test]
 async fn a_failing_token_service_is_an_authentication_failure() {
-    let answers: [(fn() -> Reply, &str); 5] = [
+    type Case = (fn() -> Reply, &'static str);
+    let answers: [Case; 5] = [
         (|| reply(401, &[], "c4n4ry"), "refused the credentials"),
         (|| reply(404, &[], "c4n4ry"), "answered 404"),
         (|| reply(302, &[("Location", "/c4n4ry")], ""), "answered 302"),

@@ -22,7 +22,8 @@ async fn fetch(reply: fn() -> Reply) -> Result<(Framing, Vec<u8>, Option<Upstrea
 
 #[tokio::test]
 async fn bodies_that_are_whole() {
-    let cases: [(fn() -> Reply, Framing, &[u8]); 6] = [
+    type Case = (fn() -> Reply, Framing, &'static [u8]);
+    let cases: [Case; 6] = [
         (|| reply(200, &[], "hello"), Framing::Length(5), b"hello"),
         (|| reply(200, &[], ""), Framing::Length(0), b""),
         (
@@ -176,6 +177,8 @@ async fn rs_10_a_coding_nobody_asked_for() {
     let file = send(&upstream, &spec, get(&server.url("/a.tar.gz"))).await.unwrap();
     assert!(!file.headers.contains_key(header::CONTENT_ENCODING));
     assert_eq!(read(file).await.0, b"not gzip");
+    let index = send(&upstream, &spec, head(&server.url("/index"))).await.unwrap();
+    assert_eq!(index.framing, Framing::Delimited, "the length announced is that of other bytes");
     let index = send(&upstream, &spec, get(&server.url("/index"))).await.unwrap();
     assert!(read(index).await.1.is_some());
 }

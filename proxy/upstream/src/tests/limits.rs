@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use artifactapi_model::ports::upstream::Layer;
+use artifactapi_model::{RepoName, ports::upstream::Layer};
+use http::StatusCode;
 
 use super::*;
 use crate::testing::{
     loopback,
     server::{Server, Then, raw, reply},
 };
+use crate::{BreakerState, Observer};
 
 #[tokio::test]
 async fn rs_91_a_host_that_asked_for_a_pause_gets_it() {
@@ -94,6 +96,84 @@ async fn rs_71_max_concurrent_counts_bodies() {
     let second = send(&upstream, &spec, get(&server.url("/b"))).await.unwrap();
     assert_eq!(read(second).await.0, b"hello");
     assert!(send(&upstream, &spec, get(&server.url("/c"))).await.is_ok());
+}
+
+/// Writes down what it is told.
+#[derive(Default)]
+struct Notebook(Mutex<Vec<String>>);
+
+impl Observer for Notebook {
+    fn on_request(
+        &self,
+        remote: &RepoName,
+        host: &str,
+        outcome: Result<StatusCode, &UpstreamError>,
+        _duration: Duration,
+    ) {
+        let outcome = outcome.map_or("failed".to_owned(), |status| status.as_u16().to_string());
+        self.0.lock().unwrap().push(format!("{remote} {host} {outcome}"));
+    }
+
+    fn on_breaker(&self, host: &str, state: BreakerState) {
+        self.0.lock().unwrap().push(format!("{host} {state:?}"));
+    }
+
+    fn on_pause(&self, host: &str, until: Timestamp) {
+        self.0.lock().unwrap().push(format!("{host} paused until {until}"));
+    }
+}
+
+#[tokio::test]
+async fn the_observer_is_told_about_requests_breakers_and_pauses() {
+    let server = Server::start(|request| match request.starts_with("GET /busy") {
+        true => reply(503, &[("Retry-After", "1")], ""),
+        false => raw("nonsense\r\n\r\n", Then::Close),
+    })
+    .await;
+    let (clock, notebook) = (clock(), Arc::new(Notebook::default()));
+    let upstream = HttpUpstream::with_resolver(clock.clone(), notebook.clone(), Names::new(&[]));
+    let spec = loopback(&server.url("/"));
+    send(&upstream, &spec, get(&server.url("/busy"))).await.unwrap();
+    clock.advance(Duration::from_secs(1));
+    for _ in 0..5 {
+        assert!(send(&upstream, &spec, get(&server.url("/a"))).await.is_err());
+    }
+    let host = server.address;
+    let failed = format!("upstream {host} failed");
+    assert_eq!(
+        *notebook.0.lock().unwrap(),
+        [
+            format!("upstream {host} 503"),
+            format!("{host} paused until 1700000001000ms"),
+            failed.clone(),
+            failed.clone(),
+            failed.clone(),
+            failed,
+            format!("{host} Open"),
+        ]
+    );
+}
+
+/// Redirects and challenges count as answers, although nobody reads them to their end.
+#[tokio::test]
+async fn rs_94_a_host_that_answers_between_failures_stays_in_use() {
+    let server = Server::start(|request| match request {
+        request if request.starts_with("GET /302") => reply(302, &[("Location", "/404")], "moved"),
+        request if request.starts_with("GET /404") => reply(404, &[], "none"),
+        request if request.starts_with("HEAD /") => {
+            raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Then::Continue)
+        }
+        _ => reply(500, &[], ""),
+    })
+    .await;
+    let spec = loopback(&server.url("/"));
+    for healthy in [get(&server.url("/302")), get(&server.url("/404")), head(&server.url("/a"))] {
+        let upstream = upstream();
+        for _ in 0..6 {
+            assert!(send(&upstream, &spec, healthy.clone()).await.is_ok(), "{}", healthy.url);
+            assert_eq!(send(&upstream, &spec, get(&server.url("/500"))).await.unwrap().status, 500);
+        }
+    }
 }
 
 #[tokio::test]

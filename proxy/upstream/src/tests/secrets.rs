@@ -111,6 +111,21 @@ async fn rs_35_redirects_carry_no_secret_to_another_origin() {
     }
 }
 
+/// A foreign host that sends the chain back may not choose what is asked with our credentials.
+#[tokio::test]
+async fn rs_35_a_chain_that_returns_stays_anonymous() {
+    let authority = Authority::new();
+    let (server, foreign) = (origin(302, true, &authority).await, origin(302, true, &authority).await);
+    for kind in [Kind::Basic, Kind::Bearer, Kind::Certificate] {
+        server.forget();
+        let spec = armed(loopback(&server.url("/")), kind, &authority);
+        let there = foreign.url(&format!("/?to={}", server.url("/admin")));
+        send(&upstream(), &spec, get(&server.url(&format!("/?to={there}")))).await.unwrap();
+        let shown: Vec<bool> = server.requests().iter().map(|request| holds_a_secret(request)).collect();
+        assert_eq!(shown, [true, false], "{kind:?}");
+    }
+}
+
 #[tokio::test]
 async fn rs_35_files_named_by_an_index_get_no_secret() {
     let authority = Authority::new();
