@@ -18,14 +18,19 @@ pub mod goproxy;
 pub mod helm;
 pub mod inspect;
 mod inflate;
+mod json;
 pub mod limits;
 pub mod link;
+mod negotiate;
 pub mod npm;
+mod placement;
 pub mod puppet;
 pub mod pypi;
 mod query;
 pub mod rpm;
 pub mod terraform;
+#[cfg(test)]
+mod testing;
 
 use std::{
     collections::BTreeMap,
