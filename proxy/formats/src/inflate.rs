@@ -33,7 +33,7 @@ const RATIO_GRACE: u64 = 1 << 20;
 /// Those of the first read. Later reads fail with a [`breached`] error at a limit, and with
 /// [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::UnexpectedEof`] for a broken stream; see
 /// [`index_error`].
-pub(crate) fn open<'a>(mut input: &'a mut dyn BufRead) -> io::Result<Box<dyn BufRead + 'a>> {
+pub(crate) fn open<'a>(input: &'a mut dyn BufRead) -> io::Result<Box<dyn BufRead + 'a>> {
     let mut head = Vec::with_capacity(2);
     Read::take(&mut *input, 2).read_to_end(&mut head)?;
     let kind = [head.first().copied().unwrap_or(0), head.get(1).copied().unwrap_or(0)];

@@ -6,9 +6,7 @@ use artifactapi_model::{
 };
 use url::Url;
 
-use crate::{
-    Fact, IndexRef, IndexUse, LinkSigner, Location, NamedFile, Reach, Resource, link,
-};
+use crate::{Fact, IndexRef, IndexUse, LinkSigner, Location, NamedFile, Reach, Resource, link};
 use artifactapi_model::Checksums;
 
 /// What becomes of a file's URL.
@@ -36,7 +34,8 @@ pub(crate) fn place(remote: &RemoteSpec, index_url: &Url, url: &Url) -> Placemen
     let mut url = url.clone();
     url.set_fragment(None);
     let own = remote.is_own_origin(&url);
-    if own && url.query().is_none()
+    if own
+        && url.query().is_none()
         && let Some(path) = below(remote, &url)
         && !path.as_str().starts_with(link::PREFIX)
     {

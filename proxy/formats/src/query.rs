@@ -69,7 +69,10 @@ mod tests {
             assert_eq!(canonical(query, &["a", "b"]).unwrap(), want, "{query}");
         }
         assert_eq!(canonical("a=%0d%0a", &["a"]), Err(PlanError::Query("a")));
-        assert_eq!(canonical(&format!("a={}", "x".repeat(MAX_VALUE + 1)), &["a"]), Err(PlanError::Query("a")));
+        assert_eq!(
+            canonical(&format!("a={}", "x".repeat(MAX_VALUE + 1)), &["a"]),
+            Err(PlanError::Query("a"))
+        );
         assert_eq!(canonical(&format!("z={}", "x".repeat(MAX_VALUE + 1)), &["a"]).unwrap(), "");
     }
 }

@@ -8,11 +8,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use artifactapi_model::{RepoPath, Spelling};
 use quick_xml::{
     Writer,
-    events::{BytesStart, Event},
+    events::{BytesStart, BytesText, Event},
 };
 use url::Url;
 
-use super::xml::{Xml, attribute};
+use super::xml::{Xml, attribute, character};
 use crate::{IndexError, MAX_INDEX, RewriteContext, limits::Capped};
 
 /// Longest line of a mirror list, in bytes.
@@ -74,11 +74,7 @@ pub(super) fn metalink(
                 writer.write_event(event)?;
                 mirrors = None;
             }
-            (Event::Start(tag), Some(found)) => found.in_url = tag.local_name().as_ref() == "url",
-            (Event::Text(text), Some(found)) if found.in_url && found.ours.is_none() => {
-                found.ours = below(&cx.remote.base_url, text.xml10_content().trim());
-            }
-            (_, Some(_)) => {}
+            (event, Some(found)) => found.read(event, &cx.remote.base_url)?,
             (Event::Start(tag), None) => {
                 match tag.local_name().as_ref() {
                     "file" => file = attribute(tag, "name")?.unwrap_or_default(),
@@ -92,11 +88,27 @@ pub(super) fn metalink(
     }
 }
 
-/// What was seen of one `<resources>`.
+/// What was seen of one `<resources>`: the path, below our upstream, of the first `<url>` that lies there.
 #[derive(Default)]
 struct Mirrors {
-    in_url: bool,
+    url: String,
     ours: Option<String>,
+}
+
+impl Mirrors {
+    fn read(&mut self, event: &Event<'_>, base_url: &Url) -> Result<(), IndexError> {
+        match event {
+            Event::Start(_) => self.url.clear(),
+            Event::Text(text) => self.url.push_str(&text.xml10_content()),
+            Event::GeneralRef(reference) => self.url.push(character(reference)?),
+            Event::End(_) if self.ours.is_none() => self.ours = below(base_url, self.url.trim()),
+            _ => {}
+        }
+        if self.url.len() as u64 > MAX_LINE {
+            return Err(IndexError::TooLarge("URL in a metalink"));
+        }
+        Ok(())
+    }
 }
 
 /// Where a metalink's file lies when no mirror of the list is our upstream: beside the metalink.
@@ -111,7 +123,11 @@ fn default_location(path: &RepoPath, file: &str) -> String {
     }
 }
 
-fn write_url<W: Write>(writer: &mut Writer<W>, cx: &RewriteContext<'_>, ours: &str) -> Result<(), IndexError> {
+fn write_url<W: Write>(
+    writer: &mut Writer<W>,
+    cx: &RewriteContext<'_>,
+    ours: &str,
+) -> Result<(), IndexError> {
     let scheme = cx.base.origin.split("://").next().unwrap_or("https");
     let mut tag = BytesStart::new("url");
     tag.push_attribute(("protocol", scheme));
@@ -119,7 +135,7 @@ fn write_url<W: Write>(writer: &mut Writer<W>, cx: &RewriteContext<'_>, ours: &s
     tag.push_attribute(("preference", "100"));
     let url = format!("{}{ours}", cx.base.url());
     writer.write_event(Event::Start(tag.borrow()))?;
-    writer.write_event(Event::Text(quick_xml::events::BytesText::new(&url)))?;
+    writer.write_event(Event::Text(BytesText::new(&url)))?;
     writer.write_event(Event::End(tag.to_end()))?;
     Ok(())
 }

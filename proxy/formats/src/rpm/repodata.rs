@@ -36,7 +36,8 @@ pub(super) fn document(path: &RepoPath) -> Option<(&str, Document)> {
         return Some((root, Document::Repomd));
     }
     let simple = name.rsplit_once('-').map_or(name, |(_, simple)| simple);
-    let is_primary = simple.strip_prefix("primary.xml").is_some_and(|end| matches!(end, "" | ".gz" | ".xz" | ".zst"));
+    let is_primary =
+        simple.strip_prefix("primary.xml").is_some_and(|end| matches!(end, "" | ".gz" | ".xz" | ".zst"));
     is_primary.then_some((root, Document::Primary))
 }
 
@@ -172,7 +173,8 @@ impl Entry {
 /// dots are resolved, escapes stay. `None` for a full URL, for one that leaves the repository (RS-26), and
 /// for text no request could carry.
 fn resolve(root: &str, href: &str) -> Option<RepoPath> {
-    if href.starts_with('/') || href.contains("://") || href.contains(['?', '#']) {
+    let names_a_file = !matches!(href.rsplit('/').next(), Some("" | "." | "..") | None);
+    if !names_a_file || href.starts_with('/') || href.contains("://") || href.contains(['?', '#']) {
         return None;
     }
     let root = path::encode(root);
@@ -184,14 +186,15 @@ fn resolve(root: &str, href: &str) -> Option<RepoPath> {
             name => segments.push(name),
         }
     }
-    RepoPath::parse(&segments.join("/"), Spelling::Plain).ok().filter(|path| !path.file_name().is_empty())
+    RepoPath::parse(&segments.join("/"), Spelling::Plain).ok()
 }
 
 /// The URL that `xml:base` gives a file: outer `None` when it is no http(s) URL, inner `None` when it is
 /// where `path` is looked for anyway.
 fn foreign(base: &str, href: &str, path: &RepoPath, base_url: &Url) -> Option<Option<Url>> {
     let mut base = Url::parse(base).ok()?;
-    if !matches!(base.scheme(), "http" | "https") || !base.username().is_empty() || base.password().is_some() {
+    if !matches!(base.scheme(), "http" | "https") || !base.username().is_empty() || base.password().is_some()
+    {
         return None;
     }
     if !base.path().ends_with('/') {

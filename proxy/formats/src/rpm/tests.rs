@@ -8,7 +8,12 @@ use proptest::prelude::*;
 use url::Url;
 
 use super::*;
-use crate::{PublicBase, Reach, testing};
+use crate::{
+    Method, Reach,
+    testing::{self, Document},
+};
+
+const UPSTREAM: &str = "https://upstream.example/pub/";
 
 const PRIMARY: &str = "7276b4510da5e8fe36df95ac7f5ad77d8d4fb003e9591505092f5a2619d2fe88-primary.xml.gz";
 const PACKAGE: &str = "Packages/d/demo-plus++-1.0~rc1-1.noarch.rpm";
@@ -17,12 +22,24 @@ fn fixture(path: &str) -> Vec<u8> {
     fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/rpm").join(path)).unwrap()
 }
 
+fn remote() -> RemoteSpec {
+    testing::remote(PackageType::Rpm, UPSTREAM)
+}
+
 fn plan(raw_path: &str, query: &str) -> Result<Resource, PlanError> {
-    testing::serve(&Rpm, raw_path, query)
+    let request = Request { method: Method::Get, raw_path, query, accept: "" };
+    match Rpm.plan(&request, &remote(), &testing::links())? {
+        Plan::Serve(resource) => Ok(*resource),
+        other => panic!("{raw_path}: {other:?}"),
+    }
+}
+
+fn document<'a>(path: &'a str, body: &'a [u8]) -> Document<'a> {
+    Document { path, content_type: "text/plain", url: UPSTREAM, body }
 }
 
 fn facts(path: &str, body: &[u8]) -> Result<Vec<Fact>, IndexError> {
-    testing::facts(&Rpm, path, body)
+    document(path, body).facts(&Rpm, &remote())
 }
 
 fn hex(digits: usize) -> String {
@@ -97,7 +114,9 @@ fn rs_07_rs_22_magic_methods_and_queries() {
     let list = plan("mirrorlist", "countme=3&arch=x86_64&repo=base%2Dos&arch=aarch64").unwrap();
     assert_eq!(list.query, "repo=base-os&arch=aarch64");
     assert_eq!(list.location, Location::Below("mirrorlist?repo=base-os&arch=aarch64".into()));
-    assert_eq!(testing::method_refused(&Rpm, "a.rpm"), PlanError::Method("GET, HEAD"));
+    let post = Request { method: Method::Post, raw_path: "a.rpm", query: "", accept: "" };
+    let refused = Rpm.plan(&post, &remote(), &testing::links());
+    assert_eq!(refused.unwrap_err(), PlanError::Method("GET, HEAD"));
 }
 
 #[test]
@@ -205,15 +224,17 @@ fn rs_62_rs_63_hostile_documents_end_in_an_error() {
         ("cut gzip", gzip(&spaces[..100_000])[..60].to_vec(), false),
     ] {
         let error = facts("repodata/primary.xml.gz", &body).unwrap_err();
-        let right =
-            if too_large { matches!(error, IndexError::TooLarge(_)) } else { matches!(error, IndexError::Malformed(_)) };
+        let right = if too_large {
+            matches!(error, IndexError::TooLarge(_))
+        } else {
+            matches!(error, IndexError::Malformed(_))
+        };
         assert!(right, "{name}: {error:?}");
     }
 }
 
 fn rewritten(path: &str, body: &str) -> String {
-    let base = PublicBase { origin: "https://proxy.example".into(), prefix: "/api/v1/remote/el/".into() };
-    testing::rewrite(&Rpm, path, &base, body.as_bytes()).unwrap()
+    document(path, body.as_bytes()).rewrite(&Rpm, &remote(), OWN_MIRROR.0).unwrap().1
 }
 
 #[test]
@@ -226,7 +247,7 @@ fn a_mirror_list_leads_back_here() {
         ("mirrorlist", "https://upstream.example/public/9\n", ""),
         ("mirrorlist", "", ""),
     ] {
-        assert_eq!(rewritten(path, list), format!("https://proxy.example/api/v1/remote/el/{want}\n"), "{list}");
+        assert_eq!(rewritten(path, list), format!("http://cache.test/api/v1/remote/r/{want}\n"), "{list}");
     }
 }
 
@@ -247,13 +268,13 @@ fn a_metalink_keeps_its_hashes_and_names_us_alone() {
  </files>
 </metalink>"#;
     let out = rewritten("9/os/metalink", metalink);
-    let ours = r#"<resources maxconnections="1"><url protocol="https" type="https" preference="100">https://proxy.example/api/v1/remote/el/9/os/repodata/repomd.xml</url></resources>"#;
+    let ours = r#"<resources maxconnections="1"><url protocol="http" type="http" preference="100">http://cache.test/api/v1/remote/r/9/os/repodata/repomd.xml</url></resources>"#;
     let start = metalink.find("<resources").unwrap();
     let end = metalink.find("</resources>").unwrap() + "</resources>".len();
     assert_eq!(out, format!("{}{ours}{}", &metalink[..start], &metalink[end..]));
 
     let known = metalink.replace("https://other.example/el/", "https://upstream.example/pub/9/App&amp;s/");
-    assert!(rewritten("metalink", &known).contains("/remote/el/9/App&amp;s/repodata/repomd.xml</url>"));
+    assert!(rewritten("metalink", &known).contains("/remote/r/9/App&amp;s/repodata/repomd.xml</url>"));
 }
 
 proptest! {
@@ -275,7 +296,8 @@ proptest! {
         let href = href.replace(['<', '&', '\''], "");
         if let Ok(facts) = facts("r/repodata/primary.xml", &primary(&format!("<location href='{href}'/>"))) {
             for fact in facts {
-                prop_assert_eq!(RepoPath::from_canonical(&fact.path).unwrap().as_str(), &fact.path);
+                let path = RepoPath::from_canonical(&fact.path).unwrap();
+ prop_assert_eq!(path.as_str(), &fact.path);
             }
         }
     }

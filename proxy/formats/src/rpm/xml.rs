@@ -7,7 +7,8 @@ use std::io::{self, BufRead, Read};
 
 use quick_xml::{
     Reader, XmlVersion,
-    events::{BytesStart, Event},
+    escape::resolve_xml_entity,
+    events::{BytesRef, BytesStart, Event},
 };
 
 use crate::{
@@ -75,6 +76,20 @@ pub(super) fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<Option<Strin
     let Some(found) = tag.try_get_attribute(name).map_err(xml_error)? else { return Ok(None) };
     let value = found.normalized_value(XmlVersion::Implicit1_0).map_err(xml_error)?;
     Ok(Some(value.into_owned()))
+}
+
+/// The character that a reference in text stands for.
+///
+/// # Errors
+/// [`IndexError::Malformed`] for any but the predefined entities and character references.
+pub(super) fn character(reference: &BytesRef<'_>) -> Result<char, IndexError> {
+    if let Some(character) = reference.resolve_char_ref().map_err(xml_error)? {
+        return Ok(character);
+    }
+    let name = reference.xml10_content();
+    resolve_xml_entity(&name)
+        .and_then(|text| text.chars().next())
+        .ok_or_else(|| malformed("it refers to an entity that XML does not define"))
 }
 
 fn malformed(what: &str) -> IndexError {
