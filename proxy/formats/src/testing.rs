@@ -1,5 +1,7 @@
 //! What the formats' tests share: a Remote, a key, and short ways to plan, rewrite and read facts.
 
+pub(crate) mod archive;
+
 use std::time::Duration;
 
 use artifactapi_model::{
