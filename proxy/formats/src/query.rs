@@ -8,7 +8,7 @@ use url::form_urlencoded;
 use crate::PlanError;
 
 /// Longest accepted value, in bytes.
-pub(crate) const MAX_VALUE: usize = 512;
+pub(crate) const MAX_VALUE: usize = 2048;
 
 /// RFC 3986 `unreserved` and the comma, which lists of field names use.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b',');
