@@ -39,8 +39,7 @@ pub(crate) fn quoted(text: &str) -> String {
 impl<'i> Reader<'i> {
     /// A reader at the beginning of `input`; a byte order mark is skipped.
     pub(crate) fn new(input: &'i mut dyn BufRead) -> Result<Self, IndexError> {
-        let mut reader =
-            Reader { input, block: vec![0; BLOCK].into_boxed_slice(), at: 0, filled: 0 };
+        let mut reader = Reader { input, block: vec![0; BLOCK].into_boxed_slice(), at: 0, filled: 0 };
         reader.more()?;
         if reader.block[..reader.filled].starts_with("\u{feff}".as_bytes()) {
             reader.at = 3;
