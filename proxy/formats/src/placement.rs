@@ -1,13 +1,12 @@
 //! Where a file that an index names is served: below our own base, under a signed link, or not by us.
 
 use artifactapi_model::{
-    Mutability, RepoPath, Spelling,
+    Checksums, Mutability, RepoPath, Spelling,
     repository::{FileHosts, RemoteSpec},
 };
 use url::Url;
 
 use crate::{Fact, IndexRef, IndexUse, LinkSigner, Location, NamedFile, Reach, Resource, link};
-use artifactapi_model::Checksums;
 
 /// What becomes of a file's URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub(crate) fn place(remote: &RemoteSpec, index_url: &Url, url: &Url) -> Placemen
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Placement::Dropped;
     }
-    let mut url = url.clone();
+    let mut url = upgraded(remote, url);
     url.set_fragment(None);
     let own = remote.is_own_origin(&url);
     if own
@@ -47,6 +46,21 @@ pub(crate) fn place(remote: &RemoteSpec, index_url: &Url, url: &Url) -> Placemen
     } else {
         Placement::Left(url)
     }
+}
+
+/// Old indexes name their own host by `http:` though it has moved to `https:`; those links mean the same host.
+fn upgraded(remote: &RemoteSpec, url: &Url) -> Url {
+    let mut url = url.clone();
+    let moved = url.scheme() == "http"
+        && remote.base_url.scheme() == "https"
+        && url.host() == remote.base_url.host()
+        && url.port().is_none()
+        && remote.base_url.port().is_none();
+    if moved {
+        // Between two special schemes this cannot fail.
+        let _ = url.set_scheme("https");
+    }
+    url
 }
 
 fn below(remote: &RemoteSpec, url: &Url) -> Option<RepoPath> {
