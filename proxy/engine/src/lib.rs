@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The cache engine: one data path for ten package types.
+//!
+//! A request is planned by its format, judged by policy, looked up, and then [`decide`]d on with `now` as an
+//! argument; only after that is anything done. A miss becomes a [`fill`]: one upstream request, however many
+//! readers, each streaming from the growing staged body, none seeing its last 64 KiB before framing and
+//! checksums agree and the bytes are durable.
+//!
+//! ```text
+//! Engine::get ─► plan, policy ─► lookup (hot index, then SQL) ─► decide
+//!                                 │ Serve            │ Revalidate, Fetch
+//!                                 ▼                  ▼
+//!                       derived document ◄── fill: upstream ─► tee(hash, staged) ─► verify ─► commit
+//! ```
+
+mod blocking;
+pub mod content;
+pub mod decide;
+mod derive;
+mod engine;
+pub mod error;
+mod facts;
+mod fetch;
+mod fill;
+mod flights;
+mod hot;
+mod negative;
+mod recheck;
+pub mod scrub;
+mod serve;
+mod through;
+mod verify;
+
+pub use content::{Body, CacheOutcome, Content, GrowingBody, Reply};
+pub use engine::{Engine, Options, Ports};
+pub use error::FetchError;

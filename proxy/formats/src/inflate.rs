@@ -22,8 +22,9 @@ use crate::{
     limits::{MAX_INFLATED, MAX_RATIO, breach, breached},
 };
 
-/// Largest window a decoder may allocate, in bytes: four times what `xz` and `zstd` use by default.
-const MAX_WINDOW: u64 = 32 << 20;
+/// Largest window a decoder may allocate, in bytes: what `xz -9` asks for. An index that cannot be read keeps
+/// its packages from being served, so honest compressors must fit.
+const MAX_WINDOW: u64 = 64 << 20;
 /// Inflated bytes that are never held against the ratio.
 const RATIO_GRACE: u64 = 1 << 20;
 

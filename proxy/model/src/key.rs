@@ -26,7 +26,7 @@ pub struct ArtifactKey {
 impl ArtifactKey {
     /// The key of `path` with `query` (already canonical; empty = none).
     pub fn new(repo: RepoId, epoch: Epoch, path: &RepoPath, query: &str) -> Self {
-        let path = if query.is_empty() { path.as_str().into() } else { format!("{path}?{query}").into() };
+        let path = if query.is_empty() { path.shared() } else { format!("{path}?{query}").into() };
         ArtifactKey { repo, epoch, path }
     }
 }

@@ -142,6 +142,11 @@ impl RepoPath {
         &self.0
     }
 
+    /// The canonical text, shared rather than copied.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// The last segment: a file's name, or empty for a directory path.
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()

@@ -9,4 +9,4 @@ pub mod upstream;
 pub use blobs::{BlobError, BlobReader, BlobStore, StagedBlob};
 pub use coordination::{CoordinationError, Coordinator, Lease};
 pub use metadata::{MetadataError, MetadataStore};
-pub use upstream::{Upstream, UpstreamError, UpstreamRequest, UpstreamResponse};
+pub use upstream::{Upstream, UpstreamError, UpstreamMethod, UpstreamRequest, UpstreamResponse};

@@ -17,6 +17,8 @@ use crate::{IndexError, MAX_INDEX, RewriteContext, limits::Capped};
 
 /// Longest line of a mirror list, in bytes.
 const MAX_LINE: u64 = 8 << 10;
+/// Most `<resources>` of a metalink: each costs its author a dozen bytes, and us a URL.
+const MAX_RESOURCES: usize = 64;
 
 /// Writes a mirror list with one line: our own base and the directory that upstream's entry below
 /// `baseURL` names, or else the directory of the list itself.
@@ -64,6 +66,7 @@ pub(super) fn metalink(
     let mut writer = Writer::new(output);
     let mut file = String::new();
     let mut mirrors: Option<Mirrors> = None;
+    let mut written = 0;
     loop {
         let event = xml.next()?;
         match (&event, &mut mirrors) {
@@ -73,6 +76,10 @@ pub(super) fn metalink(
                 write_url(&mut writer, cx, &ours)?;
                 writer.write_event(event)?;
                 mirrors = None;
+                written += 1;
+                if written > MAX_RESOURCES {
+                    return Err(IndexError::TooLarge("resources of a metalink"));
+                }
             }
             (event, Some(found)) => found.read(event, &cx.remote.base_url)?,
             (Event::Start(tag), None) => {

@@ -277,6 +277,28 @@ fn a_metalink_keeps_its_hashes_and_names_us_alone() {
     assert!(rewritten("metalink", &known).contains("/remote/r/9/App&amp;s/repodata/repomd.xml</url>"));
 }
 
+#[test]
+fn rs_62_a_metalink_cannot_make_us_write_without_end() {
+    let file = format!("<metalink><file name='{}'>", "x".repeat(1000));
+    for (name, body) in [
+        ("resources", file + &"<resources/>".repeat(100_000)),
+        ("URL", format!("<metalink><file><resources><url>{}", "x".repeat(100_000))),
+        ("document type", "<!DOCTYPE m SYSTEM 'file:///etc/passwd'><metalink/>".to_owned()),
+        (
+            "own entity",
+            "<metalink><file><resources><url>&own;</url></resources></file></metalink>".to_owned(),
+        ),
+        ("cut", "<metalink><file>".to_owned()),
+    ] {
+        assert!(
+            document("metalink", body.as_bytes()).rewrite(&Rpm, &remote(), OWN_MIRROR.0).is_err(),
+            "{name}"
+        );
+    }
+    let line = vec![b'#'; 100_000];
+    assert!(document("mirrorlist", &line).rewrite(&Rpm, &remote(), OWN_MIRROR.0).is_err());
+}
+
 proptest! {
     #[test]
     fn plan_is_total_and_its_key_is_the_path(

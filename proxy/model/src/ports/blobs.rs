@@ -37,8 +37,9 @@ pub enum BlobError {
 /// A content-addressed store of immutable bodies.
 #[async_trait]
 pub trait BlobStore: Send + Sync + 'static {
-    /// Begins a body. Dropping the result discards it, also when the process dies.
-    async fn stage(&self) -> Result<Box<dyn StagedBlob>, BlobError>;
+    /// Begins a body. Dropping the result discards it, also when the process dies. Where the length is
+    /// known, room for it is taken at once, so that a full store says so before anyone reads (RS-96).
+    async fn stage(&self, length: Option<u64>) -> Result<Box<dyn StagedBlob>, BlobError>;
 
     /// Opens a blob for reading at any offset. The reader outlives a later [`BlobStore::remove`].
     async fn open(&self, digest: &Digest) -> Result<Arc<dyn BlobReader>, BlobError>;

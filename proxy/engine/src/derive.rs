@@ -1,0 +1,290 @@
+//! Derived documents: a rewritten index is a pure function of the stored one, the format's code and our
+//! base. It is made once as a stream, stored under the digest of all that, and compressed once.
+
+use std::{
+    collections::HashMap,
+    io::{self, BufReader, Read as _, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use artifactapi_formats::{
+    IndexError, LinkSigner, PublicBase, Resource, RewriteContext, Source, format_of, limits,
+};
+use artifactapi_model::{
+    Digest, Hasher, Remote,
+    ports::{BlobReader, StagedBlob, metadata::DerivedRow},
+};
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use tokio::{runtime::Handle, sync::OwnedSemaphorePermit};
+
+use crate::{
+    Engine,
+    blocking::BlockingReader,
+    error::FetchError,
+    facts::source_url,
+    hot::{HotDerived, HotEntry},
+};
+
+/// Documents below this size are not worth compressing, in bytes.
+const MIN_GZIP: u64 = 1024;
+/// Raised when derivation itself (not a format) changes its output.
+const SCHEME: u32 = 1;
+
+/// Rewrites under way, so that each is made once.
+#[derive(Default)]
+pub(crate) struct Derivations(Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Derivations {
+    fn turn(&self, inputs: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(*inputs).or_default().clone()
+    }
+}
+
+/// Everything that a rewrite depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) remote: &'a Remote,
+    pub(crate) resource: &'a Resource,
+    pub(crate) base: &'a PublicBase,
+    pub(crate) entry: &'a HotEntry,
+    pub(crate) links: &'a LinkSigner,
+}
+
+impl Inputs<'_> {
+    fn context(&self) -> RewriteContext<'_> {
+        RewriteContext { base: self.base, links: self.links, remote: &self.remote.spec }
+    }
+
+    /// The key of the derived document.
+    pub(crate) fn digest(&self) -> Digest {
+        let format = format_of(self.remote.spec.package_type);
+        let row = &self.entry.row;
+        let text = format!(
+            "{SCHEME}\n{}\n{}\n{}\n{}?{}\n{}\n{}\n{}\n{}\n{}",
+            format.package_type(),
+            format.version(),
+            self.resource.representation.map_or("", |representation| representation.0),
+            self.resource.path,
+            self.resource.query,
+            row.digest,
+            row.source_url,
+            row.header("content-type").unwrap_or_default(),
+            self.remote.identity.id.0,
+            format.fingerprint(&self.context()),
+        );
+        Digest::of(text.as_bytes())
+    }
+}
+
+impl Engine {
+    /// The document that `resource`'s representation makes of `entry`, and the key it is stored under.
+    pub(crate) async fn derive(
+        self: &Arc<Self>,
+        remote: &Remote,
+        resource: &Resource,
+        base: &PublicBase,
+        entry: &Arc<HotEntry>,
+    ) -> Result<(Digest, Arc<HotDerived>), FetchError> {
+        let inputs = self.inputs(remote, resource, base, entry).digest();
+        if let Some(derived) = self.hot.derived(&inputs) {
+            return Ok((inputs, derived));
+        }
+        let turn = self.derivations.turn(&inputs);
+        let _turn = turn.lock().await;
+        if let Some(derived) = self.hot.derived(&inputs) {
+            return Ok((inputs, derived));
+        }
+        let row = match self.ports.metadata.derived(&inputs).await? {
+            Some(row) if self.bodies_are_there(&row).await? => row,
+            _ => self.make(remote, resource, base, entry, &inputs).await?,
+        };
+        let body = self.small_body(&row.digest, row.size).await;
+        let gzip = match row.gzip {
+            Some((digest, size)) => self.small_body(&digest, size).await,
+            None => None,
+        };
+        let derived = Arc::new(HotDerived { row, body, gzip });
+        self.hot.put_derived(inputs, derived.clone());
+        Ok((inputs, derived))
+    }
+
+    async fn small_body(&self, digest: &Digest, size: u64) -> Option<Bytes> {
+        if size <= self.options.small_body { self.read_small(digest, size).await } else { None }
+    }
+
+    async fn bodies_are_there(&self, row: &DerivedRow) -> Result<bool, FetchError> {
+        for digest in std::iter::once(row.digest).chain(row.gzip.map(|(digest, _)| digest)) {
+            if self.ports.blobs.size(&digest).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A place on the blocking pool; bounds how many indexes are parsed at once.
+    pub(crate) async fn worker(&self) -> Option<OwnedSemaphorePermit> {
+        self.workers.clone().acquire_owned().await.ok()
+    }
+
+    async fn make(
+        self: &Arc<Self>,
+        remote: &Remote,
+        resource: &Resource,
+        base: &PublicBase,
+        entry: &Arc<HotEntry>,
+        inputs: &Digest,
+    ) -> Result<DerivedRow, FetchError> {
+        let worker = self.worker().await;
+        let source = self.reader_of(entry).await?;
+        let plain = self.ports.blobs.stage(None).await?;
+        let packed = self.ports.blobs.stage(None).await?;
+        let (engine, handle) = (self.clone(), Handle::current());
+        let (remote, resource, base, entry) = (remote.clone(), resource.clone(), base.clone(), entry.clone());
+        let job = move || {
+            let _worker = worker;
+            let inputs = Inputs {
+                remote: &remote,
+                resource: &resource,
+                base: &base,
+                entry: &entry,
+                links: &engine.links,
+            };
+            rewrite(&inputs, source, plain, packed, &handle)
+        };
+        let made = tokio::task::spawn_blocking(job).await.map_err(|_| FetchError::Abandoned)??;
+        made.plain.staged.commit(&made.plain.digest).await?;
+        let gzip = match made.gzip {
+            Some(gzip) => {
+                gzip.staged.commit(&gzip.digest).await?;
+                Some((gzip.digest, gzip.size))
+            }
+            None => None,
+        };
+        let row = DerivedRow {
+            digest: made.plain.digest,
+            size: made.plain.size,
+            gzip,
+            content_type: made.content_type,
+        };
+        self.ports.metadata.put_derived(inputs, &row, self.ports.clock.now()).await?;
+        Ok(row)
+    }
+
+    /// Drops derived documents whose bytes are gone.
+    pub(crate) async fn forget_derived(&self, digest: &Digest) -> Result<(), FetchError> {
+        for inputs in self.hot.derived_with(digest) {
+            self.hot.remove_derived(&inputs);
+            self.ports.metadata.forget_derived(&inputs).await?;
+        }
+        Ok(())
+    }
+}
+
+struct Made {
+    plain: Written,
+    gzip: Option<Written>,
+    content_type: String,
+}
+
+struct Written {
+    staged: Box<dyn StagedBlob>,
+    digest: Digest,
+    size: u64,
+}
+
+fn rewrite(
+    inputs: &Inputs<'_>,
+    source: Arc<dyn BlobReader>,
+    plain: Box<dyn StagedBlob>,
+    packed: Box<dyn StagedBlob>,
+    handle: &Handle,
+) -> Result<Made, FetchError> {
+    let row = &inputs.entry.row;
+    let url = source_url(inputs.remote, inputs.entry);
+    let document = Source {
+        path: &inputs.resource.path,
+        query: &inputs.resource.query,
+        content_type: row.header("content-type").unwrap_or_default(),
+        url: &url,
+    };
+    let format = format_of(inputs.remote.spec.package_type);
+    let mut input =
+        BufReader::with_capacity(256 << 10, BlockingReader::new(source, row.size, handle.clone()));
+    let mut output = StageWriter::new(plain, handle.clone());
+    let content_type =
+        format.rewrite(inputs.resource, &document, &inputs.context(), &mut input, &mut output)?;
+    let plain = output.finish().map_err(IndexError::from)?;
+    let gzip = if plain.size >= MIN_GZIP {
+        Some(compress(&plain, packed, handle).map_err(IndexError::from)?)
+            .filter(|gzip| gzip.size < plain.size)
+    } else {
+        None
+    };
+    Ok(Made { plain, gzip, content_type })
+}
+
+fn compress(plain: &Written, packed: Box<dyn StagedBlob>, handle: &Handle) -> io::Result<Written> {
+    let reader = BlockingReader::new(plain.staged.reader(), plain.size, handle.clone());
+    let mut encoder = GzEncoder::new(StageWriter::new(packed, handle.clone()), Compression::default());
+    io::copy(&mut reader.take(plain.size), &mut encoder)?;
+    encoder.finish()?.finish()
+}
+
+/// A staged blob as `Write`, for the blocking pool.
+struct StageWriter {
+    staged: Box<dyn StagedBlob>,
+    buffer: Vec<u8>,
+    hasher: Hasher,
+    written: u64,
+    handle: Handle,
+}
+
+impl StageWriter {
+    const BLOCK: usize = 256 << 10;
+
+    fn new(staged: Box<dyn StagedBlob>, handle: Handle) -> Self {
+        StageWriter {
+            staged,
+            buffer: Vec::with_capacity(Self::BLOCK),
+            hasher: Hasher::for_checksums(&[]),
+            written: 0,
+            handle,
+        }
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let block = std::mem::replace(&mut self.buffer, Vec::with_capacity(Self::BLOCK));
+        self.hasher.update(&block);
+        self.written += block.len() as u64;
+        if self.written > limits::MAX_INFLATED {
+            return Err(limits::breached("size of the rewritten index"));
+        }
+        self.handle.block_on(self.staged.write(block.into())).map_err(io::Error::other)
+    }
+
+    fn finish(mut self) -> io::Result<Written> {
+        self.drain()?;
+        let hashed = self.hasher.finish();
+        Ok(Written { staged: self.staged, digest: hashed.digest, size: hashed.size })
+    }
+}
+
+impl Write for StageWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= Self::BLOCK {
+            self.drain()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The engine's face: its ports, its options, and the three calls a server makes.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use artifactapi_formats::{LinkSigner, Method, Plan, PublicBase, Request, format_of};
+use artifactapi_model::{
+    Clock, Digest, Remote,
+    ports::{
+        BlobError, BlobReader, BlobStore, Coordinator, MetadataStore, Upstream, UpstreamMethod,
+        UpstreamRequest, upstream::PostBody,
+    },
+};
+
+use crate::{
+    content::{Content, Reply},
+    error::FetchError,
+    facts::FactCache,
+    flights::Flights,
+    hot::HotIndex,
+    negative::NegativeCache,
+};
+
+/// The doors the engine uses.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each is documented by its trait")]
+pub struct Ports {
+    pub blobs: Arc<dyn BlobStore>,
+    pub metadata: Arc<dyn MetadataStore>,
+    pub coordinator: Arc<dyn Coordinator>,
+    pub upstream: Arc<dyn Upstream>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Bounds of the engine's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of small bodies and rows kept in memory.
+    pub hot_bytes: u64,
+    /// Largest body kept in memory, in bytes.
+    pub small_body: u64,
+    /// Bytes of index facts kept in memory.
+    pub fact_bytes: u64,
+    /// Remembered absences.
+    pub negative_entries: usize,
+    /// Rewrites and index readings at the same time.
+    pub workers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            hot_bytes: 64 << 20,
+            small_body: 256 << 10,
+            fact_bytes: 48 << 20,
+            negative_entries: 100_000,
+            workers: 2,
+        }
+    }
+}
+
+/// The cache engine of one process.
+pub struct Engine {
+    pub(crate) ports: Ports,
+    pub(crate) options: Options,
+    pub(crate) links: LinkSigner,
+    pub(crate) hot: HotIndex,
+    pub(crate) negative: NegativeCache,
+    pub(crate) facts: FactCache,
+    pub(crate) flights: Flights,
+    pub(crate) workers: Arc<tokio::sync::Semaphore>,
+    pub(crate) derivations: crate::derive::Derivations,
+    /// Counts stored indexes, so that bodies are held against new ones.
+    pub(crate) generation: AtomicU64,
+}
+
+impl Engine {
+    /// An engine over `ports`. `link_key` is the cluster's shared secret for signed links.
+    pub fn new(ports: Ports, options: Options, link_key: [u8; 32]) -> Arc<Self> {
+        Arc::new(Engine {
+            links: LinkSigner::new(link_key),
+            hot: HotIndex::new(options.hot_bytes),
+            negative: NegativeCache::new(options.negative_entries),
+            facts: FactCache::new(options.fact_bytes),
+            flights: Flights::default(),
+            workers: Arc::new(tokio::sync::Semaphore::new(options.workers)),
+            derivations: crate::derive::Derivations::default(),
+            generation: AtomicU64::new(1),
+            ports,
+            options,
+        })
+    }
+
+    /// Answers `request` to `remote`, whose public URL is `base`. `body` is the request's own, for the few
+    /// POSTs that are passed on. The caller has checked `access.read`.
+    ///
+    /// # Errors
+    /// [`FetchError`] when there is nothing to serve. A body that breaks later ends in an error of its stream.
+    pub async fn get(
+        self: &Arc<Self>,
+        remote: &Remote,
+        request: &Request<'_>,
+        base: &PublicBase,
+        body: Option<PostBody>,
+    ) -> Result<Reply, FetchError> {
+        let format = format_of(remote.spec.package_type);
+        match format.plan(request, &remote.spec, &self.links)? {
+            Plan::Serve(resource) => {
+                let head = request.method == Method::Head;
+                let content = self.serve(remote, &resource, base, head).await?;
+                Ok(Reply::Content(Box::new(content)))
+            }
+            Plan::Answer(answer) => Ok(Reply::Answer(answer)),
+            Plan::Pass(path) => self.pass(remote, &path, request.method, body).await,
+        }
+    }
+
+    async fn pass(
+        &self,
+        remote: &Remote,
+        path: &str,
+        method: Method,
+        body: Option<PostBody>,
+    ) -> Result<Reply, FetchError> {
+        if remote.spec.suspend {
+            return Err(FetchError::Suspended);
+        }
+        let method = match method {
+            Method::Post => UpstreamMethod::Post,
+            Method::Head => UpstreamMethod::Head,
+            Method::Get | Method::Other => UpstreamMethod::Get,
+        };
+        let url = crate::fetch::below(&remote.spec, path)?;
+        let request = UpstreamRequest { method, body, ..UpstreamRequest::get(url) };
+        Ok(Reply::Passed(Box::new(self.ports.upstream.send(remote, request).await?)))
+    }
+
+    /// Opens a [`crate::Body::Stored`] body. When the bytes turn out to be gone, every trace of `content` is
+    /// dropped first, so that asking [`Engine::get`] again fetches it anew.
+    ///
+    /// # Errors
+    /// [`FetchError::Blob`].
+    pub async fn open(&self, content: &Content, digest: &Digest) -> Result<Arc<dyn BlobReader>, FetchError> {
+        let opened = self.ports.blobs.open(digest).await;
+        if let Err(BlobError::NotFound(_) | BlobError::Damaged(..)) = &opened {
+            self.forget(&content.key, digest).await?;
+        }
+        Ok(opened?)
+    }
+
+    /// Writes down which keys were used since the last call; a server calls it every minute or so, and once
+    /// when it stops.
+    ///
+    /// # Errors
+    /// [`FetchError::Metadata`]; the uses are then lost, which only makes eviction less exact.
+    pub async fn record_uses(&self) -> Result<(), FetchError> {
+        let uses = self.hot.take_uses();
+        if !uses.is_empty() {
+            self.ports.metadata.touch(&uses).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,324 @@
+//! One fill: ask upstream, tee the body into the hash and the staged blob while readers follow, verify,
+//! commit, announce. Bytes are durable before their row, and the row before anyone sees the last bytes.
+
+mod head;
+mod tee;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use artifactapi_formats::Resource;
+use artifactapi_model::{
+    ArtifactKey, Checksum, Checksums, Mutability, Remote,
+    digest::Hashed,
+    ports::{
+        BlobReader, StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
+        metadata::{ArtifactRow, Committed},
+        upstream::Framing,
+    },
+    repository::OnUpstreamGone,
+};
+use futures_util::StreamExt as _;
+use http::{HeaderMap, StatusCode};
+
+use head::merge_headers;
+pub(crate) use head::{Head, head_of, refusal};
+use tee::Tee;
+
+use crate::{Engine, blocking::whole, error::FetchError, flights::Pilot, hot::HotEntry, verify};
+
+/// How long a stored body is served stale after a failed revalidation before upstream is asked again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// A fill with this share of its body done goes on when every client has left.
+const WORTH_FINISHING: f64 = 0.5;
+
+/// How far a fill is.
+#[derive(Clone)]
+pub(crate) enum Progress {
+    /// Nothing has come back yet.
+    Asking,
+    /// This many bytes can be read.
+    Growing { head: Arc<Head>, reader: Arc<dyn BlobReader>, written: u64 },
+    /// It is over.
+    Done(Finished),
+}
+
+/// How a fill ended.
+#[derive(Clone)]
+pub(crate) enum Finished {
+    /// A new body is stored.
+    Stored(Arc<HotEntry>),
+    /// Upstream confirmed the stored body.
+    Confirmed(Arc<HotEntry>),
+    /// The body is whole but could not or must not be kept.
+    Unstored { head: Arc<Head>, reader: Arc<dyn BlobReader>, size: u64 },
+    /// There is none.
+    Failed(Arc<FetchError>),
+}
+
+/// What to fill.
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) remote: Remote,
+    pub(crate) resource: Resource,
+    pub(crate) key: ArtifactKey,
+    pub(crate) mutability: Mutability,
+    /// The stored body that is to be revalidated.
+    pub(crate) previous: Option<Arc<HotEntry>>,
+    /// Fetch anew although there is one.
+    pub(crate) unconditional: bool,
+    /// Depth of the chain of indexes this fill is part of.
+    pub(crate) depth: u8,
+}
+
+impl Engine {
+    /// Runs `job` in a task of its own: it outlives the client that caused it.
+    pub(crate) fn spawn_fill(self: &Arc<Self>, job: Job, pilot: Pilot) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            let finished = tokio::select! {
+                biased;
+                finished = engine.run_fill(&job, &pilot) => finished,
+                () = engine.given_up(&pilot) => Err(FetchError::Abandoned),
+            };
+            let finished = match finished {
+                Ok(finished) => finished,
+                Err(error) => {
+                    engine.note_failure(&job, &error).await;
+                    Finished::Failed(Arc::new(error))
+                }
+            };
+            engine.flights.land(&job.key, &pilot);
+            pilot.progress.send_replace(Progress::Done(finished));
+        });
+    }
+
+    /// Resolves when nobody waits any more and too little is done to be worth finishing.
+    async fn given_up(&self, pilot: &Pilot) {
+        loop {
+            pilot.deserted().await;
+            let worth = match &*pilot.progress.borrow() {
+                Progress::Growing { head, written, .. } => {
+                    head.length.is_some_and(|length| *written as f64 >= length as f64 * WORTH_FINISHING)
+                }
+                Progress::Asking | Progress::Done(_) => false,
+            };
+            if !worth {
+                return;
+            }
+            // Nobody can come back to a deserted fill, so there is nothing left to wait for.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Remembers an absence, lets a stored body go where `onUpstreamGone` says so, and keeps a failing
+    /// upstream from being asked again at once.
+    async fn note_failure(&self, job: &Job, error: &FetchError) {
+        let now = self.ports.clock.now();
+        let mut rest = RETRY_PAUSE;
+        if let FetchError::NotFound { gone } = error {
+            rest = job.remote.spec.negative_ttl;
+            self.negative.put(job.key.clone(), now + rest, *gone);
+            if let Some(previous) = &job.previous
+                && job.remote.spec.on_upstream_gone == OnUpstreamGone::Evict
+                && let Err(error) = self.forget(&job.key, &previous.row.digest).await
+            {
+                tracing::warn!(key = ?job.key, error = %error, "a body that is gone upstream could not be dropped");
+            }
+        }
+        if let Some(previous) = &job.previous {
+            previous.rest_until(now + rest);
+        }
+    }
+
+    async fn run_fill(self: &Arc<Self>, job: &Job, pilot: &Pilot) -> Result<Finished, FetchError> {
+        let (mut request, known) = self.locate(&job.remote, &job.resource, job.depth).await?;
+        let mut checksums = job.resource.checksums.clone();
+        checksums.extend(known.checksums);
+        let previous = job.previous.as_ref().filter(|_| !job.unconditional);
+        if let Some(previous) = previous {
+            if Self::compares_by_head(&job.resource)
+                && let Some(confirmed) = self.compare_by_head(job, previous, &request).await?
+            {
+                return Ok(confirmed);
+            }
+            request.if_none_match = previous.row.header("etag").map(str::to_owned);
+            request.if_modified_since = previous.row.header("last-modified").map(str::to_owned);
+        }
+        let response = self.ports.upstream.send(&job.remote, request).await?;
+        match response.status {
+            StatusCode::OK => self.take_body(job, pilot, response, checksums).await,
+            StatusCode::NOT_MODIFIED => match previous {
+                Some(previous) => self.confirm(job, previous, Some(&response.headers)).await,
+                None => Err(FetchError::UpstreamStatus(304)),
+            },
+            _ => Err(refusal(&job.resource, &response)),
+        }
+    }
+
+    /// Compares a stored tag with upstream's by HEAD. `None`: it changed, or upstream does not say.
+    async fn compare_by_head(
+        &self,
+        job: &Job,
+        previous: &Arc<HotEntry>,
+        request: &UpstreamRequest,
+    ) -> Result<Option<Finished>, FetchError> {
+        let head = UpstreamRequest { method: UpstreamMethod::Head, ..request.clone() };
+        let response = self.ports.upstream.send(&job.remote, head).await?;
+        if response.status == StatusCode::OK {
+            let now = response.headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
+            let then = previous.row.header("docker-content-digest").map(str::to_owned);
+            let then = then.unwrap_or_else(|| previous.row.digest.to_string());
+            let unchanged = now == Some(then.as_str());
+            return if unchanged { self.confirm(job, previous, None).await.map(Some) } else { Ok(None) };
+        }
+        match response.status {
+            // A registry without HEAD is asked by GET; a refused HEAD is never followed by one (RS-91).
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Ok(None),
+            _ => Err(refusal(&job.resource, &response)),
+        }
+    }
+
+    /// Upstream says that the stored body still stands.
+    async fn confirm(
+        &self,
+        job: &Job,
+        previous: &Arc<HotEntry>,
+        headers: Option<&HeaderMap>,
+    ) -> Result<Finished, FetchError> {
+        let now = self.ports.clock.now();
+        let mut row = previous.row.clone();
+        row.checked_at = now;
+        if let Some(headers) = headers {
+            row.headers = merge_headers(&row.headers, headers);
+        }
+        let metadata = &self.ports.metadata;
+        let recorded = metadata.confirm_artifact(&job.key, row.fetch_seq, now, Some(&row.headers)).await;
+        if let Err(error) = recorded {
+            tracing::warn!(key = ?job.key, error = %error, "a confirmation could not be recorded");
+        }
+        let entry = HotEntry::new(row, previous.body.clone(), now);
+        self.hot.put(job.key.clone(), entry.clone());
+        Ok(Finished::Confirmed(entry))
+    }
+
+    async fn take_body(
+        self: &Arc<Self>,
+        job: &Job,
+        pilot: &Pilot,
+        response: UpstreamResponse,
+        mut checksums: Checksums,
+    ) -> Result<Finished, FetchError> {
+        if let Some(pinned) = self.pinned(job).await? {
+            checksums.push(Checksum::Sha256(pinned.0));
+        }
+        let head = Arc::new(head_of(&job.remote, &job.resource, job.mutability, &response, checksums));
+        let over = |length| job.resource.max_size.filter(|limit| length > *limit);
+        if let Some(limit) = head.length.and_then(over) {
+            return Err(FetchError::TooLarge { limit });
+        }
+        let mut tee = match self.ports.blobs.stage(head.length).await {
+            Ok(staged) => Tee::new(&job.resource, &pilot.progress, head.clone(), staged),
+            Err(error) => return Err(error.into()),
+        };
+        let mut body = response.body;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| FetchError::Truncated(error.to_string()))?;
+            tee.take(chunk).await?;
+        }
+        let (staged, hashed) = tee.finish()?;
+        self.settle(job, head, staged, hashed).await
+    }
+
+    async fn pinned(&self, job: &Job) -> Result<Option<artifactapi_model::Digest>, FetchError> {
+        match job.mutability {
+            Mutability::Immutable => Ok(self.ports.metadata.pinned(&job.key).await?),
+            Mutability::Mutable => Ok(None),
+        }
+    }
+
+    /// The body is whole: verify, store, record.
+    async fn settle(
+        &self,
+        job: &Job,
+        head: Arc<Head>,
+        staged: Box<dyn StagedBlob>,
+        hashed: Hashed,
+    ) -> Result<Finished, FetchError> {
+        let reader = staged.reader();
+        if let Err(error) = verify::check(&head.checksums, &hashed, &reader).await {
+            return Err(self.explain_mismatch(job, &hashed, error).await);
+        }
+        let size = hashed.size;
+        if head.framing == Framing::Close && !verify::identifies(&head.checksums) {
+            tracing::info!(key = ?job.key, "uncacheable: close-delimited body without a known digest");
+            return Ok(Finished::Unstored { head, reader, size });
+        }
+        match self.store(job, &head, staged, &hashed).await {
+            Ok(finished) => Ok(finished),
+            Err(error @ (FetchError::Blob(_) | FetchError::Metadata(_))) => {
+                tracing::warn!(key = ?job.key, error = %error, "a body could not be stored; it is served all the same");
+                Ok(Finished::Unstored { head, reader, size })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn explain_mismatch(&self, job: &Job, hashed: &Hashed, error: FetchError) -> FetchError {
+        match self.pinned(job).await {
+            Ok(Some(pinned)) if pinned != hashed.digest => {
+                tracing::error!(key = ?job.key, blob.digest = %pinned, "upstream_mutated: an immutable path changed upstream");
+                FetchError::Mutated { pinned }
+            }
+            _ => error,
+        }
+    }
+
+    async fn store(
+        &self,
+        job: &Job,
+        head: &Head,
+        staged: Box<dyn StagedBlob>,
+        hashed: &Hashed,
+    ) -> Result<Finished, FetchError> {
+        // Read before the commit consumes the stage: it is in the page cache either way.
+        let small = if hashed.size <= self.options.small_body {
+            whole(&staged.reader(), hashed.size).await
+        } else {
+            None
+        };
+        staged.commit(&hashed.digest).await?;
+        let fetch_seq = self.ports.metadata.next_fetch_seq().await?;
+        let now = self.ports.clock.now();
+        let row = ArtifactRow {
+            digest: hashed.digest,
+            size: hashed.size,
+            mutability: head.mutability,
+            headers: head.headers.clone(),
+            source_url: head.source_url.clone(),
+            verified: verify::identifies(&head.checksums),
+            stored_at: now,
+            checked_at: now,
+            fetch_seq,
+        };
+        match self.ports.metadata.commit_artifact(&job.key, &row).await? {
+            Committed::Stored => {
+                let entry = HotEntry::new(row, small, now);
+                self.hot.put(job.key.clone(), entry.clone());
+                self.negative.remove(&job.key);
+                if job.resource.max_size.is_some() {
+                    self.generation.fetch_add(1, Ordering::AcqRel);
+                }
+                Ok(Finished::Stored(entry))
+            }
+            Committed::Superseded => {
+                self.hot.remove(&job.key);
+                let entry = self.lookup(&job.key).await?;
+                Ok(Finished::Stored(entry.unwrap_or_else(|| HotEntry::new(row, small, now))))
+            }
+            Committed::Pinned(pinned) => Err(FetchError::Mutated { pinned }),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The bounded in-memory index: rows of recently used keys, with the bodies of the small ones. A hit here
+//! costs no SQL and no file.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
+
+use artifactapi_model::{
+    ArtifactKey, Digest, Timestamp,
+    ports::metadata::{ArtifactRow, DerivedRow},
+};
+use bytes::Bytes;
+use quick_cache::{Weighter, sync::Cache};
+
+/// A stored body as the hit path sees it.
+#[derive(Debug)]
+pub(crate) struct HotEntry {
+    pub(crate) row: ArtifactRow,
+    /// The body itself, where it is small.
+    pub(crate) body: Option<Bytes>,
+    /// When it was last asked for, in milliseconds; not yet written to the database while above `flushed`.
+    used: AtomicI64,
+    flushed: AtomicI64,
+    /// The generation of stored indexes this body was last held against.
+    pub(crate) judged: AtomicU64,
+    /// Until when upstream is not asked again, in milliseconds, since it has just failed to confirm this body.
+    retry_at: AtomicI64,
+}
+
+impl HotEntry {
+    pub(crate) fn new(row: ArtifactRow, body: Option<Bytes>, now: Timestamp) -> Arc<Self> {
+        Arc::new(HotEntry {
+            row,
+            body,
+            used: AtomicI64::new(now.0),
+            flushed: AtomicI64::new(0),
+            judged: AtomicU64::new(0),
+            retry_at: AtomicI64::new(0),
+        })
+    }
+
+    pub(crate) fn touch(&self, now: Timestamp) {
+        self.used.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Asks for a pause before the next revalidation.
+    pub(crate) fn rest_until(&self, until: Timestamp) {
+        self.retry_at.store(until.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_resting(&self, now: Timestamp) -> bool {
+        now.0 < self.retry_at.load(Ordering::Relaxed)
+    }
+}
+
+/// A derived document as the hit path sees it.
+#[derive(Debug)]
+pub(crate) struct HotDerived {
+    pub(crate) row: DerivedRow,
+    pub(crate) body: Option<Bytes>,
+    pub(crate) gzip: Option<Bytes>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<ArtifactKey, Arc<HotEntry>> for ByBytes {
+    fn weight(&self, key: &ArtifactKey, entry: &Arc<HotEntry>) -> u64 {
+        let headers: usize = entry.row.headers.iter().map(|(n, v)| n.len() + v.len() + 48).sum();
+        (256 + key.path.len()
+            + entry.row.source_url.len()
+            + headers
+            + entry.body.as_ref().map_or(0, Bytes::len)) as u64
+    }
+}
+
+impl Weighter<Digest, Arc<HotDerived>> for ByBytes {
+    fn weight(&self, _: &Digest, entry: &Arc<HotDerived>) -> u64 {
+        let length = |body: &Option<Bytes>| body.as_ref().map_or(0, Bytes::len);
+        (256 + length(&entry.body) + length(&entry.gzip)) as u64
+    }
+}
+
+/// The index itself.
+pub(crate) struct HotIndex {
+    stored: Cache<ArtifactKey, Arc<HotEntry>, ByBytes>,
+    derived: Cache<Digest, Arc<HotDerived>, ByBytes>,
+}
+
+impl HotIndex {
+    pub(crate) fn new(bytes: u64) -> Self {
+        let items = usize::try_from(bytes / 4096).unwrap_or(usize::MAX).max(64);
+        HotIndex {
+            stored: Cache::with_weighter(items, bytes / 2, ByBytes),
+            derived: Cache::with_weighter(items, bytes / 2, ByBytes),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &ArtifactKey) -> Option<Arc<HotEntry>> {
+        self.stored.get(key)
+    }
+
+    pub(crate) fn put(&self, key: ArtifactKey, entry: Arc<HotEntry>) {
+        self.stored.insert(key, entry);
+    }
+
+    pub(crate) fn remove(&self, key: &ArtifactKey) {
+        self.stored.remove(key);
+    }
+
+    pub(crate) fn derived(&self, inputs: &Digest) -> Option<Arc<HotDerived>> {
+        self.derived.get(inputs)
+    }
+
+    pub(crate) fn put_derived(&self, inputs: Digest, entry: Arc<HotDerived>) {
+        self.derived.insert(inputs, entry);
+    }
+
+    pub(crate) fn remove_derived(&self, inputs: &Digest) {
+        self.derived.remove(inputs);
+    }
+
+    /// Keys of derived documents whose bytes (plain or gzip) have this digest. A walk; only for repairs.
+    pub(crate) fn derived_with(&self, digest: &Digest) -> Vec<Digest> {
+        let has = |entry: &HotDerived| {
+            entry.row.digest == *digest || entry.row.gzip.is_some_and(|(gzip, _)| gzip == *digest)
+        };
+        self.derived.iter().filter(|(_, entry)| has(entry)).map(|(inputs, _)| inputs).collect()
+    }
+
+    /// Keys used since they were last taken here, with the time.
+    pub(crate) fn take_uses(&self) -> Vec<(ArtifactKey, Timestamp)> {
+        self.stored
+            .iter()
+            .filter_map(|(key, entry)| {
+                let used = entry.used.load(Ordering::Relaxed);
+                let before = entry.flushed.swap(used, Ordering::Relaxed);
+                (used > before).then_some((key, Timestamp(used)))
+            })
+            .collect()
+    }
+}

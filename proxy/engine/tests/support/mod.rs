@@ -1,0 +1,241 @@
+//! An engine over in-memory stores and an upstream that tests script by hand.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use artifactapi_engine::{Body, Content, Engine, FetchError, Options, Ports, Reply};
+use artifactapi_formats::{Method, PublicBase, Request};
+use artifactapi_model::{
+    Clock as _, PackageType, Remote, RepoName, Timestamp, Ttl,
+    clock::ManualClock,
+    ports::{
+        BlobStore, MetadataStore as _, Upstream, UpstreamError, UpstreamMethod, UpstreamRequest,
+        UpstreamResponse,
+        upstream::{Framing, Layer},
+    },
+    repository::*,
+};
+use artifactapi_stores::{LocalCoordinator, MemoryBlobs, MemoryMetadata};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
+use tokio::sync::mpsc;
+
+/// What the upstream answers to a path.
+#[derive(Clone)]
+pub enum Script {
+    Body {
+        bytes: Bytes,
+        headers: Vec<(&'static str, String)>,
+        framing: Option<Framing>,
+    },
+    Status(u16),
+    Down,
+    /// The test feeds the body through the channel it got from [`FakeUpstream::gate`].
+    Gated {
+        length: Option<u64>,
+    },
+}
+
+pub fn body(bytes: impl Into<Bytes>) -> Script {
+    Script::Body { bytes: bytes.into(), headers: Vec::new(), framing: None }
+}
+
+#[derive(Default)]
+pub struct FakeUpstream {
+    scripts: Mutex<HashMap<String, Script>>,
+    gates: Mutex<HashMap<String, mpsc::Receiver<Result<Bytes, UpstreamError>>>>,
+    requests: Mutex<Vec<UpstreamRequest>>,
+}
+
+impl FakeUpstream {
+    pub fn put(&self, path: &str, script: Script) {
+        self.scripts.lock().unwrap().insert(path.to_owned(), script);
+    }
+
+    pub fn gate(&self, path: &str, length: Option<u64>) -> mpsc::Sender<Result<Bytes, UpstreamError>> {
+        let (sender, receiver) = mpsc::channel(1);
+        self.gates.lock().unwrap().insert(path.to_owned(), receiver);
+        self.put(path, Script::Gated { length });
+        sender
+    }
+
+    pub fn requests(&self, method: UpstreamMethod) -> usize {
+        self.requests.lock().unwrap().iter().filter(|request| request.method == method).count()
+    }
+
+    pub fn gets(&self) -> usize {
+        self.requests(UpstreamMethod::Get)
+    }
+
+    pub fn last(&self) -> UpstreamRequest {
+        self.requests.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+pub fn broken() -> UpstreamError {
+    UpstreamError::Broken { host: "up.test".into(), layer: Layer::Http, message: "connection reset".into() }
+}
+
+#[async_trait]
+impl Upstream for FakeUpstream {
+    async fn send(&self, _: &Remote, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
+        self.requests.lock().unwrap().push(request.clone());
+        let path = request.url.path().trim_start_matches('/').to_owned();
+        let script = self.scripts.lock().unwrap().get(&path).cloned().unwrap_or(Script::Status(404));
+        let mut headers = HeaderMap::new();
+        let (status, framing, body) = match script {
+            Script::Down => return Err(broken()),
+            Script::Status(status) => (status, Framing::Length(0), futures_util::stream::empty().boxed()),
+            Script::Gated { length } => {
+                let mut gate = self.gates.lock().unwrap().remove(&path).expect("a gate is used once");
+                let framing = length.map_or(Framing::Delimited, Framing::Length);
+                (200, framing, futures_util::stream::poll_fn(move |cx| gate.poll_recv(cx)).boxed())
+            }
+            Script::Body { bytes, headers: given, framing } => {
+                for (name, value) in given {
+                    headers.insert(HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
+                }
+                let unchanged = request.if_none_match.is_some()
+                    && headers.get("etag").and_then(|etag| etag.to_str().ok())
+                        == request.if_none_match.as_deref();
+                if unchanged {
+                    (304, Framing::Length(0), futures_util::stream::empty().boxed())
+                } else {
+                    let framing = framing.unwrap_or(Framing::Length(bytes.len() as u64));
+                    let chunks: Vec<_> =
+                        bytes.chunks(8 << 10).map(|chunk| Ok(bytes.slice_ref(chunk))).collect();
+                    let body = if request.method == UpstreamMethod::Head { Vec::new() } else { chunks };
+                    (200, framing, futures_util::stream::iter(body).boxed())
+                }
+            }
+        };
+        let status = StatusCode::from_u16(status).unwrap();
+        Ok(UpstreamResponse { status, headers, url: request.url, framing, authenticated: true, body })
+    }
+}
+
+/// The engine, its upstream and its clock.
+pub struct Bench {
+    pub engine: Arc<Engine>,
+    pub upstream: Arc<FakeUpstream>,
+    pub clock: Arc<ManualClock>,
+    pub metadata: Arc<MemoryMetadata>,
+    pub remote: Remote,
+}
+
+pub fn spec(package_type: PackageType) -> RemoteSpec {
+    RemoteSpec {
+        name: RepoName::try_from("r").unwrap(),
+        namespace: "default".into(),
+        package_type,
+        base_url: "http://up.test/".parse().unwrap(),
+        immutable_ttl: Ttl::Forever,
+        mutable_ttl: Ttl::For(Duration::from_secs(60)),
+        policy: Default::default(),
+        docker: Default::default(),
+        query_parameters: Vec::new(),
+        stale_if_error: Duration::from_secs(3600),
+        stale_while_revalidate: Duration::from_secs(600),
+        negative_ttl: Duration::from_secs(60),
+        on_upstream_gone: OnUpstreamGone::Keep,
+        credentials: None,
+        auth_realms: Vec::new(),
+        tls: Default::default(),
+        file_hosts: FileHosts::Public,
+        egress: Default::default(),
+        timeouts: Default::default(),
+        max_concurrent: 64,
+        delivery: Delivery::Proxy,
+        read: ReadAccess::Anonymous,
+        suspend: false,
+        retention: Default::default(),
+    }
+}
+
+impl Bench {
+    pub async fn new(package_type: PackageType) -> Self {
+        Self::with(spec(package_type), Arc::new(MemoryBlobs::default())).await
+    }
+
+    pub async fn with(spec: RemoteSpec, blobs: Arc<dyn BlobStore>) -> Self {
+        let upstream = Arc::new(FakeUpstream::default());
+        let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
+        let metadata = Arc::new(MemoryMetadata::default());
+        let ports = Ports {
+            blobs,
+            metadata: metadata.clone(),
+            coordinator: Arc::new(LocalCoordinator::default()),
+            upstream: upstream.clone(),
+            clock: clock.clone(),
+        };
+        let base_url = spec.base_url.to_string();
+        let identity =
+            metadata.ensure_repository("default", &spec.name, spec.package_type, &base_url).await.unwrap();
+        let remote = Remote { identity, spec: Arc::new(spec) };
+        let engine = Engine::new(ports, Options::default(), [1; 32]);
+        Bench { engine, upstream, clock, metadata, remote }
+    }
+
+    pub async fn request(&self, method: Method, path: &str) -> Result<Content, FetchError> {
+        let request = Request { method, raw_path: path, query: "", accept: "" };
+        let base = PublicBase { origin: "http://proxy.test".into(), prefix: "/api/v1/remote/r/".into() };
+        match self.engine.get(&self.remote, &request, &base, None).await? {
+            Reply::Content(content) => Ok(*content),
+            _ => panic!("{path} has content"),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Content, FetchError> {
+        self.request(Method::Get, path).await
+    }
+
+    /// The whole body, or why it ended early.
+    pub async fn read(&self, content: &Content) -> Result<Vec<u8>, String> {
+        match &content.body {
+            Body::Absent => Ok(Vec::new()),
+            Body::Memory(bytes) => Ok(bytes.to_vec()),
+            Body::Stored(digest) => {
+                let reader = self.engine.open(content, digest).await.map_err(|error| error.to_string())?;
+                let mut body = Vec::new();
+                loop {
+                    let block =
+                        reader.read_at(body.len() as u64, 1 << 20).await.map_err(|e| e.to_string())?;
+                    if block.is_empty() {
+                        return Ok(body);
+                    }
+                    body.extend_from_slice(&block);
+                }
+            }
+            Body::Growing(growing) => {
+                let mut growing = growing.clone();
+                let mut body = Vec::new();
+                loop {
+                    let block = growing.read(body.len() as u64, 1 << 20).await.map_err(|e| e.to_string())?;
+                    if block.is_empty() {
+                        return Ok(body);
+                    }
+                    body.extend_from_slice(&block);
+                }
+            }
+        }
+    }
+
+    pub async fn fetch(&self, path: &str) -> Result<Vec<u8>, String> {
+        let content = self.get(path).await.map_err(|error| error.to_string())?;
+        self.read(&content).await
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// `length` bytes that differ from block to block.
+pub fn pattern(length: usize) -> Bytes {
+    (0..length).map(|i| (i / 251) as u8 ^ (i % 253) as u8).collect::<Vec<u8>>().into()
+}
