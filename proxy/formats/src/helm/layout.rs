@@ -84,7 +84,8 @@ struct Scanner<'a, 's> {
 
 impl Scanner<'_, '_> {
     fn line(&mut self, line: &str) -> Result<(), Stop> {
-        if line.bytes().any(|byte| byte.is_ascii_control()) {
+        // U+2028, U+2029 and U+0085 are line breaks in YAML 1.1 and no longer in 1.2.
+        if line.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')) {
             return Err(Stop::Misfit);
         }
         let content = line.trim_start_matches(' ');
@@ -100,6 +101,8 @@ impl Scanner<'_, '_> {
             0 if is_item && !self.in_entries => self.extend(line),
             0 => {
                 self.finish_unit()?;
+                // Whatever reads the unit sees it alone, so it has to look like one from here too.
+                block::key(line)?;
                 self.in_entries = line == "entries:";
                 if self.in_entries {
                     return self.unique("\nentries".to_owned());
@@ -157,7 +160,7 @@ impl Scanner<'_, '_> {
             }
             return Ok((self.sink)(Piece::Entry(entry(&unit)?))?);
         }
-        let Value::Object(fields) = block::value(&unit, Shape::Map(shape::field))? else {
+        let Value::Object(fields) = value(&unit, Shape::Map(shape::field))? else {
             return Err(Stop::Misfit);
         };
         for (key, value) in fields {
@@ -183,17 +186,21 @@ impl Scanner<'_, '_> {
 
 /// Reads one chart version, a list of one.
 fn entry(text: &str) -> Result<Value, Stop> {
-    let list = match block::value(text, CHARTS) {
-        Ok(list) => list,
-        Err(block::Misfit) => match yaml::value(text, CHARTS) {
-            Ok(list) => list,
-            // It may name an anchor elsewhere in the document.
-            Err(IndexError::Malformed(_)) => return Err(Stop::Misfit),
-            Err(error) => return Err(error.into()),
-        },
-    };
-    match list {
+    match value(text, CHARTS)? {
         Value::Array(mut list) if list.len() == 1 => list.pop().ok_or(Stop::Misfit),
         _ => Err(Stop::Misfit),
+    }
+}
+
+/// Reads one unit, by the complete parser where [`block`] does not know enough.
+fn value(text: &str, shape: Shape) -> Result<Value, Stop> {
+    match block::value(text, shape) {
+        Ok(value) => Ok(value),
+        Err(block::Misfit) => match yaml::value(text, shape) {
+            Ok(value) => Ok(value),
+            // It may name an anchor elsewhere in the document.
+            Err(IndexError::Malformed(_)) => Err(Stop::Misfit),
+            Err(error) => Err(error.into()),
+        },
     }
 }

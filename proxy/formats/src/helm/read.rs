@@ -36,6 +36,18 @@ pub(super) type Sink<'s> = dyn FnMut(Piece) -> Result<(), IndexError> + 's;
 /// # Errors
 /// [`IndexError`], and whatever `sink` returns.
 pub(super) fn index(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {
+    let mut is_empty = true;
+    document(input, &mut |piece| {
+        is_empty = false;
+        sink(piece)
+    })?;
+    if is_empty {
+        return Err(IndexError::Malformed("the document is empty".to_owned()));
+    }
+    Ok(())
+}
+
+fn document(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {
     if first_character(input)? == Some(b'{') {
         return json(input, sink);
     }
