@@ -13,6 +13,7 @@ use artifactapi_formats::Resource;
 use artifactapi_model::{
     ArtifactKey, Checksum, Checksums, Mutability, Remote,
     digest::Hashed,
+    failpoint::failpoint,
     ports::{
         BlobReader, StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
         metadata::{ArtifactRow, Committed},
@@ -149,7 +150,9 @@ impl Engine {
             request.if_none_match = previous.row.header("etag").map(str::to_owned);
             request.if_modified_since = previous.row.header("last-modified").map(str::to_owned);
         }
+        failpoint("fill.request.before");
         let response = self.ports.upstream.send(&job.remote, request).await?;
+        failpoint("fill.head.after");
         match response.status {
             StatusCode::OK => self.take_body(job, pilot, response, checksums).await,
             StatusCode::NOT_MODIFIED => match previous {
@@ -196,6 +199,7 @@ impl Engine {
         if let Some(headers) = headers {
             row.headers = merge_headers(&row.headers, headers);
         }
+        failpoint("fill.confirm.before");
         let metadata = &self.ports.metadata;
         let recorded = metadata.confirm_artifact(&job.key, row.fetch_seq, now, Some(&row.headers)).await;
         if let Err(error) = recorded {
@@ -229,6 +233,7 @@ impl Engine {
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| FetchError::Truncated(error.to_string()))?;
             tee.take(chunk).await?;
+            failpoint("fill.chunk.after");
         }
         let (staged, hashed) = tee.finish()?;
         self.settle(job, head, staged, hashed).await
@@ -249,6 +254,7 @@ impl Engine {
         staged: Box<dyn StagedBlob>,
         hashed: Hashed,
     ) -> Result<Finished, FetchError> {
+        failpoint("fill.verify.before");
         let reader = staged.reader();
         if let Err(error) = verify::check(&head.checksums, &hashed, &reader).await {
             return Err(self.explain_mismatch(job, &hashed, error).await);
@@ -291,7 +297,9 @@ impl Engine {
         } else {
             None
         };
+        failpoint("fill.blob.before");
         staged.commit(&hashed.digest).await?;
+        failpoint("fill.blob.after");
         let fetch_seq = self.ports.metadata.next_fetch_seq().await?;
         let now = self.ports.clock.now();
         let row = ArtifactRow {
@@ -307,6 +315,7 @@ impl Engine {
         };
         match self.ports.metadata.commit_artifact(&job.key, &row).await? {
             Committed::Stored => {
+                failpoint("fill.row.after");
                 let entry = HotEntry::new(row, small, now);
                 self.hot.put(job.key.clone(), entry.clone());
                 self.negative.remove(&job.key);
