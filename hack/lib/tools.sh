@@ -1,0 +1,53 @@
+# Installs what the tests need and this machine lacks; asks nobody and changes nothing that is there. Sourced.
+
+missing_tools=()
+
+# Reports a tool that cannot be had here; the tests that need it skip themselves by name.
+lacks() {
+    missing_tools+=("$1: $2")
+    printf 'NOT AVAILABLE: %s (%s)\n' "$1" "$2" >&2
+}
+
+install_debian_packages() {
+    local package wanted=()
+    command -v dpkg-query >/dev/null || { lacks "Debian packages" "this is no Debian"; return; }
+    for package in "${APT_PACKAGES[@]}"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || wanted+=("$package")
+    done
+    (( ${#wanted[@]} )) || return 0
+    (( EUID == 0 )) || { lacks "${wanted[*]}" "installing them needs root"; return; }
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q >/dev/null || true
+    apt-get install -q -y --no-install-recommends "${wanted[@]}" >/dev/null || lacks "${wanted[*]}" "apt-get failed"
+}
+
+# install_go_tool NAME MODULE VERSION: builds it once into a directory of its version.
+install_go_tool() {
+    local dir="$ARTIFACTAPI_CACHE/tools/$1-$3"
+    if [[ ! -x "$dir/$1" ]]; then
+        command -v go >/dev/null || { lacks "$1" "it is built with go, which is not installed"; return; }
+        GOBIN="$dir" GOFLAGS=-trimpath CGO_ENABLED=0 go install "$2@$3" || { lacks "$1" "go install failed"; return; }
+    fi
+    PATH="$dir:$PATH"
+}
+
+# install_cargo_tool NAME VERSION: builds it once into a directory of its version.
+install_cargo_tool() {
+    local dir="$ARTIFACTAPI_CACHE/tools/$1-$2"
+    if [[ ! -x "$dir/bin/$1" ]]; then
+        CARGO_TARGET_DIR="$ARTIFACTAPI_CACHE/tools/target" cargo install --quiet --locked --root "$dir" --version "$2" "$1" \
+            || { lacks "$1" "cargo install failed"; return; }
+    fi
+    PATH="$dir/bin:$PATH"
+}
+
+install_tools() {
+    install_debian_packages
+    install_go_tool crane github.com/google/go-containerregistry/cmd/crane "$CRANE_VERSION"
+    install_go_tool helm helm.sh/helm/v3/cmd/helm "$HELM_VERSION"
+    install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
+    install_cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
+    # Debian puts puppet's own tools aside.
+    [[ -d /opt/puppetlabs/bin ]] && PATH="$PATH:/opt/puppetlabs/bin"
+    export PATH
+}
