@@ -12,6 +12,7 @@ use artifactapi_formats::{
 };
 use artifactapi_model::{
     Digest, Hasher, Remote,
+    failpoint::failpoint,
     ports::{BlobReader, StagedBlob, metadata::DerivedRow},
 };
 use bytes::Bytes;
@@ -155,7 +156,9 @@ impl Engine {
             rewrite(&inputs, source, plain, packed, &handle)
         };
         let made = tokio::task::spawn_blocking(job).await.map_err(|_| FetchError::Abandoned)??;
+        failpoint("derive.blob.before");
         made.plain.staged.commit(&made.plain.digest).await?;
+        failpoint("derive.blob.after");
         let gzip = match made.gzip {
             Some(gzip) => {
                 gzip.staged.commit(&gzip.digest).await?;
@@ -170,6 +173,7 @@ impl Engine {
             content_type: made.content_type,
         };
         self.ports.metadata.put_derived(inputs, &row, self.ports.clock.now()).await?;
+        failpoint("derive.row.after");
         Ok(row)
     }
 

@@ -13,6 +13,7 @@ use artifactapi_formats::Resource;
 use artifactapi_model::{
     ArtifactKey, Checksum, Checksums, Mutability, Remote,
     digest::Hashed,
+    failpoint::failpoint,
     ports::{
         BlobReader, StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
         metadata::{ArtifactRow, Committed},
@@ -81,7 +82,7 @@ impl Engine {
             let finished = tokio::select! {
                 biased;
                 finished = engine.run_fill(&job, &pilot) => finished,
-                () = engine.given_up(&pilot) => Err(FetchError::Abandoned),
+                () = engine.given_up(&job.key, &pilot) => Err(FetchError::Abandoned),
             };
             let finished = match finished {
                 Ok(finished) => finished,
@@ -96,7 +97,7 @@ impl Engine {
     }
 
     /// Resolves when nobody waits any more and too little is done to be worth finishing.
-    async fn given_up(&self, pilot: &Pilot) {
+    async fn given_up(&self, key: &ArtifactKey, pilot: &Pilot) {
         loop {
             pilot.deserted().await;
             let worth = match &*pilot.progress.borrow() {
@@ -105,11 +106,13 @@ impl Engine {
                 }
                 Progress::Asking | Progress::Done(_) => false,
             };
-            if !worth {
+            if worth {
+                // It runs to its end, whether or not someone comes back to it.
+                std::future::pending::<()>().await;
+            }
+            if self.flights.abandon(key, pilot) {
                 return;
             }
-            // Nobody can come back to a deserted fill, so there is nothing left to wait for.
-            std::future::pending::<()>().await;
         }
     }
 
@@ -147,7 +150,9 @@ impl Engine {
             request.if_none_match = previous.row.header("etag").map(str::to_owned);
             request.if_modified_since = previous.row.header("last-modified").map(str::to_owned);
         }
+        failpoint("fill.request.before");
         let response = self.ports.upstream.send(&job.remote, request).await?;
+        failpoint("fill.head.after");
         match response.status {
             StatusCode::OK => self.take_body(job, pilot, response, checksums).await,
             StatusCode::NOT_MODIFIED => match previous {
@@ -194,6 +199,7 @@ impl Engine {
         if let Some(headers) = headers {
             row.headers = merge_headers(&row.headers, headers);
         }
+        failpoint("fill.confirm.before");
         let metadata = &self.ports.metadata;
         let recorded = metadata.confirm_artifact(&job.key, row.fetch_seq, now, Some(&row.headers)).await;
         if let Err(error) = recorded {
@@ -227,6 +233,7 @@ impl Engine {
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| FetchError::Truncated(error.to_string()))?;
             tee.take(chunk).await?;
+            failpoint("fill.chunk.after");
         }
         let (staged, hashed) = tee.finish()?;
         self.settle(job, head, staged, hashed).await
@@ -247,6 +254,7 @@ impl Engine {
         staged: Box<dyn StagedBlob>,
         hashed: Hashed,
     ) -> Result<Finished, FetchError> {
+        failpoint("fill.verify.before");
         let reader = staged.reader();
         if let Err(error) = verify::check(&head.checksums, &hashed, &reader).await {
             return Err(self.explain_mismatch(job, &hashed, error).await);
@@ -289,7 +297,9 @@ impl Engine {
         } else {
             None
         };
+        failpoint("fill.blob.before");
         staged.commit(&hashed.digest).await?;
+        failpoint("fill.blob.after");
         let fetch_seq = self.ports.metadata.next_fetch_seq().await?;
         let now = self.ports.clock.now();
         let row = ArtifactRow {
@@ -305,6 +315,7 @@ impl Engine {
         };
         match self.ports.metadata.commit_artifact(&job.key, &row).await? {
             Committed::Stored => {
+                failpoint("fill.row.after");
                 let entry = HotEntry::new(row, small, now);
                 self.hot.put(job.key.clone(), entry.clone());
                 self.negative.remove(&job.key);

@@ -2,7 +2,7 @@
 //!
 //! | Port | Production twin (later) | Standalone | Test twin |
 //! |---|---|---|---|
-//! | blobs | S3 | a directory (next) | [`MemoryBlobs`] |
+//! | blobs | S3 | [`FsBlobs`], a directory | [`MemoryBlobs`] |
 //! | metadata | PostgreSQL | SQLite (next) | [`MemoryMetadata`] |
 //! | coordination | Redis | [`LocalCoordinator`], in process | the same |
 //!
@@ -12,11 +12,12 @@
 
 pub mod blobs;
 pub mod coordination;
+mod lock;
 pub mod metadata;
 mod open;
 mod random;
 
-pub use blobs::{CountingBlobs, MemoryBlobs};
+pub use blobs::{CountingBlobs, FsBlobs, MemoryBlobs};
 pub use coordination::LocalCoordinator;
 pub use metadata::MemoryMetadata;
 pub use open::OpenError;

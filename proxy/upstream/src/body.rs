@@ -84,7 +84,7 @@ pub(crate) fn stream(response: Response, reading: Reading) -> UpstreamBody {
     let status = response.status();
     let pieces = Box::pin(response.bytes_stream());
     let state = Some((pieces, reading, 0u64));
-    Box::pin(stream::unfold(state, move |state| async move {
+    let pieces = stream::unfold(state, move |state| async move {
         let (mut pieces, mut reading, received) = state?;
         match next_piece(&mut pieces, &reading, received).await {
             Ok(Some(piece)) => {
@@ -100,7 +100,8 @@ pub(crate) fn stream(response: Response, reading: Reading) -> UpstreamBody {
                 Some((Err(error), None))
             }
         }
-    }))
+    });
+    pieces.fuse().boxed()
 }
 
 async fn next_piece(
@@ -170,29 +171,30 @@ mod tests {
         use UpstreamMethod::{Get, Head};
         const H1: Version = Version::HTTP_11;
         const H2: Version = Version::HTTP_2;
-        let te = "transfer-encoding";
-        let cl = "content-length";
-        type Case<'a> = (UpstreamMethod, u16, Version, &'a [(&'a str, &'a str)], Option<Framing>);
-        let cases: &[Case<'_>] = &[
-            (Get, 200, H1, &[(cl, "5")], Some(Length(5))),
-            (Get, 200, H1, &[(te, "chunked")], Some(Delimited)),
-            (Get, 200, H1, &[(te, "Chunked"), (cl, "5")], Some(Delimited)),
-            (Get, 200, H1, &[(te, "gzip, chunked")], Some(Delimited)),
-            (Get, 200, H1, &[(te, "chunked, gzip")], Some(Close)),
+        const TE: &str = "transfer-encoding";
+        const CL: &str = "content-length";
+        type Pairs = &'static [(&'static str, &'static str)];
+        type Case = (UpstreamMethod, u16, Version, Pairs, Option<Framing>);
+        const CASES: &[Case] = &[
+            (Get, 200, H1, &[(CL, "5")], Some(Length(5))),
+            (Get, 200, H1, &[(TE, "chunked")], Some(Delimited)),
+            (Get, 200, H1, &[(TE, "Chunked"), (CL, "5")], Some(Delimited)),
+            (Get, 200, H1, &[(TE, "gzip, chunked")], Some(Delimited)),
+            (Get, 200, H1, &[(TE, "chunked, gzip")], Some(Close)),
             (Get, 200, H1, &[], Some(Close)),
             (Get, 200, Version::HTTP_10, &[], Some(Close)),
             (Get, 200, H2, &[], Some(Delimited)),
-            (Get, 200, H2, &[(cl, "0")], Some(Length(0))),
-            (Get, 304, H1, &[(cl, "5")], Some(Length(0))),
+            (Get, 200, H2, &[(CL, "0")], Some(Length(0))),
+            (Get, 304, H1, &[(CL, "5")], Some(Length(0))),
             (Get, 204, H1, &[], Some(Length(0))),
-            (Head, 200, H1, &[(cl, "5")], Some(Length(5))),
+            (Head, 200, H1, &[(CL, "5")], Some(Length(5))),
             (Head, 200, H1, &[], Some(Delimited)),
-            (Get, 200, H1, &[(cl, "5"), (cl, "5")], Some(Length(5))),
-            (Get, 200, H1, &[(cl, "5"), (cl, "6")], None),
-            (Get, 200, H1, &[(cl, "+5")], None),
-            (Get, 200, H1, &[(cl, "")], None),
+            (Get, 200, H1, &[(CL, "5"), (CL, "5")], Some(Length(5))),
+            (Get, 200, H1, &[(CL, "5"), (CL, "6")], None),
+            (Get, 200, H1, &[(CL, "+5")], None),
+            (Get, 200, H1, &[(CL, "")], None),
         ];
-        for (method, status, version, pairs, want) in cases {
+        for (method, status, version, pairs, want) in CASES {
             let mut headers = HeaderMap::new();
             for (name, value) in *pairs {
                 headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));

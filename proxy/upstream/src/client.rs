@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use crate::{
     auth::{Authenticator, Authorization, authenticated},
     body::{self, Reading},
+    coding::{coding, take_off, take_off_head},
     error::{broken, timeout},
     hop::{Answer, HopRequest, Sender},
     hosts::Hosts,
@@ -73,7 +74,7 @@ impl HttpUpstream {
             let (answer, sent) = self.hop(remote, request, trail.hop()).await?;
             let (status, headers) = (answer.response.status(), answer.response.headers());
             match trail.follow(status, headers) {
-                Ok(true) => body::discard(answer.response).await,
+                Ok(true) => answer.discard().await,
                 Ok(false) => {
                     let authenticated = authenticated(&sent, status, headers);
                     return Ok(Last { answer, hop: trail.hop().clone(), authenticated });
@@ -115,7 +116,7 @@ impl HttpUpstream {
         match self.authenticator.answer(&self.sender, remote, scope, &sent, headers).await? {
             None => Ok((answer, sent)),
             Some(better) => {
-                body::discard(answer.response).await;
+                answer.discard().await;
                 Ok((send(&better).await?, better))
             }
         }
@@ -136,7 +137,7 @@ impl Upstream for HttpUpstream {
         let last = tokio::time::timeout(limit, Box::pin(self.exchange(remote, &request)))
             .await
             .map_err(|_| timeout(&request.url, Layer::Http, limit))??;
-        respond(remote, last, permit)
+        respond(remote, last, permit).await
     }
 }
 
@@ -147,23 +148,33 @@ struct Last {
     authenticated: bool,
 }
 
-fn respond(remote: &Remote, last: Last, permit: Permit) -> Result<UpstreamResponse, UpstreamError> {
-    let Last { answer: Answer { response, ticket, .. }, hop, authenticated } = last;
+async fn respond(remote: &Remote, last: Last, permit: Permit) -> Result<UpstreamResponse, UpstreamError> {
+    let Last { answer: Answer { response, mut ticket, .. }, hop, authenticated } = last;
+    let (status, mut headers) = (response.status(), response.headers().clone());
     let unclear = |reason: String| broken(&hop.url, Layer::Http, reason);
-    let framing = body::framing(hop.method, response.status(), response.version(), response.headers());
-    let framing = framing.map_err(unclear)?;
+    let framing = body::framing(hop.method, status, response.version(), &headers);
+    let mut framing = framing.map_err(unclear)?;
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     // What a HEAD announces does not follow it.
-    let body = if hop.method == UpstreamMethod::Head { Framing::Length(0) } else { framing };
+    let is_head = hop.method == UpstreamMethod::Head;
+    let to_come = if is_head { Framing::Length(0) } else { framing };
+    if to_come == Framing::Length(0) || !status.is_success() {
+        // Nobody may want to read on; what this says about the host's health has been said.
+        ticket.succeeded(status);
+    }
     let (url, idle) = (hop.url.clone(), remote.spec.timeouts.idle);
-    let reading = Reading { url, idle, framing: body, ticket, _permit: permit };
-    Ok(UpstreamResponse {
-        status: response.status(),
-        headers: response.headers().clone(),
-        url: hop.url,
-        framing,
-        authenticated,
-        body: body::stream(response, reading),
-    })
+    let mut body = body::stream(response, Reading { url, idle, framing: to_come, ticket, _permit: permit });
+    if status.is_success() {
+        let coding = coding(&headers, &hop.url).map_err(unclear)?;
+        if is_head {
+            take_off_head(coding, &mut headers, &mut framing);
+        } else {
+            body = take_off(coding, &mut headers, &mut framing, body, &hop.url).await?;
+        }
+    }
+    Ok(UpstreamResponse { status, headers, url: hop.url, framing, authenticated, body })
 }
 
 /// Everything that is sent, and nothing else (RS-36): no header of a client ever gets here.

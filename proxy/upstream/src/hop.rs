@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::{
     address::AddressPolicy,
+    body::discard,
     error::{broken, closed_before_answer, host_of, is_host_failure, timeout, translate},
     hosts::{Hosts, Ticket},
     observe::Observer,
@@ -46,6 +47,14 @@ pub(crate) struct Answer {
     pub(crate) ticket: Ticket,
     /// The pause that a 429 or 503 asked for.
     pub(crate) retry_after: Option<Duration>,
+}
+
+impl Answer {
+    /// Ends an answer whose body nobody wants: a redirect or a challenge.
+    pub(crate) async fn discard(mut self) {
+        self.ticket.succeeded(self.response.status());
+        discard(self.response).await;
+    }
 }
 
 /// Sends requests.

@@ -124,7 +124,7 @@ impl Ticket {
         pause
     }
 
-    /// The body came to its end.
+    /// The body came to its end, or says nothing more about the host's health.
     pub(crate) fn succeeded(&mut self, status: StatusCode) {
         if !is_failure(status) {
             self.hosts.change(&self.host, |state| state.breaker.succeeded());

@@ -10,7 +10,7 @@
 //! 5. [`hosts`], with [`breaker`]: hosts that fail or asked for a pause are left alone.
 //! 6. [`pool`], with [`tls`]: the client that connects the way this Remote wants.
 //! 7. [`resolve`], with [`address`]: names become vetted addresses; the connector sees no others.
-//! 8. [`body`]: a stream that ends cleanly only when the body is whole.
+//! 8. [`body`] and [`coding`]: a stream of identity bytes that ends cleanly only when the body is whole.
 //!
 //! `address`, `breaker`, `challenge`, `realm`, `redirect` and `target` are pure.
 
@@ -20,6 +20,7 @@ mod body;
 mod breaker;
 mod challenge;
 mod client;
+mod coding;
 mod error;
 mod hop;
 mod hosts;
@@ -35,6 +36,8 @@ mod token;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use challenge::{Challenge, parse as parse_challenges};
 pub use client::HttpUpstream;

@@ -21,12 +21,17 @@ use crate::{
 const MAX_CLIENTS: usize = 1024;
 /// Idle connections kept for each host.
 const IDLE_PER_HOST: usize = 32;
-/// How long they are kept; below the keep-alive time of common servers (nginx 75 s, Apache 5 s aside).
+/// How long they are kept; below the keep-alive time of most servers and load balancers (60 s and more).
 const IDLE_FOR: Duration = Duration::from_secs(30);
 /// HTTP/2 flow control: what may be under way per stream and per connection, in bytes. The protocol's
 /// 64 KiB would hold a long-distance download to a few MB/s.
 const H2_STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// A connection with streams under way that does not answer a ping is given up, so that a path that died
+/// silently costs one time-out and not one per request.
+const H2_PING_EVERY: Duration = Duration::from_secs(20);
+const H2_PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// The clients.
 pub(crate) struct Pool {
@@ -130,7 +135,9 @@ fn build(
         .pool_idle_timeout(IDLE_FOR)
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .http2_initial_stream_window_size(H2_STREAM_WINDOW)
-        .http2_initial_connection_window_size(H2_CONNECTION_WINDOW);
+        .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .http2_keep_alive_interval(H2_PING_EVERY)
+        .http2_keep_alive_timeout(H2_PING_LIMIT);
     if let Some(url) = &spec.egress.proxy_url {
         check_proxy(url)?;
         builder = builder.proxy(Proxy::all(url.clone()).map_err(|_| "egress.proxyURL cannot be used")?);

@@ -1,4 +1,7 @@
-//! Remotes for this crate's tests.
+//! Remotes and listeners for this crate's tests.
+
+pub(crate) mod pki;
+pub(crate) mod server;
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,4 +47,11 @@ pub(crate) fn spec(base_url: &str) -> RemoteSpec {
 
 pub(crate) fn remote_of(spec: RemoteSpec) -> Remote {
     Remote { identity: RepoIdentity { id: RepoId(1), epoch: Epoch(0) }, spec: Arc::new(spec) }
+}
+
+/// A Remote whose upstream is a loopback listener, which `egress.allowCIDRs` permits.
+pub(crate) fn loopback(base_url: &str) -> RemoteSpec {
+    let mut spec = spec(base_url);
+    spec.egress.allow_cidrs = vec!["127.0.0.0/8".parse().unwrap()];
+    spec
 }

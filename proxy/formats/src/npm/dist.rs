@@ -9,12 +9,9 @@ use url::Url;
 use super::name;
 use crate::{
     Fact, IndexError, Reach,
-    json::{Reader, quoted},
+    json::Reader,
     placement::{Placement, place},
 };
-
-/// Longest URL in a packument, in bytes.
-const MAX_URL: usize = 16 << 10;
 
 /// What a URL in a document becomes.
 pub(super) struct Links<'a> {
@@ -63,9 +60,9 @@ impl Links<'_> {
         out: &mut dyn Write,
     ) -> Result<(), IndexError> {
         reader.object(out, |reader, out, key| match (key, reader.peek(out)?) {
-            ("tarball", b'"') => replace(reader, out, |url| self.tarball(version, url)),
+            ("tarball", b'"') => reader.replace_text(out, |url| self.tarball(version, url)),
             ("attestations", b'{') => reader.object(out, |reader, out, key| match (key, reader.peek(out)?) {
-                ("url", b'"') => replace(reader, out, |url| self.attestations(url)),
+                ("url", b'"') => reader.replace_text(out, |url| self.attestations(url)),
                 _ => reader.value(out),
             }),
             _ => reader.value(out),
@@ -88,22 +85,6 @@ impl Links<'_> {
         let checksums: Checksums = checksum.into_iter().collect();
         Some(Fact { path: path.as_str().to_owned(), reach: Reach::File, url, checksums })
     }
-}
-
-/// Puts `new(value)` in place of the string that comes next; `None` keeps its bytes.
-fn replace(
-    reader: &mut Reader<'_>,
-    out: &mut dyn Write,
-    new: impl FnOnce(&str) -> Option<String>,
-) -> Result<(), IndexError> {
-    let raw = reader.raw(MAX_URL)?;
-    let old: String =
-        serde_json::from_slice(&raw).map_err(|error| IndexError::Malformed(error.to_string()))?;
-    match new(&old) {
-        Some(new) => out.write_all(quoted(&new).as_bytes())?,
-        None => out.write_all(&raw)?,
-    }
-    Ok(())
 }
 
 /// The strongest hash of a Subresource Integrity text that we can compute. Of several hashes of one

@@ -1,0 +1,261 @@
+//! The directories and what may be done in them. Every path is opened relative to a directory that is
+//! already open, one component at a time, and never through a symbolic link (RS-15).
+
+use std::{
+    fs::{DirBuilder, File},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt as _,
+    },
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use artifactapi_model::{Digest, failpoint, ports::BlobError};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags},
+    fs::{fstat, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat},
+    io::Errno,
+};
+
+use super::error::failed;
+use crate::{OpenError, lock::ProcessLock};
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The open directories of one store.
+#[derive(Debug)]
+pub(super) struct Layout {
+    blobs: OwnedFd,
+    staging: OwnedFd,
+    quarantine: OwnedFd,
+    staged: AtomicU64,
+    _lock: ProcessLock,
+}
+
+impl Layout {
+    /// Opens or makes the directories below `root`, takes the lock and empties `staging`.
+    pub(super) fn open(root: &Path) -> Result<Self, OpenError> {
+        let at = |path: &Path, doing| {
+            let path = path.to_owned();
+            move |source: io::Error| OpenError::Io { path, doing, source }
+        };
+        make_root(root).map_err(at(root, "making the directory"))?;
+        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
+        let top = rustix::fs::open(root, flags, Mode::empty())
+            .map_err(|errno| at(root, "opening the directory")(errno.into()))?;
+        let lock = ProcessLock::take(&top, "lock", root)?;
+        let sub = |parent: &OwnedFd, name: &str| {
+            make_directory(parent, name).map_err(at(&root.join(name), "making the directory"))
+        };
+        let blobs = sub(&sub(&top, "blobs")?, "sha256")?;
+        for shard in 0..=u8::MAX {
+            sub(&blobs, &hex::encode([shard]))?;
+        }
+        let (staging, quarantine) = (sub(&top, "staging")?, sub(&top, "quarantine")?);
+        for directory in [&blobs, &top] {
+            sync_directory(directory).map_err(at(root, "writing the directory to disk"))?;
+        }
+        let layout = Layout { blobs, staging, quarantine, staged: AtomicU64::new(0), _lock: lock };
+        layout.empty_staging().map_err(at(&root.join("staging"), "discarding what a dead process left"))?;
+        Ok(layout)
+    }
+
+    fn empty_staging(&self) -> io::Result<()> {
+        let mut left = 0;
+        for entry in Dir::read_from(&self.staging)? {
+            let entry = entry?;
+            if entry.file_type() != FileType::Directory {
+                unlinkat(&self.staging, entry.file_name(), AtFlags::empty())?;
+                left += 1;
+            }
+        }
+        if left > 0 {
+            tracing::info!(files = left, "discarded bodies that a dead process had staged");
+        }
+        Ok(())
+    }
+
+    /// A new empty file in `staging` and its name there.
+    pub(super) fn create_staged(&self) -> Result<(File, String), BlobError> {
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", std::process::id());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.staging, &name, flags, Mode::RUSR | Mode::WUSR);
+        Ok((file.map_err(|errno| failed("staging a blob", errno))?.into(), name))
+    }
+
+    /// Forgets a staged file.
+    pub(super) fn discard(&self, name: &str) {
+        if let Err(error) = unlinkat(&self.staging, name, AtFlags::empty()) {
+            tracing::warn!(%error, "a staged body could not be discarded; the next start does it");
+        }
+    }
+
+    /// Gives the staged file `name`, whose bytes are on disk, its place under `digest`, and returns when that
+    /// name is on disk too. `true`: the staged name is gone; `false`: it is left over, for `digest` was
+    /// already there.
+    pub(super) fn place(&self, name: &str, digest: &Digest, size: u64) -> Result<bool, BlobError> {
+        let doing = "committing a blob";
+        let shard = self.shard(digest).map_err(|errno| failed(doing, errno))?;
+        let hex = digest.to_hex();
+        let mut moved = self.rename_new(name, &shard, &hex);
+        if let Err(Errno::EXIST) = moved
+            && self.size(digest)? != Some(size)
+        {
+            // Whatever stands there is not this body.
+            self.quarantine(digest)?;
+            moved = self.rename_new(name, &shard, &hex);
+        }
+        let moved = match moved {
+            Ok(moved) => moved,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(failed(doing, errno)),
+        };
+        failpoint("blob.commit.after_rename");
+        // Also when the name was there: whoever put it there may not have come to this line yet.
+        sync_directory(&shard).map_err(|error| failed(doing, error))?;
+        failpoint("blob.commit.after_directory_fsync");
+        Ok(moved)
+    }
+
+    /// Renames without replacing; `false`: linked instead, since the file system cannot do that.
+    fn rename_new(&self, name: &str, shard: &OwnedFd, hex: &str) -> Result<bool, Errno> {
+        match renameat_with(&self.staging, name, shard, hex, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                linkat(&self.staging, name, shard, hex, AtFlags::empty()).map(|()| false)
+            }
+            done => done.map(|()| true),
+        }
+    }
+
+    /// The blob's file and length; `None` when there is none.
+    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, BlobError> {
+        // NONBLOCK: should a pipe stand in the blob's place, opening it must not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = self.shard(digest).and_then(|shard| openat(shard, digest.to_hex(), flags, Mode::empty()));
+        let file = match file {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => {
+                return Err(BlobError::Damaged(*digest, "a symbolic link stands in its place"));
+            }
+            Err(errno) => return Err(failed("opening a blob", errno)),
+        };
+        let stat = fstat(&file).map_err(|errno| failed("opening a blob", errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(BlobError::Damaged(*digest, "something that is no file stands in its place"));
+        }
+        Ok(Some((file, stat.st_size.cast_unsigned())))
+    }
+
+    /// The blob's length; `None` when there is none.
+    pub(super) fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        let size = match self.shard(digest) {
+            Err(Errno::NOENT) => return Ok(None),
+            shard => shard.and_then(|shard| file_size(&shard, &digest.to_hex())),
+        };
+        size.map_err(|errno| failed("looking for a blob", errno))
+    }
+
+    /// Unlinks a blob; open readers keep its bytes.
+    pub(super) fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
+        let removed = self.shard(digest).and_then(|shard| unlinkat(shard, digest.to_hex(), AtFlags::empty()));
+        unless_missing(removed).map_err(|errno| failed("removing a blob", errno))
+    }
+
+    /// Moves whatever stands in the blob's place to `quarantine`.
+    pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
+        let hex = digest.to_hex();
+        let moved = self.shard(digest).and_then(|shard| renameat(shard, &hex, &self.quarantine, &hex));
+        unless_missing(moved).map_err(|errno| failed("quarantining a blob", errno))
+    }
+
+    /// Up to `limit` blobs after `after`, reading no more shards than needed.
+    pub(super) fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, BlobError> {
+        let first = after.map_or(0, |digest| digest.0[0]);
+        let mut page = Vec::new();
+        for shard in first..=u8::MAX {
+            if page.len() >= limit {
+                break;
+            }
+            let found = self.list_shard(shard, after, limit - page.len());
+            page.extend(found.map_err(|error| failed("listing blobs", error))?);
+        }
+        Ok(page)
+    }
+
+    fn list_shard(&self, shard: u8, after: Option<Digest>, limit: usize) -> io::Result<Vec<(Digest, u64)>> {
+        let directory = match openat(&self.blobs, hex::encode([shard]), DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            directory => directory?,
+        };
+        let mut digests = Vec::new();
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_str().ok().filter(|name| name.len() == 64);
+            let digest = name.and_then(|name| name.parse::<Digest>().ok());
+            digests.extend(digest.filter(|digest| digest.0[0] == shard && after.is_none_or(|a| *digest > a)));
+        }
+        digests.sort_unstable();
+        let mut page = Vec::new();
+        for digest in digests {
+            if page.len() >= limit {
+                break;
+            }
+            if let Some(size) = file_size(&directory, &digest.to_hex())? {
+                page.push((digest, size));
+            }
+        }
+        Ok(page)
+    }
+
+    fn shard(&self, digest: &Digest) -> Result<OwnedFd, Errno> {
+        openat(&self.blobs, hex::encode([digest.0[0]]), DIRECTORY, Mode::empty())
+    }
+}
+
+/// Length of a regular file; `None` for anything else and for nothing.
+fn file_size(directory: &OwnedFd, name: &str) -> Result<Option<u64>, Errno> {
+    let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(None),
+        stat => stat?,
+    };
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    Ok(is_file.then_some(stat.st_size.cast_unsigned()))
+}
+
+fn unless_missing(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
+    }
+}
+
+/// Makes `root` and what is missing above it, for the owner only, and writes the new names to disk.
+fn make_root(root: &Path) -> io::Result<()> {
+    let root = std::path::absolute(root)?;
+    let missing: Vec<PathBuf> =
+        root.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
+    for made in missing {
+        if let Some(parent) = made.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the directory `name` in `parent`, making it when it is missing.
+fn make_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(openat(parent, name, DIRECTORY, Mode::empty())?),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn sync_directory(directory: impl AsFd) -> io::Result<()> {
+    File::from(directory.as_fd().try_clone_to_owned()?).sync_all()
+}

@@ -1,0 +1,139 @@
+//! A body on its way in: staged under a name of its own, then made durable and moved to its digest.
+
+use std::{io, sync::Arc};
+
+use artifactapi_model::{
+    Digest, failpoint,
+    ports::{BlobError, BlobReader, StagedBlob},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::{
+    fs::{FallocateFlags, fallocate, ftruncate},
+    io::Errno,
+};
+use tokio::{
+    runtime::Handle,
+    task::{JoinHandle, spawn_blocking},
+};
+
+use super::{
+    error::{blocking, failed, joined},
+    growth::{GrowingFile, Growth},
+    layout::Layout,
+    reader::FileIo,
+};
+
+/// One file in `staging`.
+pub(super) struct StagedFile {
+    layout: Arc<Layout>,
+    growth: Arc<Growth>,
+    /// Name in `staging`; `None` once it has been moved.
+    name: Option<String>,
+    /// Bytes reserved beyond those that may come.
+    reserved: u64,
+    /// The write to the file that is under way.
+    filing: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl StagedFile {
+    /// Makes the file and takes room for `length` bytes. Blocks.
+    pub(super) fn create(
+        layout: Arc<Layout>,
+        io: Arc<FileIo>,
+        length: Option<u64>,
+    ) -> Result<Self, BlobError> {
+        let (file, name) = layout.create_staged()?;
+        let growth = Arc::new(Growth::new(file, io));
+        let mut staged = StagedFile { layout, growth, name: Some(name), reserved: 0, filing: None };
+        failpoint("blob.stage.after_create");
+        if let Some(length) = length.filter(|length| *length > 0) {
+            staged.reserve(length)?;
+        }
+        Ok(staged)
+    }
+
+    fn reserve(&mut self, length: u64) -> Result<(), BlobError> {
+        match fallocate(&self.growth.file, FallocateFlags::KEEP_SIZE, 0, length) {
+            Ok(()) => {
+                self.reserved = length;
+                Ok(())
+            }
+            // Not every file system can; then a full disk shows while writing.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            // More than a file can ever be.
+            Err(Errno::INVAL) => Err(BlobError::Full(Errno::FBIG.into())),
+            Err(errno) => Err(failed("taking room for a blob", errno)),
+        }
+    }
+
+    /// Waits for the write that is under way. May be called again after it was cancelled.
+    async fn filed(&mut self) -> Result<(), BlobError> {
+        if let Some(filing) = &mut self.filing {
+            let done = filing.await;
+            self.filing = None;
+            done.map_err(joined).flatten().map_err(|error| failed("writing a blob", error))?;
+        }
+        Ok(())
+    }
+
+    /// Everything after the last write. Blocks.
+    fn finish(mut self, digest: &Digest) -> Result<(), BlobError> {
+        let doing = "committing a blob";
+        let size = self.growth.written();
+        self.growth.file_pieces().map_err(|error| failed("writing a blob", error))?;
+        if self.reserved > size {
+            ftruncate(&self.growth.file, size).map_err(|errno| failed(doing, errno))?;
+        }
+        failpoint("blob.commit.before_fdatasync");
+        self.growth.file.sync_data().map_err(|error| failed(doing, error))?;
+        failpoint("blob.commit.after_fdatasync");
+        if let Some(name) = &self.name
+            && self.layout.place(name, digest, size)?
+        {
+            self.name = None;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl StagedBlob for StagedFile {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.growth.push(bytes) {
+            // One write at a time: memory holds one write under way and the pieces of the next.
+            self.filed().await?;
+            let growth = self.growth.clone();
+            self.filing = Some(spawn_blocking(move || {
+                growth.file_pieces()?;
+                failpoint("blob.write.after_filing");
+                Ok(())
+            }));
+        }
+        Ok(())
+    }
+
+    fn reader(&self) -> Arc<dyn BlobReader> {
+        Arc::new(GrowingFile(self.growth.clone()))
+    }
+
+    async fn commit(mut self: Box<Self>, digest: &Digest) -> Result<(), BlobError> {
+        self.filed().await?;
+        let digest = *digest;
+        blocking("committing a blob", move || self.finish(&digest)).await
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else { return };
+        let layout = self.layout.clone();
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || layout.discard(&name))),
+            Err(_) => layout.discard(&name),
+        }
+    }
+}
