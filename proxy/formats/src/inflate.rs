@@ -233,9 +233,12 @@ mod tests {
     fn a_broken_stream_is_malformed() {
         let text = b"hello, repository\n".repeat(1000);
         let xz = hex::decode(XZ).unwrap();
+        let mut flipped = zstd(&text);
+        *flipped.last_mut().unwrap() ^= 1;
         for (name, stored) in [
             ("gzip cut", gzip(&text)[..40].to_vec()),
             ("zstd cut", zstd(&text)[..20].to_vec()),
+            ("zstd checksum", flipped),
             ("xz cut", xz[..40].to_vec()),
             ("gzip then junk", [gzip(&text), b"\x1f\x8b junk".to_vec()].concat()),
             ("zstd then junk", [zstd(&text), b"junk".to_vec()].concat()),

@@ -118,6 +118,7 @@ fn rs_26_names_that_are_no_file_names_are_dropped() {
     for record in [
         "P:../../etc/passwd\nV:1\nS:1\n",
         "P:a\nV:1/../../b\nS:1\n",
+        "P:elsewhere/a\nV:1\nS:1\n",
         "P:a%2fb\nV:1\nS:1\n",
         "P:a\\b\nV:1\nS:1\n",
         "P:\nV:1\nS:1\n",

@@ -92,6 +92,7 @@ fn rs_22_queries_have_one_form() {
             "module=a-b&offset=20&limit=20&with_html=1",
             "module=a-b&limit=20&offset=20&with_html=1",
         ),
+        ("v3/releases", "owner=a&limit=1&module=a-b", "module=a-b&owner=a&limit=1"),
         ("v3/modules", "query=ntp&module_groups=base%20pe_only", "query=ntp&module_groups=base%20pe_only"),
         ("v3/modules/a-b", "module=c-d&with_html=true", "with_html=true"),
         ("v3/files/a-b-1.0.0.tar.gz", "module=a-b", ""),

@@ -244,6 +244,8 @@ fn a_mirror_list_leads_back_here() {
         ("9/os/mirrorlist", "http://other.example/el/\n", "9/os/"),
         ("mirrorlist", "http://other.example/el\nhttp://upstream.example/pub/9/os/\n", "9/os/"),
         ("mirrorlist", "https://upstream.example/pub", ""),
+        ("mirrorlist", "https://other.example/pub/9/os/", ""),
+        ("mirrorlist", "https://upstream.example:8443/pub/9/os/", ""),
         ("mirrorlist", "https://upstream.example/public/9\n", ""),
         ("mirrorlist", "", ""),
     ] {
@@ -281,7 +283,7 @@ fn a_metalink_keeps_its_hashes_and_names_us_alone() {
 fn rs_62_a_metalink_cannot_make_us_write_without_end() {
     let file = format!("<metalink><file name='{}'>", "x".repeat(1000));
     for (name, body) in [
-        ("resources", file + &"<resources/>".repeat(100_000)),
+        ("resources", file + &"<resources/>".repeat(100_000) + "</file></metalink>"),
         ("URL", format!("<metalink><file><resources><url>{}", "x".repeat(100_000))),
         ("document type", "<!DOCTYPE m SYSTEM 'file:///etc/passwd'><metalink/>".to_owned()),
         (

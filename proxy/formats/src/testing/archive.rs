@@ -16,9 +16,11 @@ pub(crate) fn entry(name: &str, content: &[u8]) -> Vec<u8> {
     typed(b'0', name, content)
 }
 
-/// A PAX header for the next entry.
-pub(crate) fn pax(records: &str) -> Vec<u8> {
-    typed(b'x', "PaxHeader", records.as_bytes())
+/// A PAX header for the next entry, with one record ("LENGTH KEY=VALUE\n", where LENGTH counts itself).
+pub(crate) fn pax(key: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {key}={value}\n");
+    let length = (1..).find(|length| format!("{length}{rest}").len() == *length).unwrap();
+    typed(b'x', "PaxHeader", format!("{length}{rest}").as_bytes())
 }
 
 /// Files one after another, without the end marker.

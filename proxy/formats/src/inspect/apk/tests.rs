@@ -6,7 +6,7 @@ use artifactapi_model::Checksum;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::archive::{entry, gzip, pax, tar, with_end};
+use crate::testing::archive::{entry, gzip, pax, tar, typed, with_end};
 
 fn pkginfo(data: &[u8]) -> String {
     let hash = hex::encode(Sha256::digest(data));
@@ -21,7 +21,8 @@ fn sha1(bytes: &[u8]) -> [u8; 20] {
 fn members() -> [Vec<u8>; 3] {
     let data = gzip(&with_end(tar(&[("usr/bin/demo", b"#!/bin/sh\n".repeat(1000).as_slice())])));
     let info = pkginfo(&data);
-    let control = [pax("12 mtime=12\n"), entry(".PKGINFO", info.as_bytes()), entry(".pre-install", b"#!")];
+    let control =
+        [pax("mtime", "1700000000.5"), entry(".PKGINFO", info.as_bytes()), entry(".pre-install", b"#!")];
     let signature = gzip(&tar(&[(".SIGN.RSA.demo.rsa.pub", b"signature")]));
     [signature, gzip(&control.concat()), data]
 }
@@ -79,12 +80,16 @@ fn rs_15_rs_63_ambiguous_and_hostile_packages_are_errors() {
         ("no datahash", gzip(&entry(".PKGINFO", b"pkgname = demo\n"))),
         ("two datahashes", gzip(&entry(".PKGINFO", b"datahash = 00\ndatahash = 00\n"))),
         ("datahash of another length", gzip(&entry(".PKGINFO", b"datahash = 0011\n"))),
-        ("PAX path", gzip(&[pax("19 path=.PKGINFOOOO\n"), info.clone()].concat())),
-        ("PAX size", gzip(&[pax("10 size=0\n"), info.clone()].concat())),
-        ("PAX without end", gzip(&[pax("99 mtime=1\n"), info.clone()].concat())),
-        ("PAX of no length", gzip(&[pax("0 mtime=1\n"), info.clone()].concat())),
+        ("PAX path", gzip(&[pax("path", "usr/bin/demo"), info.clone()].concat())),
+        ("PAX size", gzip(&[pax("size", "0"), info.clone()].concat())),
+        ("PAX linkpath", gzip(&[pax("linkpath", "/etc"), info.clone()].concat())),
+        ("PAX sparse", gzip(&[pax("GNU.sparse.name", "x"), info.clone()].concat())),
+        ("PAX without end", gzip(&[typed(b'x', "p", b"99 mtime=1\n"), info.clone()].concat())),
+        ("PAX of no length", gzip(&[typed(b'x', "p", b"0 mtime=1\n"), info.clone()].concat())),
+        ("GNU long name", gzip(&[typed(b'L', "././@LongLink", b"x"), info.clone()].concat())),
+        ("link with content", gzip(&[typed(b'2', ".link", b"x"), info.clone()].concat())),
         ("header checksum", gzip(&bad_sum)),
-        ("behind the end", gzip(&[vec![0; 1024], info.clone()].concat())),
+        ("behind the end", gzip(&[info.clone(), vec![0; 1024], sign.clone()].concat())),
         ("cut header", gzip(&info[..100])),
         ("cut entry", gzip(&info[..600])),
         ("cut gzip", gzip(&info)[..30].to_vec()),
