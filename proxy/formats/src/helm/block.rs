@@ -48,7 +48,7 @@ pub(super) fn key(text: &str) -> Result<(&str, &str), Misfit> {
         .map(|(end, _)| end)
         .find(|end| text[end + 1..].is_empty() || text[end + 1..].starts_with(' '))
         .ok_or(Misfit)?;
-    let (key, rest) = (&text[..end], text[end + 1..].trim_matches(' '));
+    let (key, rest) = (&text[..end], text[end + 1..].trim_start_matches(' '));
     let is_plain = !key.is_empty()
         && key.len() <= MAX_KEY
         && scalar::begins_plain(key)
@@ -133,7 +133,7 @@ impl<'t> Block<'t> {
                 list.push(self.mapping(indent + 2, inner, depth + 1)?);
             } else {
                 self.at += 1;
-                list.push(self.after(indent, rest.trim_end(), inner, false, depth)?);
+                list.push(self.after(indent, rest, inner, false, depth)?);
             }
         }
         Ok(Value::Array(list))
@@ -160,10 +160,10 @@ impl<'t> Block<'t> {
             Some(b'|') if is_text => self.literal(parent, rest).map(Value::from),
             Some(b'"') if is_text => self.quoted(parent, Quoted::double(), &rest[1..]).map(Value::from),
             Some(b'\'') if is_text => self.quoted(parent, Quoted::single(), &rest[1..]).map(Value::from),
-            Some(b'{') if rest == "{}" && matches!(shape, Shape::Any | Shape::Map(_)) => {
+            Some(b'{') if rest.trim_end() == "{}" && matches!(shape, Shape::Any | Shape::Map(_)) => {
                 Ok(Value::Object(Map::new()))
             }
-            Some(b'[') if rest == "[]" && matches!(shape, Shape::Any | Shape::List(_)) => {
+            Some(b'[') if rest.trim_end() == "[]" && matches!(shape, Shape::Any | Shape::List(_)) => {
                 Ok(Value::Array(Vec::new()))
             }
             Some(_) => {
@@ -230,7 +230,7 @@ impl<'t> Block<'t> {
             text.push_str(line.whole.get(indent..).filter(|_| line.indent >= indent).ok_or(Misfit)?);
             text.push('\n');
         }
-        match header {
+        match header.trim_end() {
             "|" => {}
             "|-" => drop(text.pop()),
             "|+" => text.extend(std::iter::repeat_n('\n', trailing)),

@@ -55,7 +55,8 @@ impl From<block::Misfit> for Stop {
 /// Reads the index `input` into `sink`. After [`Stop::Misfit`], `sink` has seen everything before the place
 /// that did not fit.
 pub(super) fn index(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), Stop> {
-    let mut scanner = Scanner { sink, unit: String::new(), in_entries: false, seen: HashSet::new() };
+    let mut scanner =
+        Scanner { sink, unit: String::new(), in_entries: false, in_list: false, seen: HashSet::new() };
     let mut line = String::new();
     loop {
         line.clear();
@@ -77,6 +78,8 @@ struct Scanner<'a, 's> {
     /// Lines of the chart version or top-level field under way.
     unit: String,
     in_entries: bool,
+    /// A chart's list may go on.
+    in_list: bool,
     /// Chart names so far, and (with a leading line feed, which no name has) top-level keys: a key that comes
     /// twice makes an index invalid.
     seen: HashSet<String>,
@@ -104,6 +107,7 @@ impl Scanner<'_, '_> {
                 // Whatever reads the unit sees it alone, so it has to look like one from here too.
                 block::key(line)?;
                 self.in_entries = line == "entries:";
+                self.in_list = false;
                 if self.in_entries {
                     return self.unique("\nentries".to_owned());
                 }
@@ -111,7 +115,7 @@ impl Scanner<'_, '_> {
                 self.unit.push('\n');
                 Ok(())
             }
-            2 if self.in_entries && is_item => {
+            2 if self.in_list && is_item => {
                 self.finish_unit()?;
                 self.unit.push_str(line);
                 self.unit.push('\n');
@@ -142,9 +146,10 @@ impl Scanner<'_, '_> {
     fn chart(&mut self, content: &str) -> Result<(), Stop> {
         self.finish_unit()?;
         let (name, rest) = block::key(content)?;
-        if !matches!(rest, "" | "[]") {
+        if !matches!(rest.trim_end(), "" | "[]") {
             return Err(Stop::Misfit);
         }
+        self.in_list = rest.is_empty();
         self.unique(name.to_owned())?;
         Ok((self.sink)(Piece::Chart(name.to_owned()))?)
     }
@@ -155,9 +160,6 @@ impl Scanner<'_, '_> {
         }
         let unit = std::mem::take(&mut self.unit);
         if self.in_entries {
-            if !self.seen.iter().any(|key| !key.starts_with('\n')) {
-                return Err(Stop::Misfit);
-            }
             return Ok((self.sink)(Piece::Entry(entry(&unit)?))?);
         }
         let Value::Object(fields) = value(&unit, Shape::Map(shape::field))? else {

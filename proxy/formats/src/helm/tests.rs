@@ -421,6 +421,21 @@ proptest! {
     }
 
     #[test]
+    fn scalars_over_several_lines_fold_alike(
+        quote in prop::sample::select(vec!["\"", "'", "", "|\n      ", "|-\n      ", "|+\n      "]),
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "a", "b", " ", "  ", "''", "\\", "\\ ", "\\n", "\\\"", "\\t", "\\\\", "\\x41", "\n      ", "\n      ", "\n       ", "\n\n      ", "\n \n\n      ", "\n     ", "\n", ":", "-", "#",
+        ]), 0..9),
+        end in prop::sample::select(vec!["", " ", "\n", "\n\n"]),
+    ) {
+        let close = if quote.len() == 1 { quote } else { "" };
+        let text = format!("  - x: 1\n    name: {quote}{}{close}{end}\n    version: v\n", parts.concat());
+        if let Ok(value) = block::value(&text, shape::CHARTS) {
+            prop_assert_eq!(value, yaml::value(&text, shape::CHARTS).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?, "{}", text);
+        }
+    }
+
+    #[test]
     fn rs_21_planning_never_panics_and_one_key_means_one_thing(raw in prop_oneof!["\\PC{0,40}", "[a%2B+./-]{0,12}(index.yaml|\\.tgz)?(\\.prov)?"]) {
         if let Ok(Plan::Serve(found)) = get(&Helm, &remote(), &raw, "") {
             let again = resource(&Helm, &remote(), &found.path.encode(), "");
