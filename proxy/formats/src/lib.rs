@@ -17,13 +17,18 @@ pub mod generic;
 pub mod goproxy;
 pub mod helm;
 pub mod inspect;
+mod json;
 pub mod limits;
 pub mod link;
+mod negotiate;
 pub mod npm;
+mod placement;
 pub mod puppet;
 pub mod pypi;
 pub mod rpm;
 pub mod terraform;
+#[cfg(test)]
+mod testing;
 
 use std::{
     collections::BTreeMap,

@@ -1,0 +1,224 @@
+//! A JSON document as a stream: members are visited one by one, and what nobody looks at is copied byte
+//! for byte.
+//!
+//! Every step takes the writer that gets the bytes it passes over: the document's output to keep them,
+//! [`std::io::sink`] to leave them out. So a rewrite changes exactly the values it names, at the position it
+//! names them, and memory holds one buffer, whatever the size of the document. The grammar is RFC 8259's;
+//! nesting is bounded by [`crate::limits::MAX_DEPTH`].
+
+mod copy;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, BufRead, Write};
+
+use crate::IndexError;
+
+/// Bytes read from the document at a time.
+const BLOCK: usize = 64 << 10;
+/// Longest key that is told apart, in bytes.
+const MAX_KEY: usize = 64 << 10;
+
+/// Reads one JSON document.
+pub(crate) struct Reader<'i> {
+    input: &'i mut dyn BufRead,
+    block: Box<[u8]>,
+    at: usize,
+    filled: usize,
+}
+
+fn malformed(what: &str) -> IndexError {
+    IndexError::Malformed(what.to_owned())
+}
+
+/// A text as JSON.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+impl<'i> Reader<'i> {
+    /// A reader at the beginning of `input`; a byte order mark is skipped.
+    pub(crate) fn new(input: &'i mut dyn BufRead) -> Result<Self, IndexError> {
+        let mut reader =
+            Reader { input, block: vec![0; BLOCK].into_boxed_slice(), at: 0, filled: 0 };
+        reader.more()?;
+        if reader.block[..reader.filled].starts_with("\u{feff}".as_bytes()) {
+            reader.at = 3;
+        }
+        Ok(reader)
+    }
+
+    /// Fills the empty buffer; false at the end of the document.
+    fn more(&mut self) -> Result<bool, IndexError> {
+        self.at = 0;
+        loop {
+            match self.input.read(&mut self.block) {
+                Ok(read) => self.filled = read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(self.filled > 0);
+        }
+    }
+
+    /// The next byte, which stays unread; `None` at the end of the document.
+    fn byte(&mut self) -> Result<Option<u8>, IndexError> {
+        if self.at == self.filled && !self.more()? {
+            return Ok(None);
+        }
+        Ok(Some(self.block[self.at]))
+    }
+
+    /// Copies white space to `out` and returns the byte after it, which stays unread.
+    ///
+    /// # Errors
+    /// [`IndexError::Malformed`] at the end of the document.
+    pub(crate) fn peek(&mut self, out: &mut dyn Write) -> Result<u8, IndexError> {
+        self.skip_space(out)?.ok_or_else(|| malformed("the JSON ends too early"))
+    }
+
+    fn skip_space(&mut self, out: &mut dyn Write) -> Result<Option<u8>, IndexError> {
+        loop {
+            let Some(first) = self.byte()? else { return Ok(None) };
+            if !is_space(first) {
+                return Ok(Some(first));
+            }
+            let rest = &self.block[self.at..self.filled];
+            let spaces = rest.iter().position(|byte| !is_space(*byte)).unwrap_or(rest.len());
+            out.write_all(&rest[..spaces])?;
+            self.at += spaces;
+        }
+    }
+
+    /// Takes the byte that [`Reader::peek`] showed.
+    fn take(&mut self, byte: u8, out: &mut dyn Write) -> Result<(), IndexError> {
+        self.at += 1;
+        out.write_all(&[byte])?;
+        Ok(())
+    }
+
+    fn expect(&mut self, want: u8, out: &mut dyn Write) -> Result<(), IndexError> {
+        let found = self.peek(out)?;
+        if found != want {
+            return Err(IndexError::Malformed(format!(
+                "the JSON has {:?} where {:?} is expected",
+                char::from(found),
+                char::from(want)
+            )));
+        }
+        self.take(want, out)
+    }
+
+    /// Visits every member of the object that comes next. `member` gets the reader before the value, `out`
+    /// and the decoded key, and takes the value by exactly one call.
+    ///
+    /// # Errors
+    /// [`IndexError::Malformed`] when it is no object, and whatever `member` returns.
+    pub(crate) fn object(
+        &mut self,
+        out: &mut dyn Write,
+        mut member: impl FnMut(&mut Self, &mut dyn Write, &str) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        self.expect(b'{', out)?;
+        if self.peek(out)? == b'}' {
+            return self.take(b'}', out);
+        }
+        loop {
+            if self.peek(out)? != b'"' {
+                return Err(malformed("a JSON object has a member without a key"));
+            }
+            let raw = self.raw(MAX_KEY)?;
+            out.write_all(&raw)?;
+            let key: String = serde_json::from_slice(&raw).map_err(not_json)?;
+            self.expect(b':', out)?;
+            self.peek(out)?;
+            member(self, out, &key)?;
+            match self.peek(out)? {
+                b',' => self.take(b',', out)?,
+                b'}' => return self.take(b'}', out),
+                _ => return Err(malformed("a JSON object has no comma between two members")),
+            }
+        }
+    }
+
+    /// Visits every element of the array that comes next, like [`Reader::object`].
+    ///
+    /// # Errors
+    /// [`IndexError::Malformed`] when it is no array, and whatever `element` returns.
+    pub(crate) fn array(
+        &mut self,
+        out: &mut dyn Write,
+        mut element: impl FnMut(&mut Self, &mut dyn Write) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        self.expect(b'[', out)?;
+        if self.peek(out)? == b']' {
+            return self.take(b']', out);
+        }
+        loop {
+            self.peek(out)?;
+            element(self, out)?;
+            match self.peek(out)? {
+                b',' => self.take(b',', out)?,
+                b']' => return self.take(b']', out),
+                _ => return Err(malformed("a JSON array has no comma between two elements")),
+            }
+        }
+    }
+
+    /// Takes the next value as it is written, at most `max` bytes of it.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLarge`] when it is longer.
+    pub(crate) fn raw(&mut self, max: usize) -> Result<Vec<u8>, IndexError> {
+        let mut held = Held { bytes: Vec::new(), max };
+        self.value(&mut held)?;
+        Ok(held.bytes)
+    }
+
+    /// Takes the next value as `T`, holding at most `max` bytes of it.
+    ///
+    /// # Errors
+    /// [`IndexError::Malformed`] when it is something else, [`IndexError::TooLarge`] when it is longer.
+    pub(crate) fn parse<T: serde::de::DeserializeOwned>(&mut self, max: usize) -> Result<T, IndexError> {
+        serde_json::from_slice(&self.raw(max)?).map_err(not_json)
+    }
+
+    /// Ends the document: only white space may follow.
+    ///
+    /// # Errors
+    /// [`IndexError::Malformed`] when something else does.
+    pub(crate) fn end(&mut self, out: &mut dyn Write) -> Result<(), IndexError> {
+        match self.skip_space(out)? {
+            None => Ok(()),
+            Some(_) => Err(malformed("something follows the JSON document")),
+        }
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn not_json(error: serde_json::Error) -> IndexError {
+    IndexError::Malformed(error.to_string())
+}
+
+/// A value held in memory, up to a bound.
+struct Held {
+    bytes: Vec<u8>,
+    max: usize,
+}
+
+impl Write for Held {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.max {
+            return Err(crate::limits::breached("size of one JSON value"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
