@@ -113,7 +113,7 @@ pub struct GrowingBody {
     pub(crate) window: Option<Arc<Window>>,
     pub(crate) progress: watch::Receiver<Progress>,
     /// Keeps the fetch going for as long as this reader lives.
-    pub(crate) _interest: Arc<crate::flights::Interest>,
+    pub(crate) _interest: crate::flights::Interest,
 }
 
 /// Why a growing body ended early. The connection to the client must be aborted.

@@ -81,7 +81,7 @@ impl Engine {
             let finished = tokio::select! {
                 biased;
                 finished = engine.run_fill(&job, &pilot) => finished,
-                () = engine.given_up(&pilot) => Err(FetchError::Abandoned),
+                () = engine.given_up(&job.key, &pilot) => Err(FetchError::Abandoned),
             };
             let finished = match finished {
                 Ok(finished) => finished,
@@ -96,7 +96,7 @@ impl Engine {
     }
 
     /// Resolves when nobody waits any more and too little is done to be worth finishing.
-    async fn given_up(&self, pilot: &Pilot) {
+    async fn given_up(&self, key: &ArtifactKey, pilot: &Pilot) {
         loop {
             pilot.deserted().await;
             let worth = match &*pilot.progress.borrow() {
@@ -105,11 +105,13 @@ impl Engine {
                 }
                 Progress::Asking | Progress::Done(_) => false,
             };
-            if !worth {
+            if worth {
+                // It runs to its end, whether or not someone comes back to it.
+                std::future::pending::<()>().await;
+            }
+            if self.flights.abandon(key, pilot) {
                 return;
             }
-            // Nobody can come back to a deserted fill, so there is nothing left to wait for.
-            std::future::pending::<()>().await;
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use artifactapi_model::ArtifactKey;
@@ -10,22 +13,41 @@ use tokio::sync::{Notify, watch};
 
 use crate::fill::Progress;
 
-/// Held by everyone who wants a fill's result; when the last one lets go, the fill is told.
 #[derive(Debug, Default)]
-pub(crate) struct Interest {
-    lost: Arc<Notify>,
+struct Readers {
+    count: AtomicUsize,
+    left: Notify,
+}
+
+/// Held by everyone who wants a fill's result; when the last one lets go, the fill is told.
+#[derive(Debug)]
+pub(crate) struct Interest(Arc<Readers>);
+
+impl Interest {
+    fn new(readers: &Arc<Readers>) -> Self {
+        readers.count.fetch_add(1, Ordering::AcqRel);
+        Interest(readers.clone())
+    }
+}
+
+impl Clone for Interest {
+    fn clone(&self) -> Self {
+        Interest::new(&self.0)
+    }
 }
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        self.lost.notify_one();
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.left.notify_one();
+        }
     }
 }
 
 /// One reader's place at a fill.
 pub(crate) struct Seat {
     pub(crate) progress: watch::Receiver<Progress>,
-    pub(crate) interest: Arc<Interest>,
+    pub(crate) interest: Interest,
     /// Whether this reader started it.
     pub(crate) started: bool,
 }
@@ -33,8 +55,7 @@ pub(crate) struct Seat {
 /// The fill's own end.
 pub(crate) struct Pilot {
     pub(crate) progress: watch::Sender<Progress>,
-    interest: Weak<Interest>,
-    lost: Arc<Notify>,
+    readers: Arc<Readers>,
     number: u64,
 }
 
@@ -42,27 +63,22 @@ impl Pilot {
     /// A pilot for a fill that nobody can join, and its only seat.
     pub(crate) fn solo() -> (Pilot, Seat) {
         let (sender, receiver) = watch::channel(Progress::Asking);
-        let interest = Arc::new(Interest::default());
-        let pilot = Pilot {
-            progress: sender,
-            lost: interest.lost.clone(),
-            interest: Arc::downgrade(&interest),
-            number: 0,
-        };
-        (pilot, Seat { progress: receiver, interest, started: true })
+        let readers = Arc::new(Readers::default());
+        let seat = Seat { progress: receiver, interest: Interest::new(&readers), started: true };
+        (Pilot { progress: sender, readers, number: 0 }, seat)
     }
 
-    /// Resolves when nobody is interested any more.
+    /// Resolves when nobody is interested.
     pub(crate) async fn deserted(&self) {
-        while self.interest.strong_count() > 0 {
-            self.lost.notified().await;
+        while self.readers.count.load(Ordering::Acquire) > 0 {
+            self.readers.left.notified().await;
         }
     }
 }
 
 struct Flight {
     progress: watch::Receiver<Progress>,
-    interest: Weak<Interest>,
+    readers: Arc<Readers>,
     number: u64,
 }
 
@@ -82,19 +98,15 @@ impl Flights {
     /// Joins the fill of `key`, or opens one: then the caller must run it with the pilot.
     pub(crate) fn join(&self, key: &ArtifactKey) -> (Seat, Option<Pilot>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = inner.by_key.get(key)
-            && let Some(interest) = flight.interest.upgrade()
-        {
+        if let Some(flight) = inner.by_key.get(key) {
+            let interest = Interest::new(&flight.readers);
             return (Seat { progress: flight.progress.clone(), interest, started: false }, None);
         }
         let (mut pilot, seat) = Pilot::solo();
         inner.next += 1;
         pilot.number = inner.next;
-        let flight = Flight {
-            progress: seat.progress.clone(),
-            interest: pilot.interest.clone(),
-            number: pilot.number,
-        };
+        let flight =
+            Flight { progress: seat.progress.clone(), readers: pilot.readers.clone(), number: pilot.number };
         inner.by_key.insert(key.clone(), flight);
         (seat, Some(pilot))
     }
@@ -106,5 +118,15 @@ impl Flights {
         if inner.by_key.get(key).is_some_and(|flight| flight.number == pilot.number) {
             inner.by_key.remove(key);
         }
+    }
+
+    /// Closes a fill that nobody waits for; `false` when someone has come back.
+    pub(crate) fn abandon(&self, key: &ArtifactKey, pilot: &Pilot) -> bool {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let deserted = pilot.readers.count.load(Ordering::Acquire) == 0;
+        if deserted && inner.by_key.get(key).is_some_and(|flight| flight.number == pilot.number) {
+            inner.by_key.remove(key);
+        }
+        deserted
     }
 }

@@ -25,6 +25,7 @@ mod flights;
 mod hot;
 mod negative;
 mod recheck;
+pub mod scrub;
 mod serve;
 mod through;
 mod verify;

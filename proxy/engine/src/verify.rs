@@ -68,6 +68,7 @@ pub(crate) fn check_kind(magic: Option<Magic>, content_type: &str, head: &[u8]) 
         Magic::Zip => "a zip archive",
         Magic::Gzip => "a gzip archive",
         Magic::Rpm => "an RPM package",
+        Magic::Apk => "an Alpine package",
         Magic::Json => "a JSON document",
     };
     if !magic.fits(head) {

@@ -4,6 +4,7 @@
 
 pub mod apk;
 pub mod go_zip;
+pub(crate) mod tar;
 
 use std::io::{Read, Seek};
 

@@ -16,7 +16,7 @@ use crate::IndexError;
 
 /// Bytes read from the document at a time.
 const BLOCK: usize = 64 << 10;
-/// Longest key that is told apart, in bytes.
+/// Longest key that is told apart, and longest string that is replaced, in bytes.
 const MAX_KEY: usize = 64 << 10;
 
 /// Reads one JSON document.
@@ -39,8 +39,7 @@ pub(crate) fn quoted(text: &str) -> String {
 impl<'i> Reader<'i> {
     /// A reader at the beginning of `input`; a byte order mark is skipped.
     pub(crate) fn new(input: &'i mut dyn BufRead) -> Result<Self, IndexError> {
-        let mut reader =
-            Reader { input, block: vec![0; BLOCK].into_boxed_slice(), at: 0, filled: 0 };
+        let mut reader = Reader { input, block: vec![0; BLOCK].into_boxed_slice(), at: 0, filled: 0 };
         reader.more()?;
         if reader.block[..reader.filled].starts_with("\u{feff}".as_bytes()) {
             reader.at = 3;
@@ -181,6 +180,24 @@ impl<'i> Reader<'i> {
     /// [`IndexError::Malformed`] when it is something else, [`IndexError::TooLarge`] when it is longer.
     pub(crate) fn parse<T: serde::de::DeserializeOwned>(&mut self, max: usize) -> Result<T, IndexError> {
         serde_json::from_slice(&self.raw(max)?).map_err(not_json)
+    }
+
+    /// Writes `new(value)` in place of the string that comes next; `None` keeps its bytes.
+    ///
+    /// # Errors
+    /// [`IndexError::Malformed`] when it is no string.
+    pub(crate) fn replace_text(
+        &mut self,
+        out: &mut dyn Write,
+        new: impl FnOnce(&str) -> Option<String>,
+    ) -> Result<(), IndexError> {
+        let raw = self.raw(MAX_KEY)?;
+        let old: String = serde_json::from_slice(&raw).map_err(not_json)?;
+        match new(&old) {
+            Some(new) => out.write_all(quoted(&new).as_bytes())?,
+            None => out.write_all(&raw)?,
+        }
+        Ok(())
     }
 
     /// Ends the document: only white space may follow.

@@ -16,6 +16,7 @@ pub mod docker;
 pub mod generic;
 pub mod goproxy;
 pub mod helm;
+mod inflate;
 pub mod inspect;
 mod json;
 pub mod limits;
@@ -25,6 +26,7 @@ pub mod npm;
 mod placement;
 pub mod puppet;
 pub mod pypi;
+mod query;
 pub mod rpm;
 pub mod terraform;
 #[cfg(test)]
@@ -136,6 +138,9 @@ pub struct Resource {
     pub scope: Option<String>,
     /// How a stale copy is revalidated.
     pub revalidation: Revalidation,
+    /// Canonical path of the document this one belongs to, as a detached signature does: whatever the TTL,
+    /// it is fresh exactly while it was fetched after the stored copy of that document last changed.
+    pub fresh_with: Option<String>,
     /// What the path itself says about the body (an OCI digest, a checksum-named repodata file).
     pub checksums: Checksums,
     /// Documents that may publish a checksum or a URL for it, most telling first.
@@ -169,6 +174,7 @@ impl Resource {
             accept: None,
             scope: None,
             revalidation: Revalidation::Conditional,
+            fresh_with: None,
             checksums: Vec::new(),
             indexes: Vec::new(),
             magic: None,
@@ -242,6 +248,7 @@ pub enum Magic {
     Zip,
     Gzip,
     Rpm,
+    Apk,
     Json,
 }
 
@@ -252,8 +259,10 @@ impl Magic {
         let ends = |suffixes: &[&str]| suffixes.iter().any(|s| name.ends_with(s));
         if ends(&[".whl", ".zip", ".egg", ".jar", ".nupkg"]) {
             Some(Magic::Zip)
-        } else if ends(&[".tgz", ".tar.gz", ".apk", ".crate"]) {
+        } else if ends(&[".tgz", ".tar.gz", ".crate"]) {
             Some(Magic::Gzip)
+        } else if ends(&[".apk"]) {
+            Some(Magic::Apk)
         } else if ends(&[".rpm", ".drpm"]) {
             Some(Magic::Rpm)
         } else {
@@ -267,6 +276,11 @@ impl Magic {
             Magic::Zip => head.starts_with(b"PK"),
             Magic::Gzip => head.starts_with(&[0x1f, 0x8b]),
             Magic::Rpm => head.starts_with(&[0xed, 0xab, 0xee, 0xdb]) || head.starts_with(b"drpm"),
+            // apk-tools 3 packages are ADB containers, plain (`.`), deflated (`d`) or otherwise packed (`c`).
+            Magic::Apk => {
+                head.starts_with(&[0x1f, 0x8b])
+                    || [b"ADB.", b"ADBd", b"ADBc"].iter().any(|adb| head.starts_with(*adb))
+            }
             Magic::Json => {
                 head.iter().find(|b| !b.is_ascii_whitespace()).is_none_or(|b| matches!(b, b'{' | b'['))
             }

@@ -1,15 +1,12 @@
 //! Where a file that an index names is served: below our own base, under a signed link, or not by us.
 
 use artifactapi_model::{
-    Mutability, RepoPath, Spelling,
+    Checksums, Mutability, RepoPath, Spelling,
     repository::{FileHosts, RemoteSpec},
 };
 use url::Url;
 
-use crate::{
-    Fact, IndexRef, IndexUse, LinkSigner, Location, NamedFile, Reach, Resource, link,
-};
-use artifactapi_model::Checksums;
+use crate::{Fact, IndexRef, IndexUse, LinkSigner, Location, NamedFile, Reach, Resource, link};
 
 /// What becomes of a file's URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +30,11 @@ pub(crate) fn place(remote: &RemoteSpec, index_url: &Url, url: &Url) -> Placemen
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Placement::Dropped;
     }
-    let mut url = url.clone();
+    let mut url = upgraded(remote, url);
     url.set_fragment(None);
     let own = remote.is_own_origin(&url);
-    if own && url.query().is_none()
+    if own
+        && url.query().is_none()
         && let Some(path) = below(remote, &url)
         && !path.as_str().starts_with(link::PREFIX)
     {
@@ -48,6 +46,21 @@ pub(crate) fn place(remote: &RemoteSpec, index_url: &Url, url: &Url) -> Placemen
     } else {
         Placement::Left(url)
     }
+}
+
+/// Old indexes name their own host by `http:` though it has moved to `https:`; those links mean the same host.
+fn upgraded(remote: &RemoteSpec, url: &Url) -> Url {
+    let mut url = url.clone();
+    let moved = url.scheme() == "http"
+        && remote.base_url.scheme() == "https"
+        && url.host() == remote.base_url.host()
+        && url.port().is_none()
+        && remote.base_url.port().is_none();
+    if moved {
+        // Between two special schemes this cannot fail.
+        let _ = url.set_scheme("https");
+    }
+    url
 }
 
 fn below(remote: &RemoteSpec, url: &Url) -> Option<RepoPath> {

@@ -1,12 +1,48 @@
-//! The `pypi` package type.
+//! The `pypi` package type: the simple repository API, in JSON and HTML, and the files it names.
+//!
+//! Upstream is always asked for JSON first, whatever the client wants, so that a page has one stored body.
+//! Either form is read into one model per file and written again in the form the client asked for: what
+//! clients get is built from parsed items only, never from upstream's markup (RS-56). URLs in pages are
+//! relative, so one derived page serves every host name.
+//!
+//! Besides `simple/`, every other directory path counts as a page too, since some upstreams keep their
+//! pages elsewhere (`whl/cpu/torch/`); only below `simple/` are names normalised.
+//!
+//! Sources: PEP 503, 592, 629, 658, 691, 700, 708, 714, 792; pip 23.2 (`index/collector.py`,
+//! `models/link.py`).
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+mod api;
+mod html;
+mod model;
+mod name;
+mod page;
+mod read;
+mod render;
+#[cfg(test)]
+mod tests;
 
-use crate::{LinkSigner, PackageFormat, Plan, PlanError, Request, Resource};
+use std::io::{BufRead, Write};
+
+use artifactapi_model::{Digest, Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use percent_encoding::percent_decode_str;
+
+use self::{name::Place, render::Form};
+use crate::{
+    Answer, Fact, IndexError, LinkSigner, Magic, PackageFormat, Plan, PlanError, PublicBase, Representation,
+    Request, Resource, RewriteContext, Source, negotiate,
+    placement::{self, held},
+};
 
 /// The `pypi` package type.
 #[derive(Clone, Copy, Debug)]
 pub struct Pypi;
+
+/// What upstream is asked for; the same for every client.
+const UPSTREAM_ACCEPT: &str = "application/vnd.pypi.simple.v1+json, \
+     application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
+
+/// The JSON API outside the simple one, with our URLs.
+const API: Representation = Representation("api");
 
 impl PackageFormat for Pypi {
     fn package_type(&self) -> PackageType {
@@ -17,9 +53,117 @@ impl PackageFormat for Pypi {
         &self,
         request: &Request<'_>,
         _remote: &RemoteSpec,
-        _links: &LinkSigner,
+        links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
+        if !request.method.is_read() {
+            return Err(PlanError::Method("GET and HEAD"));
+        }
         let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
-        Ok(Plan::Serve(Box::new(Resource::file(path, Mutability::Immutable))))
+        if let Some(file) = links.open(&path)? {
+            let magic = if file.suffix.is_empty() { Magic::of_name(file.path.file_name()) } else { None };
+            return Ok(serve(Resource { magic, ..placement::linked_file(file) }));
+        }
+        Ok(match name::place(path.as_str())? {
+            Place::Moved(to) if request.query.is_empty() => Plan::Answer(Answer::Moved(to)),
+            Place::Moved(to) => Plan::Answer(Answer::Moved(format!("{to}?{}", request.query))),
+            Place::Page => {
+                let form = wanted(request)?;
+                serve(Resource {
+                    representation: Some(Representation(form.name())),
+                    accept: Some(UPSTREAM_ACCEPT),
+                    ..Resource::index(path)
+                })
+            }
+            Place::Api => serve(Resource {
+                representation: Some(API),
+                accept: Some("application/json"),
+                magic: Some(Magic::Json),
+                ..Resource::index(path)
+            }),
+            Place::File { original } => serve(Resource {
+                magic: if original == path.file_name() { Magic::of_name(original) } else { None },
+                indexes: name::pages_of(path.parent(), original).into_iter().map(held).collect(),
+                ..Resource::file(path.clone(), Mutability::Immutable)
+            }),
+            Place::Unknown => serve(Resource::file(path, Mutability::Mutable)),
+        })
     }
+
+    fn rewrite(
+        &self,
+        resource: &Resource,
+        source: &Source<'_>,
+        cx: &RewriteContext<'_>,
+        input: &mut dyn BufRead,
+        output: &mut dyn Write,
+    ) -> Result<String, IndexError> {
+        if resource.representation == Some(API) {
+            api::rewrite(source, cx, input, output)?;
+            return Ok("application/json".to_owned());
+        }
+        let name = resource.representation.map_or("", |representation| representation.0);
+        let form = Form::ALL.into_iter().find(|form| form.name() == name).unwrap_or(Form::Text);
+        page::rewrite(form, source, cx, input, output)?;
+        Ok(form.content_type().to_owned())
+    }
+
+    fn read_facts(
+        &self,
+        source: &Source<'_>,
+        remote: &RemoteSpec,
+        input: &mut dyn BufRead,
+        sink: &mut dyn FnMut(Fact),
+    ) -> Result<(), IndexError> {
+        match name::place(source.path.as_str()) {
+            Ok(Place::Page) => page::facts(source, remote, input, sink),
+            Ok(Place::Api) => api::facts(source, remote, input, sink),
+            _ => Ok(()),
+        }
+    }
+
+    fn headers(
+        &self,
+        resource: &Resource,
+        _digest: &Digest,
+        _stored: &dyn Fn(&str) -> Option<String>,
+        _base: &PublicBase,
+    ) -> Vec<(&'static str, String)> {
+        match resource.representation {
+            Some(representation) if representation != API => vec![("vary", "Accept".to_owned())],
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn serve(resource: Resource) -> Plan {
+    Plan::Serve(Box::new(resource))
+}
+
+/// The form a client wants: `?format=` before `Accept`. Where nothing of ours is acceptable, or all of it
+/// equally, the answer is `text/html`, which every client ever made understands.
+fn wanted(request: &Request<'_>) -> Result<Form, PlanError> {
+    for parameter in request.query.split('&') {
+        if let Some(value) = parameter.strip_prefix("format=") {
+            let value = percent_decode_str(value).decode_utf8_lossy().to_ascii_lowercase();
+            // A plus sign that a client did not escape, read as a space by its own URL library.
+            let value = value.replace(' ', "+");
+            return Form::ALL
+                .into_iter()
+                .find(|form| form.media_types().contains(&value.as_str()))
+                .ok_or(PlanError::Query("format"));
+        }
+    }
+    let rate = |form: Form| {
+        let ratings = form.media_types().iter().filter_map(|media| negotiate::rate(request.accept, media));
+        ratings.filter(|rating| rating.quality > 0).max()
+    };
+    let mut best = (rate(Form::Text), Form::Text);
+    for form in [Form::Html, Form::Json] {
+        let rating = rate(form);
+        // Equally welcome by a wildcard only: the older form stays.
+        if rating > best.0 || (rating == best.0 && rating.is_some_and(|rating| rating.exactness == 2)) {
+            best = (rating, form);
+        }
+    }
+    Ok(best.1)
 }

@@ -213,6 +213,7 @@ fn package_file(package: &Package, file: &File, own: &str) -> Result<Resource, P
             ..Resource::file(path, Mutability::Mutable)
         },
         File::Signature => Resource {
+            fresh_with: Some(package.file(&File::Sums)),
             max_size: Some(MAX_DOCUMENT),
             content_type: Some("application/octet-stream"),
             ..Resource::file(path, Mutability::Mutable)

@@ -1,19 +1,21 @@
 //! What the formats' tests share: a Remote, a key, and short ways to plan, rewrite and read facts.
 
+pub(crate) mod archive;
+
 use std::time::Duration;
 
 use artifactapi_model::{
     PackageType, RepoName, RepoPath, Spelling, Ttl,
     repository::{
-        Delivery, DockerOptions, Egress, FileHosts, OnUpstreamGone, ReadAccess, RemoteSpec, Retention, Timeouts,
-        UpstreamTls,
+        Delivery, DockerOptions, Egress, FileHosts, OnUpstreamGone, ReadAccess, RemoteSpec, Retention,
+        Timeouts, UpstreamTls,
     },
 };
 use url::Url;
 
 use crate::{
-    Fact, IndexError, LinkSigner, Method, PackageFormat, Plan, PlanError, PublicBase, Representation, Request,
-    Resource, RewriteContext, Source,
+    Fact, IndexError, LinkSigner, Method, PackageFormat, Plan, PlanError, PublicBase, Representation,
+    Request, Resource, RewriteContext, Source,
 };
 
 /// A Remote of `package_type` in front of `base_url`, with default settings.

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod digest;
+pub mod failpoint;
 pub mod key;
 pub mod name;
 pub mod path;
@@ -15,6 +16,7 @@ pub mod repository;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use digest::{Checksum, Checksums, Digest, Hasher};
+pub use failpoint::failpoint;
 pub use key::{ArtifactKey, Epoch, RepoId};
 pub use name::RepoName;
 pub use path::{PathError, RepoPath, Spelling};

@@ -9,8 +9,9 @@ use std::{
 use artifactapi_engine::{Body, Content, Engine, FetchError, Options, Ports, Reply};
 use artifactapi_formats::{Method, PublicBase, Request};
 use artifactapi_model::{
-    Clock as _, PackageType, Remote, RepoName, Timestamp, Ttl,
+    PackageType, Remote, RepoName, Timestamp, Ttl,
     clock::ManualClock,
+    policy::{PathPolicy, Patterns},
     ports::{
         BlobStore, MetadataStore as _, Upstream, UpstreamError, UpstreamMethod, UpstreamRequest,
         UpstreamResponse,
@@ -27,7 +28,7 @@ use tokio::sync::mpsc;
 
 /// What the upstream answers to a path.
 #[derive(Clone)]
-pub enum Script {
+pub(crate) enum Script {
     Body {
         bytes: Bytes,
         headers: Vec<(&'static str, String)>,
@@ -41,43 +42,43 @@ pub enum Script {
     },
 }
 
-pub fn body(bytes: impl Into<Bytes>) -> Script {
+pub(crate) fn body(bytes: impl Into<Bytes>) -> Script {
     Script::Body { bytes: bytes.into(), headers: Vec::new(), framing: None }
 }
 
 #[derive(Default)]
-pub struct FakeUpstream {
+pub(crate) struct FakeUpstream {
     scripts: Mutex<HashMap<String, Script>>,
     gates: Mutex<HashMap<String, mpsc::Receiver<Result<Bytes, UpstreamError>>>>,
     requests: Mutex<Vec<UpstreamRequest>>,
 }
 
 impl FakeUpstream {
-    pub fn put(&self, path: &str, script: Script) {
+    pub(crate) fn put(&self, path: &str, script: Script) {
         self.scripts.lock().unwrap().insert(path.to_owned(), script);
     }
 
-    pub fn gate(&self, path: &str, length: Option<u64>) -> mpsc::Sender<Result<Bytes, UpstreamError>> {
+    pub(crate) fn gate(&self, path: &str, length: Option<u64>) -> mpsc::Sender<Result<Bytes, UpstreamError>> {
         let (sender, receiver) = mpsc::channel(1);
         self.gates.lock().unwrap().insert(path.to_owned(), receiver);
         self.put(path, Script::Gated { length });
         sender
     }
 
-    pub fn requests(&self, method: UpstreamMethod) -> usize {
+    pub(crate) fn requests(&self, method: UpstreamMethod) -> usize {
         self.requests.lock().unwrap().iter().filter(|request| request.method == method).count()
     }
 
-    pub fn gets(&self) -> usize {
+    pub(crate) fn gets(&self) -> usize {
         self.requests(UpstreamMethod::Get)
     }
 
-    pub fn last(&self) -> UpstreamRequest {
+    pub(crate) fn last(&self) -> UpstreamRequest {
         self.requests.lock().unwrap().last().unwrap().clone()
     }
 }
 
-pub fn broken() -> UpstreamError {
+pub(crate) fn broken() -> UpstreamError {
     UpstreamError::Broken { host: "up.test".into(), layer: Layer::Http, message: "connection reset".into() }
 }
 
@@ -120,15 +121,14 @@ impl Upstream for FakeUpstream {
 }
 
 /// The engine, its upstream and its clock.
-pub struct Bench {
-    pub engine: Arc<Engine>,
-    pub upstream: Arc<FakeUpstream>,
-    pub clock: Arc<ManualClock>,
-    pub metadata: Arc<MemoryMetadata>,
-    pub remote: Remote,
+pub(crate) struct Bench {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) upstream: Arc<FakeUpstream>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) remote: Remote,
 }
 
-pub fn spec(package_type: PackageType) -> RemoteSpec {
+pub(crate) fn spec(package_type: PackageType) -> RemoteSpec {
     RemoteSpec {
         name: RepoName::try_from("r").unwrap(),
         namespace: "default".into(),
@@ -136,7 +136,7 @@ pub fn spec(package_type: PackageType) -> RemoteSpec {
         base_url: "http://up.test/".parse().unwrap(),
         immutable_ttl: Ttl::Forever,
         mutable_ttl: Ttl::For(Duration::from_secs(60)),
-        policy: Default::default(),
+        policy: PathPolicy { mutable: Patterns::compile(&["^dir/"]).unwrap(), ..Default::default() },
         docker: Default::default(),
         query_parameters: Vec::new(),
         stale_if_error: Duration::from_secs(3600),
@@ -158,11 +158,11 @@ pub fn spec(package_type: PackageType) -> RemoteSpec {
 }
 
 impl Bench {
-    pub async fn new(package_type: PackageType) -> Self {
+    pub(crate) async fn new(package_type: PackageType) -> Self {
         Self::with(spec(package_type), Arc::new(MemoryBlobs::default())).await
     }
 
-    pub async fn with(spec: RemoteSpec, blobs: Arc<dyn BlobStore>) -> Self {
+    pub(crate) async fn with(spec: RemoteSpec, blobs: Arc<dyn BlobStore>) -> Self {
         let upstream = Arc::new(FakeUpstream::default());
         let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000)));
         let metadata = Arc::new(MemoryMetadata::default());
@@ -178,10 +178,10 @@ impl Bench {
             metadata.ensure_repository("default", &spec.name, spec.package_type, &base_url).await.unwrap();
         let remote = Remote { identity, spec: Arc::new(spec) };
         let engine = Engine::new(ports, Options::default(), [1; 32]);
-        Bench { engine, upstream, clock, metadata, remote }
+        Bench { engine, upstream, clock, remote }
     }
 
-    pub async fn request(&self, method: Method, path: &str) -> Result<Content, FetchError> {
+    pub(crate) async fn request(&self, method: Method, path: &str) -> Result<Content, FetchError> {
         let request = Request { method, raw_path: path, query: "", accept: "" };
         let base = PublicBase { origin: "http://proxy.test".into(), prefix: "/api/v1/remote/r/".into() };
         match self.engine.get(&self.remote, &request, &base, None).await? {
@@ -190,12 +190,12 @@ impl Bench {
         }
     }
 
-    pub async fn get(&self, path: &str) -> Result<Content, FetchError> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Content, FetchError> {
         self.request(Method::Get, path).await
     }
 
     /// The whole body, or why it ended early.
-    pub async fn read(&self, content: &Content) -> Result<Vec<u8>, String> {
+    pub(crate) async fn read(&self, content: &Content) -> Result<Vec<u8>, String> {
         match &content.body {
             Body::Absent => Ok(Vec::new()),
             Body::Memory(bytes) => Ok(bytes.to_vec()),
@@ -225,17 +225,13 @@ impl Bench {
         }
     }
 
-    pub async fn fetch(&self, path: &str) -> Result<Vec<u8>, String> {
+    pub(crate) async fn fetch(&self, path: &str) -> Result<Vec<u8>, String> {
         let content = self.get(path).await.map_err(|error| error.to_string())?;
         self.read(&content).await
-    }
-
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 }
 
 /// `length` bytes that differ from block to block.
-pub fn pattern(length: usize) -> Bytes {
+pub(crate) fn pattern(length: usize) -> Bytes {
     (0..length).map(|i| (i / 251) as u8 ^ (i % 253) as u8).collect::<Vec<u8>>().into()
 }

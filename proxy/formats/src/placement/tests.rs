@@ -25,6 +25,7 @@ fn a_file_is_below_our_base_only_when_the_plain_path_leads_back_to_it() {
     let below = |path: &str| Placement::Below(RepoPath::parse(path, Spelling::Plain).unwrap());
     assert_eq!(placed(&remote, "https://up.test/root/p/a%2Bb.whl#sha256=1"), below("p/a+b.whl"));
     assert_eq!(placed(&remote, "https://up.test:443/root/a.whl"), below("a.whl"));
+    assert_eq!(placed(&remote, "http://up.test/root/a.whl"), below("a.whl"), "the host moved to https");
     for linked in [
         "https://up.test/elsewhere/a.whl",
         "https://up.test/root/a.whl?token=1",

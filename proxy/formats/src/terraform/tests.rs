@@ -52,6 +52,7 @@ fn classification() {
     assert_eq!(plan(DISCOVERY_PATH).unwrap().location, Location::Below(DISCOVERY_PATH.into()));
     assert_eq!(plan("registry.test/acme/cloud/1.2.3.json").unwrap().location, Location::Composed);
     assert_eq!(plan(&file(ZIP)).unwrap().magic, Some(Magic::Zip));
+    assert_eq!(plan(&file("SHA256SUMS.sig")).unwrap().fresh_with, Some(file("SHA256SUMS")));
 }
 
 #[test]

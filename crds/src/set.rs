@@ -1,0 +1,257 @@
+//! Many manifest files → the repositories of one configuration.
+//!
+//! One bad manifest never costs the others: whatever is sound is loaded, everything else is reported. What
+//! becomes of an object that was sound before is the caller's business.
+
+use std::{collections::BTreeMap, fmt};
+
+use artifactapi_model::repository::RemoteSpec;
+use serde_json::Value;
+
+use crate::{
+    FieldError, References,
+    manifests::{self, Body, Manifest, ManifestError, ObjectRef, Origin, line_of},
+    schema::{Kind, add_unless_known},
+    validate::{self, Repositories, Repository, ValidLocal, ValidRobot, ValidVirtual},
+};
+
+mod conflicts;
+#[cfg(test)]
+mod tests;
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which document; the line is the field's own where it can be found.
+    pub origin: Origin,
+    /// Which object; `None` when the document does not say.
+    pub object: Option<ObjectRef>,
+    /// Field path as `spec.members[2]`; empty for the whole document.
+    pub field: String,
+    /// Rule that is broken, as in [`FieldError::rule`].
+    pub rule: String,
+    /// A sentence for the author; never the value of a secret.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    /// `remotes.yaml:7: Remote default/npm: spec.baseURL: must be … [rule]`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        write!(f, "{} [{}]", self.message, self.rule)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// The objects that were sound at the last load, as a cluster would have stored them. Transition rules (a type
+/// never changes) compare with them.
+#[derive(Clone, Debug, Default)]
+pub struct Stored(BTreeMap<ObjectRef, Value>);
+
+/// What a set of manifests comes to.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Sound Remotes, in the order of their documents.
+    pub remotes: Vec<RemoteSpec>,
+    /// Sound Virtuals.
+    pub virtuals: Vec<ValidVirtual>,
+    /// Sound Locals.
+    pub locals: Vec<ValidLocal>,
+    /// Sound Robots.
+    pub robots: Vec<ValidRobot>,
+    /// Everything that is wrong, in the order of documents.
+    pub errors: Vec<Problem>,
+    /// Where each object of our kinds stands, sound or not: what an object that is no longer loaded is missing
+    /// for (broken, or deleted).
+    pub origins: BTreeMap<ObjectRef, Origin>,
+    /// What the next load compares with.
+    pub stored: Stored,
+}
+
+/// Manifest files, read but not yet validated.
+#[derive(Debug, Default)]
+pub struct Set {
+    custom: Vec<Custom>,
+    references: References,
+    problems: Vec<(usize, Problem)>,
+}
+
+/// A document of one of our kinds.
+#[derive(Debug)]
+struct Custom {
+    /// Place among all documents, by which problems are sorted.
+    place: usize,
+    origin: Origin,
+    text: String,
+    object: ObjectRef,
+    kind: Kind,
+    value: Value,
+}
+
+impl Custom {
+    fn problem(&self, error: FieldError) -> (usize, Problem) {
+        let line = line_of(&self.text, self.origin.line, &error.path);
+        let problem = Problem {
+            origin: Origin { line, ..self.origin.clone() },
+            object: Some(self.object.clone()),
+            field: error.path,
+            rule: error.rule.into_owned(),
+            message: error.message,
+        };
+        (self.place, problem)
+    }
+}
+
+impl From<ManifestError> for Problem {
+    fn from(error: ManifestError) -> Self {
+        Problem {
+            origin: error.origin,
+            object: error.object,
+            field: error.field,
+            rule: error.rule.to_owned(),
+            message: error.message,
+        }
+    }
+}
+
+impl Set {
+    /// Reads and validates `files`, each a name and its text. Files earlier in the list win where two claim the
+    /// same name; sort them for a stable outcome.
+    pub fn load(files: Vec<(String, String)>) -> Loaded {
+        Self::load_over(files, &Stored::default())
+    }
+
+    /// As [`Set::load`], and refuses changes that an API server would refuse to what is `stored`.
+    pub fn load_over(files: Vec<(String, String)>, stored: &Stored) -> Loaded {
+        let mut set = Set::default();
+        let documents = files.iter().flat_map(|(name, text)| manifests::parse(name, text));
+        for (place, document) in documents.enumerate() {
+            match document {
+                Ok(manifest) => set.add(place, manifest),
+                Err(error) => set.problems.push((place, (*error).into())),
+            }
+        }
+        set.validate(stored)
+    }
+
+    fn add(&mut self, place: usize, manifest: Manifest) {
+        let Manifest { origin, text, object, body } = manifest;
+        let is_new = match body {
+            Body::Custom(kind, value) => {
+                self.custom.push(Custom { place, origin, text, object, kind, value });
+                return;
+            }
+            Body::Secret(secret) => self.references.add_secret(&object.namespace, &object.name, secret),
+            Body::ConfigMap(map) => self.references.add_config_map(&object.namespace, &object.name, map),
+        };
+        if !is_new {
+            let problem = Problem {
+                origin,
+                field: "metadata.name".into(),
+                rule: "duplicate".into(),
+                message: format!("an earlier document holds this {} already, and is used", object.kind),
+                object: Some(object),
+            };
+            self.problems.push((place, problem));
+        }
+    }
+
+    fn validate(mut self, stored: &Stored) -> Loaded {
+        let mut loaded = Loaded::default();
+        let (custom, conflicts) = conflicts::names(std::mem::take(&mut self.custom));
+        self.problems.extend(conflicts);
+        let mut known = Repositories::default();
+        for document in custom.iter().filter(|document| document.kind.is_repository()) {
+            let repository = Repository::of(document.kind, &document.value);
+            known.insert(&document.object.namespace, &document.object.name, repository);
+        }
+        let mut sound = Vec::new();
+        for document in &custom {
+            loaded.origins.insert(document.object.clone(), document.origin.clone());
+            match self.check(document, &known, stored) {
+                Ok(found) => sound.push((document, found)),
+                Err(errors) => {
+                    self.problems.extend(errors.into_iter().map(|error| document.problem(error)));
+                }
+            }
+        }
+        self.problems.extend(conflicts::mirrors(&mut sound));
+        for (document, (value, valid)) in sound {
+            loaded.stored.0.insert(document.object.clone(), value);
+            match valid {
+                Valid::Remote(remote) => loaded.remotes.push(*remote),
+                Valid::Virtual(virt) => loaded.virtuals.push(virt),
+                Valid::Local(local) => loaded.locals.push(local),
+                Valid::Robot(robot) => loaded.robots.push(robot),
+            }
+        }
+        // Stable: problems of one document keep the order of their stages.
+        self.problems.sort_by_key(|(place, _)| *place);
+        loaded.errors = self.problems.into_iter().map(|(_, problem)| problem).collect();
+        loaded
+    }
+
+    /// All stages for one document. Later stages run as long as the document can be read at all, so that its
+    /// author sees their errors too.
+    fn check(
+        &self,
+        document: &Custom,
+        known: &Repositories,
+        stored: &Stored,
+    ) -> Result<(Value, Valid), Vec<FieldError>> {
+        let old = stored.0.get(&document.object);
+        let checked = document.kind.schema().check(document.value.clone(), old);
+        let mut errors = checked.errors;
+        match Valid::read(document.kind, &checked.manifest, known, &self.references) {
+            Ok(valid) if errors.is_empty() => return Ok((checked.manifest, valid)),
+            Ok(_) => {}
+            // The schema check has said why, in better words.
+            Err(later) if !errors.is_empty() && later.iter().all(|error| error.rule == SHAPE) => {}
+            Err(later) => add_unless_known(&mut errors, later),
+        }
+        Err(errors)
+    }
+}
+
+/// A validated object.
+#[derive(Debug)]
+enum Valid {
+    Remote(Box<RemoteSpec>),
+    Virtual(ValidVirtual),
+    Local(ValidLocal),
+    Robot(ValidRobot),
+}
+
+impl Valid {
+    fn read(
+        kind: Kind,
+        manifest: &Value,
+        known: &Repositories,
+        references: &References,
+    ) -> Result<Self, Vec<FieldError>> {
+        match kind {
+            Kind::Remote => {
+                validate::remote(&typed(manifest)?, references).map(|remote| Valid::Remote(Box::new(remote)))
+            }
+            Kind::Virtual => validate::virtual_repository(&typed(manifest)?, known).map(Valid::Virtual),
+            Kind::Local => validate::local(&typed(manifest)?).map(Valid::Local),
+            Kind::Robot => validate::robot(&typed(manifest)?).map(Valid::Robot),
+        }
+    }
+}
+
+/// Rule of a manifest that its kind's type cannot hold.
+const SHAPE: &str = "shape";
+
+/// The typed form. Serde's message is dropped, since it might repeat a value.
+fn typed<T: serde::de::DeserializeOwned>(manifest: &Value) -> Result<T, Vec<FieldError>> {
+    serde_json::from_value(manifest.clone())
+        .map_err(|_| vec![FieldError::new("spec", SHAPE, "does not have the shape of this kind")])
+}

@@ -1,0 +1,184 @@
+//! The forms of a packument, made from the full one as it streams by.
+
+use std::io::{self, BufRead, Write};
+
+use serde::Deserialize;
+
+use super::dist::Links;
+use crate::{
+    IndexError,
+    json::{Reader, quoted},
+    limits::MAX_PART,
+};
+
+/// What an abbreviated version keeps (npm/registry: docs/responses/package-metadata.md, and the keys that
+/// installers have come to read since: `libc`, `funding`, `acceptDependencies`).
+const ABBREVIATED: [&str; 21] = [
+    "name",
+    "version",
+    "deprecated",
+    "dependencies",
+    "optionalDependencies",
+    "devDependencies",
+    "bundleDependencies",
+    "bundledDependencies",
+    "peerDependencies",
+    "peerDependenciesMeta",
+    "acceptDependencies",
+    "bin",
+    "directories",
+    "dist",
+    "engines",
+    "_hasShrinkwrap",
+    "hasInstallScript",
+    "cpu",
+    "os",
+    "libc",
+    "funding",
+];
+
+/// Scripts that make `hasInstallScript` true.
+const INSTALL_SCRIPTS: [&str; 3] = ["preinstall", "install", "postinstall"];
+
+/// Copies the packument with our URLs; nothing else changes.
+pub(super) fn full(
+    links: &Links<'_>,
+    input: &mut dyn BufRead,
+    output: &mut dyn Write,
+) -> Result<(), IndexError> {
+    let mut reader = Reader::new(input)?;
+    reader.object(output, |reader, out, key| match (key, reader.peek(out)?) {
+        ("versions", b'{') => {
+            reader.object(out, |reader, out, version| full_version(links, version, reader, out))
+        }
+        _ => reader.value(out),
+    })?;
+    reader.end(output)
+}
+
+fn full_version(
+    links: &Links<'_>,
+    version: &str,
+    reader: &mut Reader<'_>,
+    out: &mut dyn Write,
+) -> Result<(), IndexError> {
+    if reader.peek(out)? != b'{' {
+        return reader.value(out);
+    }
+    reader.object(out, |reader, out, key| match (key, reader.peek(out)?) {
+        ("dist", b'{') => links.rewrite_dist(version, reader, out),
+        _ => reader.value(out),
+    })
+}
+
+/// Copies the document of one version with our URLs. Its version may stand after its `dist`, so it is held
+/// in memory, at most [`MAX_PART`] of it.
+pub(super) fn version(
+    links: &Links<'_>,
+    input: &mut dyn BufRead,
+    output: &mut dyn Write,
+) -> Result<(), IndexError> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: Option<String>,
+    }
+    let mut reader = Reader::new(input)?;
+    // At least as small as any address space.
+    let document = reader.raw(MAX_PART as usize)?;
+    reader.end(&mut io::sink())?;
+    // Some registries answer a bare string ("version not found"); it passes unchanged.
+    let head: Option<Head> = serde_json::from_slice(&document).ok();
+    match head.and_then(|head| head.version) {
+        Some(version) => full_version(links, &version, &mut Reader::new(&mut &*document)?, output),
+        None => Ok(output.write_all(&document)?),
+    }
+}
+
+/// Writes the abbreviated form.
+pub(super) fn abbreviated(
+    links: &Links<'_>,
+    input: &mut dyn BufRead,
+    output: &mut dyn Write,
+) -> Result<(), IndexError> {
+    let mut reader = Reader::new(input)?;
+    let mut members = Members::begin(output)?;
+    let mut modified = false;
+    reader.object(&mut io::sink(), |reader, skipped, key| match (key, reader.peek(skipped)?) {
+        ("name" | "dist-tags", _) => reader.value(members.key(key)?),
+        ("modified", b'"') if !modified => {
+            modified = true;
+            reader.value(members.key(key)?)
+        }
+        ("time", b'{') => reader.object(skipped, |reader, skipped, key| {
+            if key != "modified" || modified {
+                return reader.value(skipped);
+            }
+            modified = true;
+            reader.value(members.key(key)?)
+        }),
+        ("versions", b'{') => {
+            let mut versions = Members::begin(members.key(key)?)?;
+            reader.object(skipped, |reader, skipped, version| {
+                if reader.peek(skipped)? != b'{' {
+                    return reader.value(skipped);
+                }
+                abbreviated_version(links, version, reader, versions.key(version)?)
+            })?;
+            versions.end()
+        }
+        _ => reader.value(skipped),
+    })?;
+    reader.end(&mut io::sink())?;
+    members.end()
+}
+
+fn abbreviated_version(
+    links: &Links<'_>,
+    version: &str,
+    reader: &mut Reader<'_>,
+    output: &mut dyn Write,
+) -> Result<(), IndexError> {
+    let mut members = Members::begin(output)?;
+    let (mut stated, mut has_script) = (false, false);
+    reader.object(&mut io::sink(), |reader, skipped, key| match (key, reader.peek(skipped)?) {
+        ("dist", b'{') => links.rewrite_dist(version, reader, members.key(key)?),
+        // Full documents leave out what the registry derives from the scripts.
+        ("scripts", b'{') => reader.object(skipped, |reader, skipped, script| {
+            has_script |= INSTALL_SCRIPTS.contains(&script);
+            reader.value(skipped)
+        }),
+        _ if ABBREVIATED.contains(&key) => {
+            stated |= key == "hasInstallScript";
+            reader.value(members.key(key)?)
+        }
+        _ => reader.value(skipped),
+    })?;
+    if has_script && !stated {
+        members.key("hasInstallScript")?.write_all(b"true")?;
+    }
+    members.end()
+}
+
+/// The members of a JSON object being written.
+struct Members<'o> {
+    out: &'o mut dyn Write,
+    first: bool,
+}
+
+impl<'o> Members<'o> {
+    fn begin(out: &'o mut dyn Write) -> Result<Self, IndexError> {
+        out.write_all(b"{")?;
+        Ok(Members { out, first: true })
+    }
+
+    /// Writes a key; the value goes into what is returned.
+    fn key(&mut self, key: &str) -> Result<&mut dyn Write, IndexError> {
+        let comma = if std::mem::take(&mut self.first) { "" } else { "," };
+        write!(self.out, "{comma}{}:", quoted(key))?;
+        Ok(self.out)
+    }
+
+    fn end(self) -> Result<(), IndexError> {
+        Ok(self.out.write_all(b"}")?)
+    }
+}

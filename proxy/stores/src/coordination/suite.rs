@@ -1,0 +1,94 @@
+//! What every coordinator must do.
+
+#![expect(clippy::unwrap_used, reason = "a suite reports by panicking")]
+
+use std::{sync::Arc, time::Duration};
+
+use artifactapi_model::ports::{Coordinator, Lease};
+use bytes::Bytes;
+
+/// Life of the keys in the suite: long for a service on the same machine, short for a test.
+const TTL: Duration = Duration::from_millis(400);
+
+/// Runs everything; `make` returns an empty coordinator (or an unused prefix of a shared one), `elapse` lets
+/// time pass for it.
+pub async fn suite(make: impl AsyncFn() -> Arc<dyn Coordinator>, elapse: impl AsyncFn(Duration)) {
+    one_holds_a_lease(&*make().await).await;
+    a_lease_ends_and_is_renewed(&*make().await, &elapse).await;
+    rs_81_a_lost_lease_can_harm_nobody(&*make().await, &elapse).await;
+    one_of_many_wins(make().await).await;
+    values_come_back_until_they_end(&*make().await, &elapse).await;
+}
+
+async fn taken(coordinator: &dyn Coordinator, key: &str) -> Lease {
+    coordinator.acquire(key, "me", TTL).await.unwrap().unwrap()
+}
+
+async fn one_holds_a_lease(coordinator: &dyn Coordinator) {
+    let lease = coordinator.acquire("key", "10.0.0.1:8001", TTL).await.unwrap().unwrap();
+    assert_eq!(lease.key, "key");
+    let late = coordinator.acquire("key", "10.0.0.2:8001", TTL).await.unwrap();
+    assert_eq!(late, Err("10.0.0.1:8001".to_owned()), "the holder's note is shown");
+    let other = taken(coordinator, "other key").await;
+    assert_ne!(lease.token, other.token);
+    coordinator.release(&lease).await.unwrap();
+    taken(coordinator, "key").await;
+}
+
+async fn a_lease_ends_and_is_renewed(coordinator: &dyn Coordinator, elapse: &impl AsyncFn(Duration)) {
+    let lease = taken(coordinator, "key").await;
+    for _ in 0..3 {
+        elapse(TTL * 3 / 4).await;
+        assert!(coordinator.renew(&lease, TTL).await.unwrap());
+    }
+    assert!(coordinator.acquire("key", "", TTL).await.unwrap().is_err(), "renewed, so still held");
+    elapse(TTL + TTL / 4).await;
+    assert!(!coordinator.renew(&lease, TTL).await.unwrap(), "an ended lease cannot be renewed");
+    taken(coordinator, "key").await;
+}
+
+async fn rs_81_a_lost_lease_can_harm_nobody(coordinator: &dyn Coordinator, elapse: &impl AsyncFn(Duration)) {
+    let old = taken(coordinator, "key").await;
+    elapse(TTL + TTL / 4).await;
+    let new = taken(coordinator, "key").await;
+    assert!(!coordinator.renew(&old, TTL).await.unwrap());
+    coordinator.release(&old).await.unwrap();
+    assert!(coordinator.renew(&new, TTL).await.unwrap(), "the old holder could not give back the new lease");
+    let forged = Lease { key: "key".into(), token: "guess".into() };
+    assert!(!coordinator.renew(&forged, TTL).await.unwrap());
+}
+
+async fn one_of_many_wins(coordinator: Arc<dyn Coordinator>) {
+    let tasks: Vec<_> = (0..32)
+        .map(|_| {
+            let coordinator = coordinator.clone();
+            tokio::spawn(async move { coordinator.acquire("key", "", TTL).await.unwrap().is_ok() })
+        })
+        .collect();
+    let mut winners = 0;
+    for task in tasks {
+        winners += usize::from(task.await.unwrap());
+    }
+    assert_eq!(winners, 1);
+}
+
+async fn values_come_back_until_they_end(coordinator: &dyn Coordinator, elapse: &impl AsyncFn(Duration)) {
+    assert_eq!(coordinator.get("key").await.unwrap(), None);
+    let value = Bytes::from_static(b"\0binary\xff");
+    coordinator.put("key", value.clone(), TTL).await.unwrap();
+    assert_eq!(coordinator.get("key").await.unwrap(), Some(value));
+    coordinator.put("key", Bytes::from_static(b"second"), TTL * 4).await.unwrap();
+    elapse(TTL + TTL / 4).await;
+    assert_eq!(coordinator.get("key").await.unwrap(), Some("second".into()), "the later life counts");
+    coordinator.put("short", Bytes::new(), TTL).await.unwrap();
+    assert_eq!(coordinator.get("short").await.unwrap(), Some(Bytes::new()));
+    elapse(TTL + TTL / 4).await;
+    assert_eq!(coordinator.get("short").await.unwrap(), None);
+    coordinator.delete("key").await.unwrap();
+    assert_eq!(coordinator.get("key").await.unwrap(), None);
+    coordinator.delete("key").await.unwrap();
+    let lease = taken(coordinator, "key").await;
+    assert_eq!(coordinator.get("key").await.unwrap(), None, "leases and values are apart");
+    coordinator.delete("key").await.unwrap();
+    assert!(coordinator.renew(&lease, TTL).await.unwrap());
+}

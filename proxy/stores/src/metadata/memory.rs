@@ -1,0 +1,291 @@
+//! Rows in memory: the test twin of the databases, and the model that random tests hold them against.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    ops::Bound,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use artifactapi_model::{
+    ArtifactKey, Digest, Epoch, Mutability, PackageType, RepoId, RepoName, Timestamp,
+    ports::metadata::{
+        AccessRecord, ArtifactPage, ArtifactRow, Committed, DerivedRow, MetadataError, MetadataStore,
+    },
+    repository::RepoIdentity,
+};
+use async_trait::async_trait;
+
+use crate::random::random;
+
+/// A metadata store that forgets everything with the process.
+#[derive(Debug, Default)]
+pub struct MemoryMetadata {
+    tables: Mutex<Tables>,
+    calls: AtomicU64,
+    down: AtomicBool,
+}
+
+/// (repo, epoch, path): the order of a walk over all artifacts.
+type Key = (RepoId, Epoch, String);
+
+#[derive(Debug, Default)]
+struct Tables {
+    repositories: BTreeMap<(String, String, PackageType), (RepoIdentity, String)>,
+    fetch_seq: i64,
+    artifacts: BTreeMap<Key, ArtifactRow>,
+    ledger: BTreeMap<Key, Digest>,
+    derived: BTreeMap<Digest, DerivedRow>,
+    secrets: BTreeMap<String, [u8; 32]>,
+    access_log: Vec<AccessRecord>,
+}
+
+impl MemoryMetadata {
+    /// Calls of the port so far, failed ones included.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Relaxed)
+    }
+
+    /// Makes every call fail as if the database were lost, or answer again.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Relaxed);
+    }
+
+    /// The access log, oldest record first.
+    pub fn access_log(&self) -> Vec<AccessRecord> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).access_log.clone()
+    }
+
+    /// One call. A poisoned lock means that a test has panicked; the maps are whole all the same.
+    fn tables(&self) -> Result<MutexGuard<'_, Tables>, MetadataError> {
+        self.calls.fetch_add(1, Relaxed);
+        if self.down.load(Relaxed) {
+            return Err(MetadataError::Unavailable("it was taken down by a test".into()));
+        }
+        Ok(self.tables.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn key_of(key: &ArtifactKey) -> Key {
+    (key.repo, key.epoch, key.path.to_string())
+}
+
+fn key_from((repo, epoch, path): &Key) -> ArtifactKey {
+    ArtifactKey { repo: *repo, epoch: *epoch, path: path.as_str().into() }
+}
+
+#[async_trait]
+impl MetadataStore for MemoryMetadata {
+    async fn ensure_repository(
+        &self,
+        namespace: &str,
+        name: &RepoName,
+        package_type: PackageType,
+        base_url: &str,
+    ) -> Result<RepoIdentity, MetadataError> {
+        let mut tables = self.tables()?;
+        let next = RepoId(tables.repositories.len() as i64 + 1);
+        let slot = (namespace.to_owned(), name.to_string(), package_type);
+        let (identity, url) = tables
+            .repositories
+            .entry(slot)
+            .or_insert((RepoIdentity { id: next, epoch: Epoch(1) }, base_url.to_owned()));
+        if url != base_url {
+            identity.epoch.0 += 1;
+            base_url.clone_into(url);
+        }
+        Ok(*identity)
+    }
+
+    async fn next_fetch_seq(&self) -> Result<i64, MetadataError> {
+        let mut tables = self.tables()?;
+        tables.fetch_seq += 1;
+        Ok(tables.fetch_seq)
+    }
+
+    async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactRow>, MetadataError> {
+        Ok(self.tables()?.artifacts.get(&key_of(key)).cloned())
+    }
+
+    async fn commit_artifact(
+        &self,
+        key: &ArtifactKey,
+        row: &ArtifactRow,
+    ) -> Result<Committed, MetadataError> {
+        let mut tables = self.tables()?;
+        let key = key_of(key);
+        if row.mutability == Mutability::Immutable
+            && let Some(pinned) = tables.ledger.get(&key).filter(|pinned| **pinned != row.digest)
+        {
+            return Ok(Committed::Pinned(*pinned));
+        }
+        if tables.artifacts.get(&key).is_some_and(|stored| stored.fetch_seq > row.fetch_seq) {
+            return Ok(Committed::Superseded);
+        }
+        if row.mutability == Mutability::Immutable {
+            tables.ledger.insert(key.clone(), row.digest);
+        }
+        tables.artifacts.insert(key, row.clone());
+        Ok(Committed::Stored)
+    }
+
+    async fn confirm_artifact(
+        &self,
+        key: &ArtifactKey,
+        fetch_seq: i64,
+        checked_at: Timestamp,
+        headers: Option<&[(String, String)]>,
+    ) -> Result<bool, MetadataError> {
+        let mut tables = self.tables()?;
+        let Some(row) = tables.artifacts.get_mut(&key_of(key)).filter(|row| row.fetch_seq <= fetch_seq)
+        else {
+            return Ok(false);
+        };
+        row.fetch_seq = fetch_seq;
+        row.checked_at = checked_at;
+        if let Some(headers) = headers {
+            row.headers = headers.into();
+        }
+        Ok(true)
+    }
+
+    async fn forget_artifact(&self, key: &ArtifactKey, digest: &Digest) -> Result<(), MetadataError> {
+        if let Entry::Occupied(entry) = self.tables()?.artifacts.entry(key_of(key))
+            && entry.get().digest == *digest
+        {
+            entry.remove();
+        }
+        Ok(())
+    }
+
+    async fn pinned(&self, key: &ArtifactKey) -> Result<Option<Digest>, MetadataError> {
+        Ok(self.tables()?.ledger.get(&key_of(key)).copied())
+    }
+
+    async fn unpin(&self, key: &ArtifactKey) -> Result<(), MetadataError> {
+        self.tables()?.ledger.remove(&key_of(key));
+        Ok(())
+    }
+
+    async fn paths_with_prefix(
+        &self,
+        repo: RepoId,
+        epoch: Epoch,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, MetadataError> {
+        let tables = self.tables()?;
+        let mut found: Vec<_> = tables
+            .artifacts
+            .iter()
+            .filter(|((r, e, path), _)| (*r, *e) == (repo, epoch) && path.starts_with(prefix))
+            .collect();
+        found.sort_by_key(|((_, _, path), row)| (-row.stored_at.0, path.clone()));
+        Ok(found.into_iter().take(limit).map(|((_, _, path), _)| path.clone()).collect())
+    }
+
+    async fn derived(&self, inputs: &Digest) -> Result<Option<DerivedRow>, MetadataError> {
+        Ok(self.tables()?.derived.get(inputs).cloned())
+    }
+
+    async fn put_derived(
+        &self,
+        inputs: &Digest,
+        row: &DerivedRow,
+        _now: Timestamp,
+    ) -> Result<(), MetadataError> {
+        self.tables()?.derived.entry(*inputs).or_insert_with(|| row.clone());
+        Ok(())
+    }
+
+    async fn shared_secret(&self, name: &str) -> Result<[u8; 32], MetadataError> {
+        let mut tables = self.tables()?;
+        if let Some(secret) = tables.secrets.get(name) {
+            return Ok(*secret);
+        }
+        let secret = random().map_err(|error| MetadataError::Failed {
+            doing: "making a secret",
+            message: error.to_string(),
+        })?;
+        tables.secrets.insert(name.to_owned(), secret);
+        Ok(secret)
+    }
+
+    async fn touch(&self, _uses: &[(ArtifactKey, Timestamp)]) -> Result<(), MetadataError> {
+        self.tables().map(drop)
+    }
+
+    async fn log_access(&self, records: &[AccessRecord]) -> Result<(), MetadataError> {
+        self.tables()?.access_log.extend_from_slice(records);
+        Ok(())
+    }
+
+    async fn expire_access_log(&self, before: Timestamp) -> Result<u64, MetadataError> {
+        let mut tables = self.tables()?;
+        let had = tables.access_log.len();
+        tables.access_log.retain(|record| record.at >= before);
+        Ok((had - tables.access_log.len()) as u64)
+    }
+
+    async fn artifacts_after(
+        &self,
+        after: Option<&ArtifactKey>,
+        limit: usize,
+    ) -> Result<ArtifactPage, MetadataError> {
+        let from = after.map(key_of).map_or(Bound::Unbounded, Bound::Excluded);
+        let tables = self.tables()?;
+        let page = tables.artifacts.range((from, Bound::Unbounded)).take(limit);
+        Ok(page.map(|(key, row)| (key_from(key), row.clone())).collect())
+    }
+
+    async fn referenced(&self, digests: &[Digest]) -> Result<Vec<Digest>, MetadataError> {
+        let tables = self.tables()?;
+        let derived = tables.derived.values();
+        let derived = derived.flat_map(|row| [Some(row.digest), row.gzip.map(|(digest, _)| digest)]);
+        let named: BTreeSet<Digest> =
+            tables.artifacts.values().map(|row| row.digest).chain(derived.flatten()).collect();
+        Ok(digests.iter().filter(|digest| named.contains(digest)).copied().collect())
+    }
+
+    async fn derived_after(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, DerivedRow)>, MetadataError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let tables = self.tables()?;
+        let page = tables.derived.range((from, Bound::Unbounded)).take(limit);
+        Ok(page.map(|(inputs, row)| (*inputs, row.clone())).collect())
+    }
+
+    async fn forget_derived(&self, inputs: &Digest) -> Result<(), MetadataError> {
+        self.tables()?.derived.remove(inputs);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::metadata::suite;
+
+    #[tokio::test]
+    async fn conforms() {
+        suite::suite(async || Arc::new(MemoryMetadata::default()) as Arc<dyn MetadataStore>).await;
+    }
+
+    #[tokio::test]
+    async fn calls_are_counted_and_can_fail() {
+        let store = MemoryMetadata::default();
+        store.next_fetch_seq().await.unwrap();
+        store.set_down(true);
+        assert!(matches!(store.next_fetch_seq().await, Err(MetadataError::Unavailable(_))));
+        store.set_down(false);
+        assert_eq!(store.next_fetch_seq().await.unwrap(), 2);
+        assert_eq!(store.calls(), 3);
+    }
+}

@@ -1,0 +1,252 @@
+//! What is known about each upstream host: its breaker (RS-94) and the pause it asked for (RS-91). The
+//! state is this process's own; pauses of twins come in through [`Hosts::pause`].
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use artifactapi_model::{Clock, Timestamp, ports::upstream::UpstreamError};
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use quick_cache::sync::Cache;
+
+use crate::{
+    breaker::{Breaker, BreakerState},
+    observe::Observer,
+};
+
+/// Hosts that are remembered; the least used are forgotten first.
+const MAX_HOSTS: usize = 4096;
+/// Longest pause that is honoured.
+pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(3600);
+
+/// The hosts.
+pub(crate) struct Hosts {
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    known: Cache<String, Arc<Mutex<State>>>,
+}
+
+#[derive(Default)]
+struct State {
+    breaker: Breaker,
+    paused_until: Option<Timestamp>,
+}
+
+impl Hosts {
+    /// Nothing known yet.
+    pub(crate) fn new(clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
+        Arc::new(Hosts { clock, observer, known: Cache::new(MAX_HOSTS) })
+    }
+
+    /// Lets a request to `host` pass.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Paused`] or [`UpstreamError::BreakerOpen`] with the time left.
+    pub(crate) fn admit(self: &Arc<Self>, host: &str) -> Result<Ticket, UpstreamError> {
+        let now = self.clock.now();
+        let admitted = self.change(host, |state| {
+            if let Some(retry_after) = state.pause_left(now) {
+                return Err(UpstreamError::Paused { host: host.into(), retry_after });
+            }
+            state
+                .breaker
+                .admit(now)
+                .map(|()| state.breaker.state() == BreakerState::HalfOpen)
+                .map_err(|retry_after| UpstreamError::BreakerOpen { host: host.into(), retry_after })
+        });
+        let is_probe = admitted?;
+        Ok(Ticket { hosts: self.clone(), host: host.into(), is_probe, reported: false })
+    }
+
+    /// Keeps requests away from `host` until `until`, at most [`MAX_PAUSE`] from now. A pause never gets
+    /// shorter.
+    pub(crate) fn pause(&self, host: &str, until: Timestamp) {
+        let until = until.min(self.clock.now() + MAX_PAUSE);
+        self.change(host, |state| state.paused_until = state.paused_until.max(Some(until)));
+    }
+
+    fn change<T>(&self, host: &str, change: impl FnOnce(&mut State) -> T) -> T {
+        let made = self.known.get_or_insert_with(host, || Ok::<_, std::convert::Infallible>(Arc::default()));
+        let state = match made {
+            Ok(state) => state,
+            Err(never) => match never {},
+        };
+        let (result, before, after) = {
+            // A panic between lock and unlock leaves a state that is still one of the valid ones.
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = state.breaker.state();
+            let result = change(&mut state);
+            (result, before, state.breaker.state())
+        };
+        if before != after {
+            tracing::info!(upstream.host = host, breaker = ?after, "circuit breaker changed");
+            self.observer.on_breaker(host, after);
+        }
+        result
+    }
+}
+
+impl State {
+    fn pause_left(&self, now: Timestamp) -> Option<Duration> {
+        // The bound holds against a clock that stepped back, too.
+        let left = self.paused_until?.since(now).min(MAX_PAUSE);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// One admitted request; reports how it went. Dropped without a report it says nothing about the host.
+pub(crate) struct Ticket {
+    hosts: Arc<Hosts>,
+    host: String,
+    is_probe: bool,
+    reported: bool,
+}
+
+impl Ticket {
+    /// The head came. Server errors count as failures, and a 429 or 503 with Retry-After begins a pause,
+    /// which is returned.
+    pub(crate) fn head(&mut self, status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+        let now = self.hosts.clock.now();
+        let asks = matches!(status.as_u16(), 429 | 503);
+        let pause = asks.then(|| retry_after(headers, now)).flatten();
+        if let Some(pause) = pause {
+            let until = now + pause;
+            self.hosts.pause(&self.host, until);
+            self.hosts.observer.on_pause(&self.host, until);
+        }
+        if is_failure(status) {
+            self.failed();
+        } else {
+            self.reported = true;
+            self.hosts.change(&self.host, |state| state.breaker.answered());
+        }
+        pause
+    }
+
+    /// The body came to its end, or says nothing more about the host's health.
+    pub(crate) fn succeeded(&mut self, status: StatusCode) {
+        if !is_failure(status) {
+            self.hosts.change(&self.host, |state| state.breaker.succeeded());
+        }
+    }
+
+    /// No answer, or a broken one.
+    pub(crate) fn failed(&mut self) {
+        self.reported = true;
+        let now = self.hosts.clock.now();
+        self.hosts.change(&self.host, |state| state.breaker.failed(now));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.is_probe && !self.reported {
+            self.hosts.change(&self.host, |state| state.breaker.abandoned());
+        }
+    }
+}
+
+/// 501 and 505 speak about the request, not about the server's health.
+fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() && !matches!(status.as_u16(), 501 | 505)
+}
+
+/// How long upstream wants to be left alone: seconds or a date (RFC 9110, 10.2.3), at most [`MAX_PAUSE`].
+/// Nothing usable, or a moment that has passed, gives `None`.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let pause = if is_number {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        Timestamp::from_system_time(httpdate::parse_http_date(text).ok()?).since(now)
+    };
+    (!pause.is_zero()).then(|| pause.min(MAX_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use artifactapi_model::clock::ManualClock;
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::observe::NoObserver;
+
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())])
+    }
+
+    fn hosts() -> (Arc<ManualClock>, Arc<Hosts>) {
+        let clock = Arc::new(ManualClock::at(Timestamp(1_000_000_000_000)));
+        (clock.clone(), Hosts::new(clock, Arc::new(NoObserver)))
+    }
+
+    #[test]
+    fn rs_91_retry_after_as_seconds_or_date() {
+        let now =
+            Timestamp::from_system_time(httpdate::parse_http_date("Fri, 31 Dec 1999 23:00:00 GMT").unwrap());
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("0", None),
+            ("3601", Some(3600)),
+            ("99999999999999999999999", Some(3600)),
+            ("Fri, 31 Dec 1999 23:10:00 GMT", Some(600)),
+            ("Sat, 01 Jan 2000 23:59:59 GMT", Some(3600)),
+            ("Fri, 31 Dec 1999 22:59:59 GMT", None),
+            ("-5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(&headers(value), now), seconds.map(Duration::from_secs), "{value}");
+        }
+    }
+
+    #[test]
+    fn rs_91_a_paused_host_is_not_asked_and_others_are() {
+        let (clock, hosts) = hosts();
+        hosts.admit("a:443").unwrap().head(StatusCode::TOO_MANY_REQUESTS, &headers("60"));
+        let Err(UpstreamError::Paused { retry_after, .. }) = hosts.admit("a:443") else {
+            panic!("not paused")
+        };
+        assert_eq!(retry_after, Duration::from_secs(60));
+        assert!(hosts.admit("b:443").is_ok());
+        clock.advance(Duration::from_secs(60));
+        assert!(hosts.admit("a:443").is_ok());
+    }
+
+    #[test]
+    fn rs_91_only_a_refusal_with_retry_after_pauses() {
+        let (_, hosts) = hosts();
+        hosts.admit("a:443").unwrap().head(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new());
+        hosts.admit("a:443").unwrap().head(StatusCode::NOT_FOUND, &headers("60"));
+        assert!(hosts.admit("a:443").is_ok());
+    }
+
+    #[test]
+    fn rs_94_server_errors_open_the_breaker_of_their_host() {
+        let (clock, hosts) = hosts();
+        for _ in 0..5 {
+            hosts.admit("a:443").unwrap().head(StatusCode::BAD_GATEWAY, &HeaderMap::new());
+        }
+        assert!(matches!(hosts.admit("a:443"), Err(UpstreamError::BreakerOpen { .. })));
+        assert!(hosts.admit("b:443").is_ok());
+
+        clock.advance(Duration::from_secs(30));
+        let probe = hosts.admit("a:443").unwrap();
+        assert!(hosts.admit("a:443").is_err(), "one probe");
+        drop(probe);
+        hosts.admit("a:443").unwrap().head(StatusCode::NOT_FOUND, &HeaderMap::new());
+        assert!(hosts.admit("a:443").is_ok());
+    }
+
+    #[test]
+    fn client_errors_are_no_failures() {
+        let (_, hosts) = hosts();
+        for _ in 0..20 {
+            hosts.admit("a:443").unwrap().head(StatusCode::NOT_FOUND, &HeaderMap::new());
+        }
+        assert!(hosts.admit("a:443").is_ok());
+    }
+}
