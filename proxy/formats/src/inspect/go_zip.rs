@@ -2,8 +2,9 @@
 //! `{sha256 of the member}  {name}\n` per member, sorted by name.
 //!
 //! Members are inflated one after another into a hash, never to disk (RS-15). Names are hashed as their raw
-//! bytes (`mod@v/path`) and members that share a name are all counted, as Go does: so a zip that hashes to the
-//! published value is the published one, and what its names look like is no question here.
+//! bytes (`mod@v/path`), so a zip that hashes to the published value is the published one, and what its names
+//! look like is no question here. Of members that share a name each counts by its own content: such a zip,
+//! which the go command refuses too, never hashes to the value of an honest one.
 
 #[cfg(test)]
 mod tests;
