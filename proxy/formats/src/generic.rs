@@ -1,8 +1,26 @@
-//! The `generic` package type.
+//! The `generic` package type: files below a URL, whatever they are.
+//!
+//! - Everything is immutable; operators override what is re-issued (`latest` paths, branch archives,
+//!   checksum files) with `mutablePatterns`. A path that ends in `/`, and the root, is a listing: mutable.
+//! - No query parameter counts unless `generic.queryParameters` names it; those that do are sorted and written
+//!   in one way, so that a thing has one key (RS-22).
+//! - Release assets that redirect to short-lived URLs are kept under the path that was asked for; the upstream
+//!   client follows redirects and nothing here sees them.
+//!
+//! Left out: a sibling `.sha256` or `SHA256SUMS` is a file like any other and is not held against its neighbour;
+//! the ledger of first digests is what guards generic files. A listing at a path without a trailing slash
+//! cannot be told from a file and counts as one.
+
+#[cfg(test)]
+mod tests;
 
 use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use url::form_urlencoded;
 
-use crate::{LinkSigner, PackageFormat, Plan, PlanError, Request, Resource};
+use crate::{LinkSigner, Location, PackageFormat, Plan, PlanError, Request, Resource};
+
+/// Longest canonical query, in bytes.
+const MAX_QUERY: usize = 4 << 10;
 
 /// The `generic` package type.
 #[derive(Clone, Copy, Debug)]
@@ -16,10 +34,40 @@ impl PackageFormat for Generic {
     fn plan(
         &self,
         request: &Request<'_>,
-        _remote: &RemoteSpec,
+        remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
+        if !request.method.is_read() {
+            return Err(PlanError::Method("GET, HEAD"));
+        }
         let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
-        Ok(Plan::Serve(Box::new(Resource::file(path, Mutability::Immutable))))
+        let query = canonical_query(request.query, &remote.query_parameters)?;
+        let mutability =
+            if path.file_name().is_empty() { Mutability::Mutable } else { Mutability::Immutable };
+        let separator = if query.is_empty() { "" } else { "?" };
+        let location = Location::Below(format!("{}{separator}{query}", path.encode()));
+        Ok(Plan::Serve(Box::new(Resource { query, location, ..Resource::file(path, mutability) })))
     }
+}
+
+/// The parameters of `query` that are in `allowed`, sorted by name, decoded and encoded once. Values of a
+/// repeated parameter keep their order, which may mean something.
+fn canonical_query(query: &str, allowed: &[String]) -> Result<String, PlanError> {
+    let unusable = || PlanError::Query("that generic.queryParameters names");
+    if query.is_empty() || allowed.is_empty() {
+        return Ok(String::new());
+    }
+    let mut kept: Vec<_> = form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| allowed.iter().any(|parameter| parameter == name))
+        .collect();
+    // Bytes that are not UTF-8 have become U+FFFD: two values must not become one.
+    if kept.iter().any(|(_, value)| value.chars().any(|c| c.is_control() || c == '\u{fffd}')) {
+        return Err(unusable());
+    }
+    kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let canonical = form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish();
+    if canonical.len() > MAX_QUERY {
+        return Err(unusable());
+    }
+    Ok(canonical)
 }

@@ -1,8 +1,40 @@
-//! The `goproxy` package type.
+//! The `goproxy` package type: Go's module proxy protocol, and the checksum database behind it.
+//!
+//! - `{module}/@v/{version}.mod` and `.zip` of a canonical version never change; `.info` only where `{version}`
+//!   is canonical: `master.info`, `v1.info` and `.info` of a commit are queries and mutable, as are `@v/list` and
+//!   `@latest`.
+//! - Upper-case letters travel as `!` and the lower-case one. The escapes are kept as they are; a path with an
+//!   upper-case letter is not a module's and is not found (RS-21).
+//! - `sumdb/{name}/…` goes through untouched, always below `baseURL`: a client chooses no host (RS-34). Tiles are
+//!   immutable. A `lookup` is not: its record is, but the signed tree head behind it is the one of the moment
+//!   (golang.org/x/mod/sumdb, `Server.ServeHTTP`), so two honest answers differ.
+//! - The record of a held `lookup` carries both `h1:` hashes of a version; `.zip` and `.mod` are held against it.
+//!
+//! Left out: the signature of a `lookup` is not verified here (the go command does, with its own key), so its
+//! hashes protect against a damaged or changed file, not against a proxy that lies in both. Only records of
+//! `sum.golang.org` are consulted: a private checksum database has a name of its own, which a path below
+//! `{module}` does not tell.
+
+mod escape;
+mod sumdb;
+#[cfg(test)]
+mod tests;
+
+use std::io::BufRead;
 
 use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
 
-use crate::{LinkSigner, PackageFormat, Plan, PlanError, Request, Resource};
+use crate::{
+    Fact, IndexError, IndexRef, IndexUse, LinkSigner, Magic, PackageFormat, Plan, PlanError, Request,
+    Resource, Source,
+};
+
+/// Largest module zip, in bytes (golang.org/x/mod/zip, `MaxZipFile`).
+pub const MAX_ZIP: u64 = 500 << 20;
+/// Largest `go.mod`, in bytes (golang.org/x/mod/zip, `MaxGoMod`).
+pub const MAX_MOD: u64 = 16 << 20;
+
+const UNKNOWN: PlanError = PlanError::NotFound("the module proxy protocol has no such path");
 
 /// The `goproxy` package type.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +51,63 @@ impl PackageFormat for Goproxy {
         _remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
+        if !request.method.is_read() {
+            return Err(PlanError::Method("GET, HEAD"));
+        }
         let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
-        Ok(Plan::Serve(Box::new(Resource::file(path, Mutability::Immutable))))
+        let resource = match path.as_str().strip_prefix("sumdb/").and_then(sumdb::Request::parse) {
+            Some(sumdb::Request::Tile) => Resource::file(path, Mutability::Immutable),
+            Some(_) => Resource::index(path),
+            None => module(path)?,
+        };
+        Ok(Plan::Serve(Box::new(resource)))
+    }
+
+    fn read_facts(
+        &self,
+        source: &Source<'_>,
+        _remote: &RemoteSpec,
+        input: &mut dyn BufRead,
+        sink: &mut dyn FnMut(Fact),
+    ) -> Result<(), IndexError> {
+        match source.path.as_str().strip_prefix("sumdb/").and_then(sumdb::Request::parse) {
+            Some(sumdb::Request::Lookup { module, version }) => sumdb::facts(module, version, input, sink),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A path outside the checksum database.
+fn module(path: RepoPath) -> Result<Resource, PlanError> {
+    let text = path.as_str();
+    if let Some(module) = text.strip_suffix("/@latest") {
+        return if escape::is_module(module) { Ok(Resource::index(path)) } else { Err(UNKNOWN) };
+    }
+    let (module, file) = text.rsplit_once("/@v/").ok_or(UNKNOWN)?;
+    if !escape::is_module(module) {
+        return Err(UNKNOWN);
+    }
+    if file == "list" {
+        return Ok(Resource::index(path));
+    }
+    let (version, kind) = file.rsplit_once('.').ok_or(UNKNOWN)?;
+    if !escape::is_version(version) {
+        return Err(UNKNOWN);
+    }
+    let mutability = if escape::is_canonical(version) { Mutability::Immutable } else { Mutability::Mutable };
+    let indexes = vec![IndexRef {
+        path: format!("sumdb/{}/lookup/{module}@{version}", sumdb::PUBLIC),
+        when: IndexUse::Held,
+    }];
+    match kind {
+        "info" => Ok(Resource { magic: Some(Magic::Json), mutability, ..Resource::index(path) }),
+        "mod" => Ok(Resource { indexes, max_size: Some(MAX_MOD), ..Resource::file(path, mutability) }),
+        "zip" => Ok(Resource {
+            indexes,
+            magic: Some(Magic::Zip),
+            max_size: Some(MAX_ZIP),
+            ..Resource::file(path, mutability)
+        }),
+        _ => Err(UNKNOWN),
     }
 }

@@ -1,0 +1,129 @@
+//! Which endpoint of which image a path names. Read from the right, since an image may be called
+//! `tools/blobs` or `a/manifests`.
+
+use artifactapi_model::{Checksum, PathError};
+
+use crate::PlanError;
+
+/// Longest image name, in bytes: the limit of most clients.
+const MAX_NAME: usize = 255;
+/// Longest tag, in bytes.
+const MAX_TAG: usize = 128;
+
+/// One path below a docker repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route<'p> {
+    /// The image's name as written.
+    pub(super) name: &'p str,
+    /// What of it.
+    pub(super) target: Target<'p>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target<'p> {
+    /// `manifests/{reference}`.
+    Manifest(Reference<'p>),
+    /// `blobs/{digest}`.
+    Blob(Named<'p>),
+    /// `tags/list`.
+    Tags,
+    /// `referrers/{digest}`.
+    Referrers(Named<'p>),
+}
+
+/// What names a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reference<'p> {
+    /// A tag.
+    Tag(&'p str),
+    /// A digest: whatever has a colon.
+    Digest(Named<'p>),
+}
+
+/// A digest as written, and what it claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named<'p> {
+    /// `sha256:<hex>` or `sha512:<hex>`.
+    pub(super) text: &'p str,
+    /// The claim about the body.
+    pub(super) checksum: Checksum,
+}
+
+impl<'p> Route<'p> {
+    /// Reads a canonical path.
+    ///
+    /// # Errors
+    /// [`PlanError::NotFound`] for what is no pull endpoint, [`PlanError::Path`] for malformed names,
+    /// references and digests.
+    pub(super) fn parse(path: &'p str) -> Result<Self, PlanError> {
+        let unknown = || PlanError::NotFound("the OCI pull protocol has no such path");
+        let (rest, last) = path.rsplit_once('/').ok_or_else(unknown)?;
+        let (name, kind) = rest.rsplit_once('/').ok_or_else(unknown)?;
+        let target = match (kind, last) {
+            ("tags", "list") => Target::Tags,
+            ("manifests", "") | ("blobs", "") | ("referrers", "") => return Err(unknown()),
+            ("manifests", reference) => Target::Manifest(Reference::parse(reference)?),
+            ("blobs", digest) => Target::Blob(Named::parse(digest)?),
+            ("referrers", digest) => Target::Referrers(Named::parse(digest)?),
+            _ => return Err(unknown()),
+        };
+        if !is_name(name) {
+            return Err(malformed(
+                "an image name is at most 255 characters of lower-case letters and digits, joined by \
+                 \".\", \"_\", \"__\", \"-\" and \"/\"",
+            ));
+        }
+        Ok(Route { name, target })
+    }
+}
+
+impl<'p> Reference<'p> {
+    fn parse(text: &'p str) -> Result<Self, PlanError> {
+        if text.contains(':') {
+            return Named::parse(text).map(Reference::Digest);
+        }
+        if is_tag(text) {
+            return Ok(Reference::Tag(text));
+        }
+        Err(malformed(
+            "a tag is at most 128 letters, digits, \"_\", \".\" and \"-\", not beginning with the last two",
+        ))
+    }
+}
+
+impl<'p> Named<'p> {
+    fn parse(text: &'p str) -> Result<Self, PlanError> {
+        let checksum = Checksum::parse_oci(text)
+            .ok_or_else(|| malformed("a digest is sha256: or sha512: and its lower-case hex digits"))?;
+        Ok(Named { text, checksum })
+    }
+}
+
+fn malformed(rule: &'static str) -> PlanError {
+    PathError::NotOfThisType(rule).into()
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= MAX_NAME && name.split('/').all(is_component)
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_component(component: &str) -> bool {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = component.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    word(*first)
+        && word(*last)
+        && bytes.iter().all(|b| word(*b) || matches!(b, b'.' | b'_' | b'-'))
+        && bytes
+            .split(|b| word(*b))
+            .all(|joint| matches!(joint, b"" | b"." | b"_" | b"__") || joint.iter().all(|b| *b == b'-'))
+}
+
+fn is_tag(tag: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    tag.len() <= MAX_TAG
+        && tag.bytes().next().is_some_and(word)
+        && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
+}
