@@ -31,9 +31,8 @@ pub(crate) fn judge(spec: &RemoteSpec, realm: &str) -> Result<(Url, Trust), Stri
     }
     let url = bare(url);
     let listed = || spec.auth_realms.iter().any(|entry| names(entry, &url));
-    let downgraded = spec.base_url.scheme() != url.scheme() && url.scheme() != "https";
     let trusted = spec.is_own_origin(&url) || listed() || same_owner(&spec.base_url, &url);
-    let trust = if trusted && !downgraded { Trust::Credentials } else { Trust::Anonymous };
+    let trust = if trusted { Trust::Credentials } else { Trust::Anonymous };
     Ok((url, trust))
 }
 

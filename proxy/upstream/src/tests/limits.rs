@@ -157,8 +157,10 @@ async fn the_observer_is_told_about_requests_breakers_and_pauses() {
 /// Redirects and challenges count as answers, although nobody reads them to their end.
 #[tokio::test]
 async fn rs_94_a_host_that_answers_between_failures_stays_in_use() {
-    let server = Server::start(|request| match request {
-        request if request.starts_with("GET /302") => reply(302, &[("Location", "/404")], "moved"),
+    let cdn = Server::start(|_| reply(200, &[], "")).await;
+    let location = cdn.url("/");
+    let server = Server::start(move |request| match request {
+        request if request.starts_with("GET /302") => reply(302, &[("Location", &location)], "moved"),
         request if request.starts_with("GET /404") => reply(404, &[], "none"),
         request if request.starts_with("HEAD /") => {
             raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Then::Continue)
