@@ -18,6 +18,15 @@ const MAX_INDEXES: usize = 32;
 /// Deepest chain of indexes (discovery → download document; repomd → primary).
 const MAX_CHAIN: u8 = 3;
 
+/// How far a look for facts goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Only what is stored: a hit never waits for upstream.
+    Held,
+    /// Documents that are required are fetched.
+    Fetch,
+}
+
 /// What is known of one path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
@@ -94,13 +103,14 @@ impl Engine {
         self: &Arc<Self>,
         remote: &Remote,
         resource: &Resource,
+        effort: Effort,
         depth: u8,
     ) -> Result<Option<Known>, FetchError> {
         if depth > MAX_CHAIN {
             return Ok(None);
         }
         for index in resource.indexes.iter().take(MAX_INDEXES) {
-            for (path, entry) in self.consult(remote, index, depth).await? {
+            for (path, entry) in self.consult(remote, index, effort, depth).await? {
                 let map = self.fact_map(remote, &path, &entry).await?;
                 if let Some(known) = map.get(&resource.path, &resource.query) {
                     return Ok(Some(known));
@@ -122,16 +132,15 @@ impl Engine {
         self: &Arc<Self>,
         remote: &Remote,
         index: &IndexRef,
+        effort: Effort,
         depth: u8,
     ) -> Result<Vec<(String, Arc<HotEntry>)>, FetchError> {
-        match index.when {
-            IndexUse::Held => Ok(self
-                .held(remote, &index.path)
-                .await?
-                .map(|entry| (index.path.clone(), entry))
-                .into_iter()
-                .collect()),
-            IndexUse::HeldPrefix => {
+        match (index.when, effort) {
+            (IndexUse::Held, _) | (IndexUse::Required, Effort::Held) => {
+                let entry = self.held(remote, &index.path).await?;
+                Ok(entry.map(|entry| (index.path.clone(), entry)).into_iter().collect())
+            }
+            (IndexUse::HeldPrefix, _) => {
                 let identity = remote.identity;
                 let metadata = &self.ports.metadata;
                 let paths = metadata.paths_with_prefix(identity.id, identity.epoch, &index.path, 8).await?;
@@ -143,7 +152,7 @@ impl Engine {
                 }
                 Ok(found)
             }
-            IndexUse::Required => {
+            (IndexUse::Required, Effort::Fetch) => {
                 let entry = self.require(remote, &index.path, depth + 1).await?;
                 Ok(vec![(index.path.clone(), entry)])
             }

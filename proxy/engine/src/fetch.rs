@@ -16,7 +16,7 @@ use crate::{
     content::{CacheOutcome, GrowingBody},
     decide::{Decision, Held, Rules, decide, effective_mutability, may_stand_in},
     error::FetchError,
-    facts::Known,
+    facts::{Effort, Known},
     fill::{Finished, Head, Job, Progress},
     flights::{Pilot, Seat},
     hot::HotEntry,
@@ -40,7 +40,7 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    fn depth(self) -> u8 {
+    pub(crate) fn depth(self) -> u8 {
         match self {
             Need::Stream => 0,
             Need::Whole { depth } => depth,
@@ -132,70 +132,75 @@ impl Engine {
         }
     }
 
-    /// Finds or fetches the body of `resource`.
+    /// Finds or fetches the body of `resource`. Policy has been asked by whoever serves it: an index that is
+    /// only read on the way to a file need not be on the list of allowed paths.
     pub(crate) async fn obtain(
         self: &Arc<Self>,
         remote: &Remote,
         resource: &Resource,
         need: Need,
     ) -> Result<Obtained, FetchError> {
-        Self::permit(remote, resource)?;
         let key = Self::key(remote, resource);
         let held = self.lookup(&key).await?;
         let now = self.ports.clock.now();
         let by_policy = remote.spec.policy.mutability(&key.path, resource.mutability);
         let mutability = effective_mutability(by_policy, held.as_ref().map(|entry| entry.row.mutability));
         let rules = Self::rules(remote, &key, mutability);
-        let freshness = held.as_ref().map(|entry| Held { checked_at: entry.row.checked_at });
-        let decision = decide(freshness, &rules, now);
-        let job = |previous, unconditional| Job {
-            remote: remote.clone(),
-            resource: resource.clone(),
-            key: key.clone(),
-            mutability: by_policy,
-            previous,
-            unconditional,
-            depth: need.depth(),
+        let Some(entry) = held else {
+            if rules.suspended {
+                return Err(FetchError::Suspended);
+            }
+            if let Some(absence) = self.negative.get(&key, now) {
+                return Err(absence);
+            }
+            return self.fetch(Job::new(remote, resource, key, by_policy, need), None, need).await;
         };
-        match (decision, held) {
-            (Decision::Serve { .. }, Some(entry)) => {
-                if !rules.suspended && self.contradicted(remote, resource, &key, &entry, need.depth()).await?
-                {
-                    return self.fetch(job(Some(entry), true), None, need).await;
-                }
+        let freshness = Held { checked_at: entry.row.checked_at };
+        let job = || Job::new(remote, resource, key.clone(), by_policy, need).replacing(&entry);
+        if !rules.suspended && self.contradicted(remote, resource, &key, &entry, need.depth()).await? {
+            return self.fetch(job().unconditionally(), None, need).await;
+        }
+        let decision = match self.agrees_with_companion(remote, resource, &entry).await? {
+            Some(true) => Decision::Serve { fresh_for: None },
+            Some(false) if !rules.suspended => Decision::Revalidate,
+            _ => decide(Some(freshness), &rules, now),
+        };
+        let stand_in = may_stand_in(freshness, &rules, now);
+        match decision {
+            Decision::Serve { .. } => {
                 entry.touch(now);
                 Ok(Obtained::Held { entry, outcome: CacheOutcome::Hit })
             }
-            (Decision::ServeStale, Some(entry)) => Ok(stale(entry)),
-            (Decision::ServeAndRevalidate | Decision::Revalidate, Some(entry))
-                if entry.is_resting(now)
-                    && may_stand_in(Held { checked_at: entry.row.checked_at }, &rules, now) =>
-            {
+            Decision::ServeStale => Ok(stale(entry)),
+            Decision::ServeAndRevalidate | Decision::Revalidate if stand_in && entry.is_resting(now) => {
+                Ok(stale(entry))
+            }
+            Decision::ServeAndRevalidate => {
+                self.revalidate_in_background(job());
                 entry.touch(now);
                 Ok(stale(entry))
             }
-            (Decision::ServeAndRevalidate, Some(entry)) => {
-                self.revalidate_in_background(job(Some(entry.clone()), false));
-                entry.touch(now);
-                Ok(stale(entry))
-            }
-            (Decision::Revalidate, Some(entry)) => {
-                let stand_in = may_stand_in(Held { checked_at: entry.row.checked_at }, &rules, now);
-                self.fetch(job(Some(entry.clone()), false), stand_in.then_some(entry), need).await
-            }
-            (Decision::Refuse, _) => Err(FetchError::Suspended),
-            (Decision::Fetch, _) | (_, None) => {
-                if let Some(absence) = self.negative.get(&key, now) {
-                    return Err(absence);
-                }
-                self.fetch(job(None, false), None, need).await
-            }
+            Decision::Revalidate => self.fetch(job(), stand_in.then(|| entry.clone()), need).await,
+            Decision::Fetch | Decision::Refuse => Err(FetchError::Suspended),
         }
+    }
+
+    /// For a body that belongs to another document (a detached signature): whether it was fetched after that
+    /// document last changed. `None` when it belongs to none that is stored.
+    async fn agrees_with_companion(
+        &self,
+        remote: &Remote,
+        resource: &Resource,
+        entry: &HotEntry,
+    ) -> Result<Option<bool>, FetchError> {
+        let Some(path) = &resource.fresh_with else { return Ok(None) };
+        let companion = self.held(remote, path).await?;
+        Ok(companion.map(|companion| entry.row.checked_at >= companion.row.stored_at))
     }
 
     /// Joins or starts the fill of a key and waits for as much as `need` asks. `stand_in` is served when
     /// upstream fails.
-    async fn fetch(
+    pub(crate) async fn fetch(
         self: &Arc<Self>,
         job: Job,
         stand_in: Option<Arc<HotEntry>>,
@@ -304,7 +309,7 @@ impl Engine {
         let known = if resource.indexes.is_empty() {
             None
         } else {
-            Box::pin(self.facts_about(remote, resource, depth)).await?
+            Box::pin(self.facts_about(remote, resource, Effort::Fetch, depth)).await?
         };
         let same_path = || {
             let query =

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use artifactapi_formats::Resource;
+use artifactapi_formats::{Location, Resource};
 use artifactapi_model::{
     ArtifactKey, Checksum, Checksums, Mutability, Remote,
     digest::Hashed,
@@ -28,7 +28,7 @@ use head::merge_headers;
 pub(crate) use head::{Head, head_of, refusal};
 use tee::Tee;
 
-use crate::{Engine, blocking::whole, error::FetchError, flights::Pilot, hot::HotEntry, verify};
+use crate::{Engine, blocking::whole, error::FetchError, fetch::Need, flights::Pilot, hot::HotEntry, verify};
 
 /// How long a stored body is served stale after a failed revalidation before upstream is asked again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -72,6 +72,30 @@ pub(crate) struct Job {
     pub(crate) unconditional: bool,
     /// Depth of the chain of indexes this fill is part of.
     pub(crate) depth: u8,
+}
+
+impl Job {
+    /// A body that is not stored.
+    pub(crate) fn new(
+        remote: &Remote,
+        resource: &Resource,
+        key: ArtifactKey,
+        mutability: Mutability,
+        need: Need,
+    ) -> Self {
+        let (remote, resource, depth) = (remote.clone(), resource.clone(), need.depth());
+        Job { remote, resource, key, mutability, previous: None, unconditional: false, depth }
+    }
+
+    /// The stored body `entry` is to be revalidated.
+    pub(crate) fn replacing(self, entry: &Arc<HotEntry>) -> Self {
+        Job { previous: Some(entry.clone()), ..self }
+    }
+
+    /// It is fetched anew, whatever upstream thinks of it.
+    pub(crate) fn unconditionally(self) -> Self {
+        Job { unconditional: true, ..self }
+    }
 }
 
 impl Engine {
@@ -151,7 +175,7 @@ impl Engine {
             request.if_modified_since = previous.row.header("last-modified").map(str::to_owned);
         }
         failpoint("fill.request.before");
-        let response = self.ports.upstream.send(&job.remote, request).await?;
+        let response = self.send_anew(job, request, &mut checksums).await?;
         failpoint("fill.head.after");
         match response.status {
             StatusCode::OK => self.take_body(job, pilot, response, checksums).await,
@@ -161,6 +185,30 @@ impl Engine {
             },
             _ => Err(refusal(&job.resource, &response)),
         }
+    }
+
+    /// Sends `request`. Where its URL came from an index and is refused, the index is asked once more: presigned
+    /// URLs expire, and files move.
+    async fn send_anew(
+        self: &Arc<Self>,
+        job: &Job,
+        request: UpstreamRequest,
+        checksums: &mut Checksums,
+    ) -> Result<UpstreamResponse, FetchError> {
+        let first = request.url.clone();
+        let response = self.ports.upstream.send(&job.remote, request).await?;
+        let refused = matches!(response.status.as_u16(), 400 | 401 | 403 | 404 | 410);
+        if !refused || !matches!(job.resource.location, Location::Indexed { .. }) {
+            return Ok(response);
+        }
+        self.refresh_indexes(job).await?;
+        let (again, known) = self.locate(&job.remote, &job.resource, job.depth).await?;
+        if again.url == first {
+            return Ok(response);
+        }
+        checksums.clone_from(&job.resource.checksums);
+        checksums.extend(known.checksums);
+        Ok(self.ports.upstream.send(&job.remote, again).await?)
     }
 
     /// Compares a stored tag with upstream's by HEAD. `None`: it changed, or upstream does not say.
@@ -248,7 +296,7 @@ impl Engine {
 
     /// The body is whole: verify, store, record.
     async fn settle(
-        &self,
+        self: &Arc<Self>,
         job: &Job,
         head: Arc<Head>,
         staged: Box<dyn StagedBlob>,
@@ -256,7 +304,9 @@ impl Engine {
     ) -> Result<Finished, FetchError> {
         failpoint("fill.verify.before");
         let reader = staged.reader();
-        if let Err(error) = verify::check(&head.checksums, &hashed, &reader).await {
+        if let Err(error) = verify::check(&head.checksums, &hashed, &reader).await
+            && !self.agrees_with_newer_index(job, &hashed, &reader).await
+        {
             return Err(self.explain_mismatch(job, &hashed, error).await);
         }
         let size = hashed.size;

@@ -6,12 +6,14 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use artifactapi_formats::Resource;
+use artifactapi_formats::{IndexUse, Resource};
 use artifactapi_model::{
-    ArtifactKey, Checksum, Checksums, Hasher, Mutability, Remote, ports::blobs::MAX_READ,
+    ArtifactKey, Checksum, Checksums, Hasher, Mutability, Remote,
+    digest::Hashed,
+    ports::{BlobReader, blobs::MAX_READ},
 };
 
-use crate::{Engine, error::FetchError, hot::HotEntry, verify};
+use crate::{Engine, error::FetchError, facts::Effort, fetch::Need, fill::Job, hot::HotEntry, verify};
 
 impl Engine {
     /// Whether a stored index contradicts the stored body of `resource`, which is then no longer trusted.
@@ -28,14 +30,14 @@ impl Engine {
             return Ok(false);
         }
         let generation = self.generation.load(Ordering::Acquire);
-        if entry.judged.swap(generation, Ordering::AcqRel) == generation {
+        if entry.judged.load(Ordering::Acquire) == generation {
             return Ok(false);
         }
         // An index that cannot be read now must not take away what is stored.
-        let Ok(Some(known)) = Box::pin(self.facts_about(remote, resource, depth)).await else {
-            return Ok(false);
-        };
-        if self.still_agrees(entry, &known.checksums).await? {
+        let known =
+            Box::pin(self.facts_about(remote, resource, Effort::Held, depth)).await.unwrap_or_default();
+        if self.still_agrees(entry, &known.unwrap_or_default().checksums).await? {
+            entry.judged.store(generation, Ordering::Release);
             return Ok(false);
         }
         tracing::warn!(key = ?key, blob.digest = %entry.row.digest, "a stored body contradicts its index and is fetched anew");
@@ -44,6 +46,40 @@ impl Engine {
             self.ports.metadata.unpin(key).await?;
         }
         Ok(true)
+    }
+
+    /// Whether a fetched mutable body that contradicts its stored index agrees with upstream's present one:
+    /// the repository may have moved on since the index was fetched.
+    pub(crate) async fn agrees_with_newer_index(
+        self: &Arc<Self>,
+        job: &Job,
+        hashed: &Hashed,
+        reader: &Arc<dyn BlobReader>,
+    ) -> bool {
+        if job.mutability == Mutability::Immutable || job.resource.indexes.is_empty() {
+            return false;
+        }
+        if self.refresh_indexes(job).await.is_err() {
+            return false;
+        }
+        let known = Box::pin(self.facts_about(&job.remote, &job.resource, Effort::Held, job.depth)).await;
+        match known {
+            Ok(Some(known)) => verify::check(&known.checksums, hashed, reader).await.is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Asks upstream again for every stored index of `job`'s resource, whatever its age.
+    pub(crate) async fn refresh_indexes(self: &Arc<Self>, job: &Job) -> Result<(), FetchError> {
+        for index in job.resource.indexes.iter().filter(|index| index.when != IndexUse::HeldPrefix) {
+            let Some(entry) = self.held(&job.remote, &index.path).await? else { continue };
+            let resource = self.plan_document(&job.remote, &index.path)?;
+            let key = Self::key(&job.remote, &resource);
+            let need = Need::Whole { depth: job.depth + 1 };
+            let refresh = Job::new(&job.remote, &resource, key, resource.mutability, need).replacing(&entry);
+            Box::pin(self.fetch(refresh, None, need)).await?;
+        }
+        Ok(())
     }
 
     async fn still_agrees(&self, entry: &HotEntry, checksums: &Checksums) -> Result<bool, FetchError> {

@@ -1,11 +1,11 @@
 //! From a plan to the content a server sends: the stored body as it is, a rewrite of it, or a document
 //! composed of several.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use artifactapi_formats::{Documents, Location, PublicBase, Resource, Step, format_of, limits};
 use artifactapi_model::{
-    ArtifactKey, Checksum, Digest, Mutability, Remote,
+    ArtifactKey, Checksum, Digest, Mutability, PackageType, Remote,
     ports::{UpstreamMethod, UpstreamRequest},
 };
 use bytes::Bytes;
@@ -114,9 +114,10 @@ impl Engine {
             _ => Some(Duration::ZERO),
         };
         let stored = |name: &str| row.header(name).map(str::to_owned);
-        let mut headers = format_of(remote.spec.package_type).headers(resource, &row.digest, &stored, base);
+        let mut headers =
+            format_of(remote.spec.package_type).headers(resource, Some(&row.digest), &stored, base);
         push_kept(&mut headers, &stored);
-        let content_type = content_type(resource, row.header("content-type"));
+        let content_type = content_type(remote.spec.package_type, resource, row.header("content-type"));
         let last_modified = row.header("last-modified").map(str::to_owned);
         Content {
             size: Some(row.size),
@@ -149,12 +150,10 @@ impl Engine {
         let key = Self::key(remote, resource);
         let digest = sha256_of(&head.checksums);
         let stored = |name: &str| head.header(name).map(str::to_owned);
-        let mut headers = match digest {
-            Some(digest) => format_of(remote.spec.package_type).headers(resource, &digest, &stored, base),
-            None => Vec::new(),
-        };
+        let format = format_of(remote.spec.package_type);
+        let mut headers = format.headers(resource, digest.as_ref(), &stored, base);
         push_kept(&mut headers, &stored);
-        let content_type = content_type(resource, head.header("content-type"));
+        let content_type = content_type(remote.spec.package_type, resource, head.header("content-type"));
         let rules = Self::rules(remote, &key, head.mutability);
         let fresh_for = match decide(Some(Held { checked_at: now }), &rules, now) {
             Decision::Serve { fresh_for } if outcome != CacheOutcome::Bypass => fresh_for,
@@ -226,11 +225,16 @@ impl Engine {
     ) -> Result<Content, FetchError> {
         let format = format_of(remote.spec.package_type);
         let mut documents = Documents::new();
+        let mut asked = BTreeSet::new();
         let mut parts: Vec<Arc<HotEntry>> = Vec::new();
         for _ in 0..MAX_ROUNDS {
             match format.compose(resource, &documents)? {
                 Step::Need(paths) => {
                     for path in paths {
+                        if !asked.insert(path.clone()) {
+                            // It was asked for before and is not there.
+                            return Err(FetchError::NotFound { gone: false });
+                        }
                         let Some((entry, body)) = self.part(remote, &path).await? else { continue };
                         documents.insert(path, body);
                         parts.push(entry);
@@ -318,8 +322,13 @@ fn composed(content: Content, body: Vec<u8>, content_type: &'static str) -> Cont
     }
 }
 
-fn content_type(resource: &Resource, upstream: Option<&str>) -> String {
-    resource.content_type.or(upstream).unwrap_or(OCTETS).to_owned()
+/// Registries' clients compare media types to the letter, so parameters are left out there.
+fn content_type(package_type: PackageType, resource: &Resource, upstream: Option<&str>) -> String {
+    let content_type = resource.content_type.or(upstream).unwrap_or(OCTETS);
+    match package_type {
+        PackageType::Docker => content_type.split(';').next().unwrap_or(OCTETS).trim_end().to_owned(),
+        _ => content_type.to_owned(),
+    }
 }
 
 fn push_kept(headers: &mut Vec<(&'static str, String)>, stored: &dyn Fn(&str) -> Option<String>) {

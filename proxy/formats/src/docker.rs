@@ -115,7 +115,7 @@ impl PackageFormat for Docker {
     fn headers(
         &self,
         resource: &Resource,
-        digest: &Digest,
+        digest: Option<&Digest>,
         stored: &dyn Fn(&str) -> Option<String>,
         base: &PublicBase,
     ) -> Vec<(&'static str, String)> {
@@ -127,7 +127,7 @@ impl PackageFormat for Docker {
                 headers.push(("docker-content-digest", asked.text.to_owned()));
             }
             Target::Manifest(Reference::Tag(_)) => {
-                headers.push(("docker-content-digest", digest.to_string()));
+                headers.extend(digest.map(|digest| ("docker-content-digest", digest.to_string())));
             }
             Target::Tags | Target::Referrers(_) => {
                 let next = stored("link").and_then(|link| paging::next(&link, resource, base));

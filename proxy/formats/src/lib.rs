@@ -461,12 +461,13 @@ pub trait PackageFormat: Send + Sync {
         Ok(Step::Missing)
     }
 
-    /// Headers for clients beyond the common ones; `stored` looks up a kept upstream header by lower-case
-    /// name.
+    /// Headers for clients beyond the common ones. `digest` is the body's SHA-256, unknown while a body that
+    /// was asked for under another name is being fetched; `stored` looks up a kept upstream header by
+    /// lower-case name.
     fn headers(
         &self,
         resource: &Resource,
-        digest: &Digest,
+        digest: Option<&Digest>,
         stored: &dyn Fn(&str) -> Option<String>,
         base: &PublicBase,
     ) -> Vec<(&'static str, String)> {

@@ -17,7 +17,7 @@ mod tests;
 
 use std::io::{BufRead, Write};
 
-use artifactapi_model::{Digest, Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
 
 use self::{
     dist::Links,
@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     Answer, Fact, IndexError, LinkSigner, Location, Magic, Method, PackageFormat, Plan, PlanError,
-    PublicBase, Representation, Request, Resource, RewriteContext, Source, negotiate, placement,
+    Representation, Request, Resource, RewriteContext, Source, negotiate, placement,
 };
 
 /// The `npm` package type.
@@ -113,19 +113,6 @@ impl PackageFormat for Npm {
         let name = source.path.as_str();
         let links = Links { remote, base: String::new(), name, document: source.url };
         facts::read(&links, input, sink)
-    }
-
-    fn headers(
-        &self,
-        resource: &Resource,
-        _digest: &Digest,
-        _stored: &dyn Fn(&str) -> Option<String>,
-        _base: &PublicBase,
-    ) -> Vec<(&'static str, String)> {
-        match resource.representation {
-            Some(FULL | ABBREVIATED) => vec![("vary", "Accept".to_owned())],
-            _ => Vec::new(),
-        }
     }
 }
 

@@ -23,13 +23,13 @@ mod tests;
 
 use std::io::{BufRead, Write};
 
-use artifactapi_model::{Digest, Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
 use percent_encoding::percent_decode_str;
 
 use self::{name::Place, render::Form};
 use crate::{
-    Answer, Fact, IndexError, LinkSigner, Magic, PackageFormat, Plan, PlanError, PublicBase, Representation,
-    Request, Resource, RewriteContext, Source, negotiate,
+    Answer, Fact, IndexError, LinkSigner, Magic, PackageFormat, Plan, PlanError, Representation, Request,
+    Resource, RewriteContext, Source, negotiate,
     placement::{self, held},
 };
 
@@ -118,19 +118,6 @@ impl PackageFormat for Pypi {
             Ok(Place::Page) => page::facts(source, remote, input, sink),
             Ok(Place::Api) => api::facts(source, remote, input, sink),
             _ => Ok(()),
-        }
-    }
-
-    fn headers(
-        &self,
-        resource: &Resource,
-        _digest: &Digest,
-        _stored: &dyn Fn(&str) -> Option<String>,
-        _base: &PublicBase,
-    ) -> Vec<(&'static str, String)> {
-        match resource.representation {
-            Some(representation) if representation != API => vec![("vary", "Accept".to_owned())],
-            _ => Vec::new(),
         }
     }
 }

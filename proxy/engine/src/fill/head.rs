@@ -112,6 +112,15 @@ pub(crate) fn refusal(resource: &Resource, response: &UpstreamResponse) -> Fetch
     }
 }
 
+/// Seconds or an HTTP date (RFC 9110, 10.2.3), against upstream's own `Date` where it sends one.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text =
+        |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).map(str::trim);
+    let value = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let now = httpdate::parse_http_date(text(header::DATE)?).ok()?;
+    until.duration_since(now).ok()
 }

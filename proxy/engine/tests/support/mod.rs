@@ -1,5 +1,7 @@
 //! An engine over in-memory stores and an upstream that tests script by hand.
 
+#![allow(clippy::unwrap_used, reason = "a test's helper fails by panicking")]
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

@@ -284,7 +284,7 @@ fn referrers_are_filtered_whether_or_not_upstream_did() {
 fn headers(target: &str, stored: &[(&str, &str)]) -> Vec<(&'static str, String)> {
     let resource = plan(HUB, target).unwrap();
     let stored = |name: &str| stored.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-    Docker.headers(&resource, &Digest::of(b""), &stored, &base())
+    Docker.headers(&resource, Some(&Digest::of(b"")), &stored, &base())
 }
 
 #[test]
