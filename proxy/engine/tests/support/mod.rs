@@ -1,6 +1,10 @@
 //! An engine over in-memory stores and an upstream that tests script by hand.
 
-#![allow(clippy::unwrap_used, reason = "a test's helper fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a test's helper fails by panicking; each test file uses a part"
+)]
 
 use std::{
     collections::HashMap,

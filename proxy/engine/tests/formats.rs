@@ -1,0 +1,160 @@
+//! The engine with real formats: checksums that indexes publish, rewritten documents, chains of documents.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use artifactapi_engine::{CacheOutcome, FetchError};
+use artifactapi_model::{Digest, PackageType, ports::UpstreamMethod};
+use artifactapi_stores::MemoryBlobs;
+use support::*;
+
+fn typed(content_type: &str, bytes: impl Into<bytes::Bytes>) -> Script {
+    Script::Body {
+        bytes: bytes.into(),
+        headers: vec![("content-type", content_type.to_owned())],
+        framing: None,
+    }
+}
+
+fn simple_page(digest: &Digest) -> Script {
+    let page = format!(
+        r#"{{"meta":{{"api-version":"1.0"}},"name":"pkg","files":[{{"filename":"pkg-1.0-py3-none-any.whl","url":"/packages/pkg-1.0-py3-none-any.whl","hashes":{{"sha256":"{}"}}}}]}}"#,
+        digest.to_hex()
+    );
+    typed("application/vnd.pypi.simple.v1+json", page)
+}
+
+const WHEEL: &str = "packages/pkg-1.0-py3-none-any.whl";
+
+#[tokio::test]
+async fn rs_09_a_wheel_is_held_against_its_index() {
+    let bench = Bench::new(PackageType::Pypi).await;
+    let wheel = [b"PK".as_slice(), &pattern(200_000)].concat();
+    bench.upstream.put("simple/pkg/", simple_page(&Digest::of(&wheel)));
+    let page = bench.fetch("simple/pkg/").await.unwrap();
+    assert!(String::from_utf8(page).unwrap().contains(WHEEL));
+
+    let mut wrong = wheel.clone();
+    wrong[150_000] ^= 1;
+    bench.upstream.put(WHEEL, typed("application/octet-stream", wrong));
+    assert!(bench.fetch(WHEEL).await.is_err(), "wrong bytes never end cleanly");
+    bench.upstream.put(WHEEL, typed("application/octet-stream", wheel.clone()));
+    assert_eq!(bench.fetch(WHEEL).await.unwrap(), wheel);
+}
+
+#[tokio::test]
+async fn rs_09_a_wheel_fetched_before_its_index_is_judged_when_the_index_comes() {
+    let bench = Bench::new(PackageType::Pypi).await;
+    let (wrong, right) = (b"PK wrong".to_vec(), b"PK right".to_vec());
+    bench.upstream.put(WHEEL, typed("", wrong.clone()));
+    assert_eq!(bench.fetch(WHEEL).await.unwrap(), wrong);
+    bench.upstream.put("simple/pkg/", simple_page(&Digest::of(&right)));
+    bench.fetch("simple/pkg/").await.unwrap();
+    assert!(matches!(bench.get(WHEEL).await, Err(FetchError::Mismatch { algorithm: "sha256" })));
+    bench.upstream.put(WHEEL, typed("", right.clone()));
+    assert_eq!(bench.fetch(WHEEL).await.unwrap(), right);
+}
+
+#[tokio::test]
+async fn rs_07_an_html_page_is_no_wheel() {
+    let bench = Bench::new(PackageType::Pypi).await;
+    bench.upstream.put(WHEEL, typed("text/html", "<html>please log in</html>"));
+    assert!(matches!(bench.get(WHEEL).await, Err(FetchError::WrongKind { .. })));
+}
+
+#[tokio::test]
+async fn a_rewritten_page_is_made_once_and_described_by_its_own_digest() {
+    let bench = Bench::new(PackageType::Pypi).await;
+    bench.upstream.put("simple/pkg/", simple_page(&Digest::of(b"")));
+    let first = bench.get("simple/pkg/").await.unwrap();
+    let page = bench.read(&first).await.unwrap();
+    assert_eq!(first.digest, Some(Digest::of(&page)));
+    assert_eq!(first.size, Some(page.len() as u64));
+    let again = bench.get("simple/pkg/").await.unwrap();
+    assert_eq!((again.outcome, again.digest), (CacheOutcome::Hit, first.digest));
+    assert_eq!(bench.upstream.gets(), 1);
+}
+
+fn manifest(bytes: &'static str) -> Script {
+    Script::Body {
+        bytes: bytes.into(),
+        headers: vec![
+            ("content-type", "application/vnd.oci.image.manifest.v1+json".into()),
+            ("docker-content-digest", Digest::of(bytes.as_bytes()).to_string()),
+        ],
+        framing: None,
+    }
+}
+
+#[tokio::test]
+async fn rs_92_a_tag_is_revalidated_by_head_and_fetched_only_on_change() {
+    let mut spec = spec(PackageType::Docker);
+    spec.stale_while_revalidate = Duration::ZERO;
+    let bench = Bench::with(spec, Arc::new(MemoryBlobs::default())).await;
+    let upstream = "v2/app/manifests/1";
+    bench.upstream.put(upstream, manifest("{}"));
+    let content = bench.get("app/manifests/1").await.unwrap();
+    assert_eq!(bench.read(&content).await.unwrap(), b"{}");
+    let digest = ("docker-content-digest", Digest::of(b"{}").to_string());
+    assert!(content.headers.contains(&digest), "{:?}", content.headers);
+    bench.clock.advance(Duration::from_secs(100));
+    assert_eq!(bench.get("app/manifests/1").await.unwrap().outcome, CacheOutcome::Revalidated);
+    assert_eq!((bench.upstream.gets(), bench.upstream.requests(UpstreamMethod::Head)), (1, 1));
+    bench.clock.advance(Duration::from_secs(100));
+    bench.upstream.put(upstream, manifest("{ }"));
+    assert_eq!(bench.fetch("app/manifests/1").await.unwrap(), b"{ }");
+    assert_eq!((bench.upstream.gets(), bench.upstream.requests(UpstreamMethod::Head)), (2, 2));
+}
+
+#[tokio::test]
+async fn rs_91_a_refused_head_is_never_followed_by_a_get() {
+    let mut spec = spec(PackageType::Docker);
+    spec.stale_while_revalidate = Duration::ZERO;
+    let bench = Bench::with(spec, Arc::new(MemoryBlobs::default())).await;
+    bench.upstream.put("v2/app/manifests/1", manifest("{}"));
+    bench.fetch("app/manifests/1").await.unwrap();
+    bench.clock.advance(Duration::from_secs(100));
+    bench.upstream.put("v2/app/manifests/1", Script::Status(429));
+    assert_eq!(bench.get("app/manifests/1").await.unwrap().outcome, CacheOutcome::Stale);
+    assert_eq!(bench.upstream.gets(), 1);
+}
+
+#[tokio::test]
+async fn rs_02_a_blob_of_other_bytes_is_refused_whole() {
+    let bench = Bench::new(PackageType::Docker).await;
+    for size in [10, 300_000] {
+        let wanted = Digest::of(&pattern(size));
+        let mut wrong = pattern(size).to_vec();
+        wrong[size - 1] ^= 1;
+        bench.upstream.put(&format!("v2/app/blobs/{wanted}"), body(wrong));
+        let path = format!("app/blobs/{wanted}");
+        assert!(bench.fetch(&path).await.is_err());
+        bench.upstream.put(&format!("v2/app/blobs/{wanted}"), body(pattern(size)));
+        assert_eq!(bench.fetch(&path).await.unwrap(), pattern(size));
+    }
+}
+
+#[tokio::test]
+async fn a_terraform_provider_is_found_through_discovery_and_its_download_document() {
+    let bench = Bench::new(PackageType::Terraform).await;
+    let zip = b"PK provider".to_vec();
+    bench.upstream.put(
+        ".well-known/terraform.json",
+        typed("application/json", r#"{"providers.v1":"/api/providers/"}"#),
+    );
+    let download = format!(
+        r#"{{"protocols":["5.0"],"os":"linux","arch":"amd64","filename":"terraform-provider-p_1.0.0_linux_amd64.zip","download_url":"http://up.test/files/p.zip","shasums_url":"http://up.test/files/SHA256SUMS","shasums_signature_url":"http://up.test/files/SHA256SUMS.sig","shasum":"{}","signing_keys":{{"gpg_public_keys":[]}}}}"#,
+        Digest::of(&zip).to_hex()
+    );
+    bench
+        .upstream
+        .put("api/providers/acme/p/1.0.0/download/linux/amd64", typed("application/json", download));
+    bench.upstream.put("files/p.zip", body(zip.clone()));
+    let path = "v1/providers/acme/p/1.0.0/download/linux/amd64";
+    let document = String::from_utf8(bench.fetch(path).await.unwrap()).unwrap();
+    assert!(!document.contains("up.test"), "{document}");
+    let file = "terraform-provider-p_1.0.0_linux_amd64.zip";
+    assert_eq!(bench.fetch(&format!("{path}/{file}")).await.unwrap(), zip);
+    assert_eq!(bench.upstream.gets(), 3);
+}
