@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The `artifactapi` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    artifactapi_server::cli::main()
+}

@@ -3,7 +3,7 @@
 //! | Port | Production twin (later) | Standalone | Test twin |
 //! |---|---|---|---|
 //! | blobs | S3 | [`FsBlobs`], a directory | [`MemoryBlobs`] |
-//! | metadata | PostgreSQL | SQLite (next) | [`MemoryMetadata`] |
+//! | metadata | PostgreSQL | [`SqliteMetadata`], one file | [`MemoryMetadata`] |
 //! | coordination | Redis | [`LocalCoordinator`], in process | the same |
 //!
 //! Each port has one conformance suite (`blobs::suite`, `metadata::suite`, `coordination::suite`, behind the
@@ -19,5 +19,5 @@ mod random;
 
 pub use blobs::{CountingBlobs, FsBlobs, MemoryBlobs};
 pub use coordination::LocalCoordinator;
-pub use metadata::MemoryMetadata;
+pub use metadata::{MemoryMetadata, SqliteMetadata};
 pub use open::OpenError;

@@ -1,7 +1,9 @@
 //! Where rows are.
 
 mod memory;
+mod sqlite;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
 pub use memory::MemoryMetadata;
+pub use sqlite::SqliteMetadata;

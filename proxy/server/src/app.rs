@@ -1,0 +1,52 @@
+//! Everything a request needs, put together once.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use artifactapi_engine::{Engine, Ports};
+use artifactapi_model::Clock;
+
+use crate::{
+    config::Snapshot,
+    http::{blocks::Budget, forwarded::Outside, health::Health, origins::Origins},
+    telemetry::{AccessLog, Metrics},
+};
+
+/// The running proxy.
+pub struct App {
+    /// The cache engine.
+    pub engine: Arc<Engine>,
+    /// The repositories of this moment.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Access records.
+    pub access: Arc<AccessLog>,
+    /// How clients reach us.
+    pub outside: Outside,
+    /// Host names seen, where no public URL is configured.
+    pub origins: Origins,
+    /// Memory that bodies share.
+    pub budget: Arc<Budget>,
+    /// Readiness.
+    pub health: Health,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl App {
+    /// A proxy without repositories over `ports`.
+    pub fn new(ports: &Ports, engine: Arc<Engine>, metrics: Arc<Metrics>, outside: Outside) -> Arc<Self> {
+        Arc::new(App {
+            engine,
+            snapshot: ArcSwap::default(),
+            access: AccessLog::new(metrics.clone()),
+            metrics,
+            outside,
+            origins: Origins::default(),
+            budget: Arc::default(),
+            health: Health::new(ports.blobs.clone(), ports.metadata.clone()),
+            clock: ports.clock.clone(),
+        })
+    }
+}

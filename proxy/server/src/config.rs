@@ -1,0 +1,9 @@
+//! Configuration: what the command line and the environment say, and what the manifests say.
+
+pub mod manifests;
+pub mod settings;
+pub mod snapshot;
+
+pub use manifests::Manifests;
+pub use settings::Settings;
+pub use snapshot::{Repository, Snapshot};

@@ -1,0 +1,134 @@
+//! What the command line and the environment say. Every error is reported, not only the first.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+use ipnet::IpNet;
+
+use crate::{
+    http::{
+        forwarded::{Outside, PublicUrl},
+        tls::TlsFiles,
+    },
+    telemetry::logs::LogFormat,
+};
+
+/// Where manifests are looked for when nobody says.
+const EXAMPLES: &str = "crds/examples";
+
+/// Flags of `standalone`; each has an environment variable.
+#[derive(Args, Clone, Debug)]
+pub struct Flags {
+    /// Directory of manifests (YAML); reloaded when they change [default: crds/examples if it exists, else manifests]
+    #[arg(long, env = "ARTIFACTAPI_MANIFESTS", value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Directory for the database and the cached files
+    #[arg(long, env = "ARTIFACTAPI_DATA_DIR", value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// Address to serve on; port 0 takes a free one
+    #[arg(long, env = "LISTEN_ADDR", value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    pub listen: String,
+    /// Address of the metrics page; port 0 takes a free one
+    #[arg(long, env = "ARTIFACTAPI_METRICS_ADDR", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    pub metrics: String,
+    /// TLS certificate chain (PEM), read again when it changes
+    #[arg(long, env = "ARTIFACTAPI_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// TLS private key (PEM)
+    #[arg(long, env = "ARTIFACTAPI_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// URL under which clients reach this server [default: what their requests say]
+    #[arg(long, env = "ARTIFACTAPI_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Networks (CIDR, comma-separated) whose X-Forwarded-* headers are believed
+    #[arg(long, env = "ARTIFACTAPI_TRUSTED_PROXIES", value_name = "CIDRS", value_delimiter = ',')]
+    pub trusted_proxies: Vec<String>,
+    /// Form of log lines
+    #[arg(long, env = "ARTIFACTAPI_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Directory of manifests.
+    pub manifests: PathBuf,
+    /// Directory for data.
+    pub data: PathBuf,
+    /// Address to serve on.
+    pub listen: SocketAddr,
+    /// Address of the metrics page.
+    pub metrics: SocketAddr,
+    /// Certificate and key.
+    pub tls: Option<TlsFiles>,
+    /// How clients reach us.
+    pub outside: Outside,
+    /// Form of log lines.
+    pub log_format: LogFormat,
+}
+
+/// Where manifests are: as told, else the examples of a checkout, else `manifests`.
+pub fn manifests_dir(told: Option<&PathBuf>) -> PathBuf {
+    match told {
+        Some(dir) => dir.clone(),
+        None if PathBuf::from(EXAMPLES).is_dir() => EXAMPLES.into(),
+        None => "manifests".into(),
+    }
+}
+
+impl Settings {
+    /// Checks `flags`.
+    ///
+    /// # Errors
+    /// A sentence for each thing that is wrong.
+    pub fn of(flags: &Flags) -> Result<Self, Vec<String>> {
+        let mut errors = Vec::new();
+        let listen = address("--listen (LISTEN_ADDR)", &flags.listen, &mut errors);
+        let metrics = address("--metrics (ARTIFACTAPI_METRICS_ADDR)", &flags.metrics, &mut errors);
+        let public_url = flags.public_url.as_deref().and_then(|url| {
+            PublicUrl::parse(url)
+                .map_err(|why| errors.push(format!("--public-url (ARTIFACTAPI_PUBLIC_URL) {why}")))
+                .ok()
+        });
+        let mut trusted_proxies: Vec<IpNet> = Vec::new();
+        for text in flags.trusted_proxies.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+            match text.parse() {
+                Ok(net) => trusted_proxies.push(net),
+                Err(_) => errors.push(format!(
+                    "--trusted-proxies (ARTIFACTAPI_TRUSTED_PROXIES): {text:?} is no network as 10.0.0.0/8"
+                )),
+            }
+        }
+        let tls = match (&flags.tls_cert, &flags.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
+            }
+            _ => None,
+        };
+        let (Some(listen), Some(metrics)) = (listen, metrics) else { return Err(errors) };
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Settings {
+            manifests: manifests_dir(flags.manifests.as_ref()),
+            data: flags.data.clone(),
+            listen,
+            metrics,
+            tls,
+            outside: Outside { public_url, trusted_proxies },
+            log_format: flags.log_format,
+        })
+    }
+}
+
+/// `:8000` listens on every address, as the original system read it.
+fn address(flag: &str, text: &str, errors: &mut Vec<String>) -> Option<SocketAddr> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    match full.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            errors.push(format!("{flag}: {text:?} is no address as 127.0.0.1:8000"));
+            None
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! One request → one response: parse, ask the engine, respond.
+
+use std::{borrow::Cow, sync::Arc, time::Instant};
+
+use artifactapi_engine::{FetchError, Reply};
+use artifactapi_formats::{Method as FormatMethod, PublicBase, Request as FormatRequest};
+use artifactapi_model::ports::{BlobError, upstream::PostBody};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::ACCEPT, request::Parts};
+use hyper::body::Incoming;
+
+use super::{
+    body::ReplyBody,
+    errors::{Refused, refusal},
+    forwarded::Ends,
+    health::Health,
+    passed, post,
+    progress::{Progress, Turn},
+    refuse::{self, API_VERSION, REGISTRY_2, Shape},
+    request_id::RequestId,
+    respond::{self, Asked},
+    route::{self, Route},
+    target::{self, RegistryTarget, Target},
+};
+use crate::{
+    App,
+    telemetry::{Outcome, Record, access::Entry},
+};
+
+/// Most request headers, also where the protocol would allow more (RS-60).
+const MAX_HEADERS: usize = 100;
+/// What a record says until there is an answer: the client has closed the connection.
+const CLIENT_CLOSED: u16 = 499;
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+
+/// What a request knows of its connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Both addresses.
+    pub ends: Ends,
+    /// Its progress.
+    pub progress: Arc<Progress>,
+}
+
+/// Answers `request`. Never fails: whatever goes wrong is an answer too.
+pub async fn handle(
+    app: Arc<App>,
+    connection: Connection,
+    request: Request<Incoming>,
+) -> Response<ReplyBody> {
+    connection.progress.begin_request();
+    let (parts, body) = request.into_parts();
+    let id = RequestId::of(parts.headers.get(&X_REQUEST_ID));
+    let mut record = app.access.open(Entry {
+        at: app.clock.now(),
+        began: Instant::now(),
+        duration: std::time::Duration::ZERO,
+        id: id.clone(),
+        client: app.outside.client_of(&connection.ends, &parts.headers),
+        method: parts.method.clone(),
+        target: parts.uri.clone(),
+        canonical: None,
+        repository: None,
+        outcome: Outcome::Aborted,
+        status: CLIENT_CLOSED,
+        bytes: 0,
+        complete: false,
+    });
+    let route = route::extract(&parts.method, &parts.uri, parts.version);
+    let shape = Shape::of(&route);
+    let answer = match checked(&parts) {
+        Ok(()) => dispatch(&app, &connection, &parts, route, body, &mut record).await,
+        Err(refused) => Err(refused),
+    };
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(refused) => {
+            note_refusal(&mut record, &refused);
+            refuse::response(&refused, shape, &id)
+        }
+    };
+    if shape == Shape::Registry {
+        response.headers_mut().insert(&API_VERSION, REGISTRY_2);
+    }
+    response.headers_mut().insert(&X_REQUEST_ID, id.header());
+    if parts.method == Method::HEAD {
+        response.body_mut().clear();
+    }
+    if let Some(entry) = record.entry() {
+        entry.status = response.status().as_u16();
+    }
+    response.map(|body| body.watched(record, || Turn::new(connection.progress)))
+}
+
+fn checked(parts: &Parts) -> Result<(), Refused> {
+    if parts.headers.len() > MAX_HEADERS {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Refused::new(status, "UNSUPPORTED", "the request has more than 100 headers"));
+    }
+    Ok(())
+}
+
+fn note_refusal(record: &mut Record, refused: &Refused) {
+    if let Some(entry) = record.entry() {
+        entry.outcome = match refused.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Outcome::NotFound,
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Outcome::Error,
+            _ => Outcome::Refused,
+        };
+    }
+}
+
+/// The table of contents.
+async fn dispatch(
+    app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
+    route: Route<'_>,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    let snapshot = app.snapshot.load();
+    let target = match route {
+        Route::Remote(below) => target::remote(&snapshot, &below)?,
+        Route::Registry(request) => match target::registry(&snapshot, &request)? {
+            RegistryTarget::Below(target) => target,
+            RegistryTarget::Ping => return own_page(parts, record, ping()),
+        },
+        Route::RegistryPing => return own_page(parts, record, ping()),
+        Route::Virtual(below) => return Err(target::not_served_yet(&snapshot, "virtual", &below)),
+        Route::Local(below) => return Err(target::not_served_yet(&snapshot, "local", &below)),
+        Route::Livez => return own_page(parts, record, Health::livez()),
+        Route::Readyz { verbose } => {
+            drop(snapshot);
+            return own_page(parts, record, app.health.readyz(verbose).await);
+        }
+        Route::Root => return own_page(parts, record, root(&snapshot)),
+        Route::TerraformDiscovery => {
+            return Err(Refused::not_found(
+                "this host has no provider registry of its own yet; Remotes of type terraform are network mirrors \
+                 below /api/v1/remote/{name}/",
+            ));
+        }
+        Route::Management => return Err(Refused::not_found("this version has no management API yet")),
+        Route::Unknown => {
+            return Err(Refused::not_found("there is nothing here; repositories are below /api/v1/ and /v2/"));
+        }
+        Route::Malformed(why) => return Err(Refused::malformed(why)),
+    };
+    drop(snapshot);
+    if let Some(entry) = record.entry() {
+        entry.repository = Some(target.repository.clone());
+    }
+    target::may_read(&target.repository)?;
+    serve(app, connection, parts, &target, body, record).await
+}
+
+/// A page of our own, for GET and HEAD.
+fn own_page(
+    parts: &Parts,
+    record: &mut Record,
+    page: Response<ReplyBody>,
+) -> Result<Response<ReplyBody>, Refused> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Refused::method("GET, HEAD"));
+    }
+    if let Some(entry) = record.entry() {
+        entry.outcome = Outcome::Answer;
+    }
+    Ok(page)
+}
+
+fn ping() -> Response<ReplyBody> {
+    passed::text(StatusCode::OK, "application/json", "{}")
+}
+
+fn root(snapshot: &crate::config::Snapshot) -> Response<ReplyBody> {
+    let page = format!(
+        "artifactapi {}: {} repositories. Packages are below /api/v1/remote/{{name}}/, images below /v2/{{name}}/.\n",
+        env!("CARGO_PKG_VERSION"),
+        snapshot.len()
+    );
+    passed::text(StatusCode::OK, "text/plain; charset=utf-8", page)
+}
+
+/// Serves from one repository.
+async fn serve(
+    app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
+    target: &Target<'_>,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    let base = public_base(app, connection, parts, target)?;
+    let accept = accept(parts);
+    let method = match parts.method {
+        Method::GET => FormatMethod::Get,
+        Method::HEAD => FormatMethod::Head,
+        Method::POST => FormatMethod::Post,
+        _ => FormatMethod::Other,
+    };
+    let request = FormatRequest { method, raw_path: target.path, query: target.query, accept: &accept };
+    let post = match method {
+        FormatMethod::Post => Some(Box::pin(post::read(parts, body)).await?),
+        _ => None,
+    };
+    let mut again = true;
+    let answer = loop {
+        let answer = ask(app, parts, target, &request, &base, post.clone(), record).await;
+        match &answer {
+            // The bytes are gone; the engine has forgotten them by now, and fetches them anew.
+            Err(FetchError::Blob(error))
+                if again && matches!(**error, BlobError::NotFound(_) | BlobError::Damaged(..)) =>
+            {
+                tracing::error!(remote.name = %target.repository.name(), error = %error, "stored bytes were lost");
+                again = false;
+            }
+            _ => break answer,
+        }
+    };
+    let mut response = match answer {
+        Ok(response) => response?,
+        Err(error) => return Err(refused(&error, target, record)),
+    };
+    if let Some(host) = target.namespace.as_deref().and_then(|host| HeaderValue::from_str(host).ok()) {
+        response.headers_mut().insert(&OCI_NAMESPACE, host);
+    }
+    Ok(response)
+}
+
+/// One question to the engine, and its answer as a response.
+async fn ask(
+    app: &Arc<App>,
+    parts: &Parts,
+    target: &Target<'_>,
+    request: &FormatRequest<'_>,
+    base: &PublicBase,
+    post: Option<PostBody>,
+    record: &mut Record,
+) -> Result<Result<Response<ReplyBody>, Refused>, FetchError> {
+    let repository = &target.repository;
+    match app.engine.get(&repository.remote, request, base, post).await? {
+        Reply::Content(content) => {
+            if let Some(entry) = record.entry() {
+                entry.canonical = Some(content.key.path.clone());
+                entry.outcome = content.outcome.into();
+            }
+            let (method, version, headers) = (&parts.method, parts.version, &parts.headers);
+            let asked = Asked { method, version, headers, repository };
+            respond::content(&app.engine, &app.budget, asked, *content).await.map(Ok)
+        }
+        Reply::Answer(answer) => {
+            if let Some(entry) = record.entry() {
+                entry.outcome = Outcome::Answer;
+            }
+            Ok(passed::answer(answer, &base.prefix))
+        }
+        Reply::Passed(answer) => {
+            if let Some(entry) = record.entry() {
+                entry.outcome = Outcome::Bypass;
+            }
+            passed::upstream(*answer).map(Ok)
+        }
+    }
+}
+
+/// Puts `error` into the status table, and into the log if it is ours or upstream's.
+fn refused(error: &FetchError, target: &Target<'_>, record: &Record) -> Refused {
+    let refused = refusal(error, target.path);
+    if refused.is_failure() {
+        let id = record.id().map_or("-", |id| &**id);
+        let name = target.repository.name();
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        match error {
+            FetchError::Blob(inner) => {
+                let cause = std::error::Error::source(&**inner).map(ToString::to_string).unwrap_or_default();
+                tracing::error!(request.id = id, remote.name = %name, error = %error, cause, "storage failed");
+            }
+            FetchError::Metadata(_) => {
+                tracing::error!(request.id = id, remote.name = %name, error = %error, cause, "storage failed");
+            }
+            _ => {
+                tracing::warn!(
+                    request.id = id, remote.name = %name, path = target.path, error = %error, cause,
+                    "upstream gave nothing to serve"
+                );
+            }
+        }
+    }
+    refused
+}
+
+fn public_base(
+    app: &App,
+    connection: &Connection,
+    parts: &Parts,
+    target: &Target<'_>,
+) -> Result<PublicBase, Refused> {
+    let ends = &connection.ends;
+    let url = app.outside.url_of(ends, &parts.uri, &parts.headers);
+    let url = url.map_err(|error| Refused::malformed(error.to_string()))?;
+    let url = if app.outside.public_url.is_some() { url } else { app.origins.admit(url, ends) };
+    let prefix = if url.prefix.is_empty() {
+        target.prefix.clone()
+    } else {
+        format!("{}{}", url.prefix, target.prefix)
+    };
+    Ok(PublicBase { origin: url.origin, prefix })
+}
+
+/// The `Accept` header; registry clients send one line per media type.
+fn accept(parts: &Parts) -> Cow<'_, str> {
+    let mut values = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let first = values.next().unwrap_or_default();
+    values.fold(Cow::Borrowed(first), |joined, value| Cow::Owned(format!("{joined}, {value}")))
+}

@@ -1,0 +1,160 @@
+//! Which repository a route means: a lookup in the snapshot, by name or by what a mirror stands in for. Pure.
+
+use std::sync::Arc;
+
+use artifactapi_model::{PackageType, repository::ReadAccess};
+use http::StatusCode;
+
+use super::{
+    errors::Refused,
+    route::{Below, Registry},
+};
+use crate::config::{Repository, Snapshot, snapshot::Known};
+
+/// A request below one repository.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The repository.
+    pub repository: Arc<Repository>,
+    /// Raw path below it.
+    pub path: &'a str,
+    /// Raw query.
+    pub query: &'a str,
+    /// Public path of the repository, with both slashes.
+    pub prefix: String,
+    /// The registry host it was asked to stand in for, to be named in the answer (`OCI-Namespace`).
+    pub namespace: Option<String>,
+}
+
+/// Finds the Remote of `/api/v1/remote/{name}/{path}`.
+///
+/// # Errors
+/// 404 for names that stand for nothing or for something else.
+pub fn remote<'a>(snapshot: &Snapshot, below: &Below<'a>) -> Result<Target<'a>, Refused> {
+    let name = below.name;
+    let repository = match snapshot.get(name) {
+        Some(Known::Remote(repository)) => repository,
+        Some(known) => return Err(elsewhere(name, known)),
+        None => return Err(unknown(name)),
+    };
+    if repository.package_type() == PackageType::Docker {
+        return Err(Refused::not_found(format!(
+            "{name} is a docker repository; it is served below /v2/{name}/"
+        )));
+    }
+    let prefix = format!("/api/v1/remote/{name}/");
+    Ok(Target {
+        repository: repository.clone(),
+        path: below.path,
+        query: below.query,
+        prefix,
+        namespace: None,
+    })
+}
+
+/// The answer to `/api/v1/virtual/…` and `/api/v1/local/…`.
+pub fn not_served_yet(snapshot: &Snapshot, kind: &'static str, below: &Below<'_>) -> Refused {
+    match (kind, snapshot.get(below.name)) {
+        ("virtual", Some(known @ Known::Virtual(_))) | ("local", Some(known @ Known::Local(_))) => {
+            elsewhere(below.name, known)
+        }
+        (_, Some(Known::Remote(_))) => Refused::not_found(format!("{} is a Remote, no {kind}", below.name)),
+        _ => unknown(below.name),
+    }
+}
+
+/// What a path of the registry API leads to.
+#[derive(Debug)]
+pub enum RegistryTarget<'a> {
+    /// `/v2/{name}/`: whether there is such a registry.
+    Ping,
+    /// A path below a repository.
+    Below(Target<'a>),
+}
+
+/// Finds the docker Remote of a registry path, in this order:
+///
+/// 1. `ns` names a registry that some Remote mirrors: that Remote, with the whole path (containerd's mirror
+///    requests). It wins over a repository whose name happens to be the image's first segment, or else whoever
+///    may name a repository `library` could answer for Docker Hub's. Where the first segment is that very
+///    Remote's name, it is the prefix of an `override_path` and no part of the image's name.
+/// 2. The first segment names a docker Remote.
+/// 3. Without `ns`, the root mirror, with the whole path (dockerd's `registry-mirrors`).
+///
+/// # Errors
+/// 404 otherwise: a client's `ns` never becomes a host to ask.
+pub fn registry<'a>(snapshot: &Snapshot, request: &Registry<'a>) -> Result<RegistryTarget<'a>, Refused> {
+    let (name, below) = request.split_name();
+    let ns = request.ns.map(decoded);
+    let mirror = ns.as_deref().and_then(|host| snapshot.mirror_for(host));
+    if let Some(repository) = mirror
+        && repository.name().as_str() != name
+    {
+        return Ok(at_root(repository, request, ns));
+    }
+    match snapshot.get(name) {
+        Some(Known::Remote(repository)) if repository.package_type() == PackageType::Docker => {
+            if below.is_empty() {
+                return Ok(RegistryTarget::Ping);
+            }
+            let namespace = mirror.and(ns);
+            let prefix = format!("/v2/{name}/");
+            let (repository, query) = (repository.clone(), request.query);
+            Ok(RegistryTarget::Below(Target { repository, path: below, query, prefix, namespace }))
+        }
+        known => match (snapshot.root_mirror(), known) {
+            (Some(repository), _) if ns.is_none() => Ok(at_root(repository, request, None)),
+            (_, Some(Known::Remote(repository))) => Err(Refused::not_found(format!(
+                "{name} is a {} repository; it is served below /api/v1/remote/{name}/",
+                repository.package_type()
+            ))),
+            (_, Some(known)) => Err(elsewhere(name, known)),
+            (_, None) => Err(unknown(name)),
+        },
+    }
+}
+
+fn at_root<'a>(
+    repository: &Arc<Repository>,
+    request: &Registry<'a>,
+    namespace: Option<String>,
+) -> RegistryTarget<'a> {
+    RegistryTarget::Below(Target {
+        repository: repository.clone(),
+        path: request.path,
+        query: request.query,
+        prefix: "/v2/".to_owned(),
+        namespace,
+    })
+}
+
+/// Whether `repository` may be read by someone who shows nothing (RS-47).
+///
+/// # Errors
+/// 401.
+pub fn may_read(repository: &Repository) -> Result<(), Refused> {
+    match repository.remote.spec.read {
+        ReadAccess::Anonymous => Ok(()),
+        ReadAccess::Authenticated => Err(Refused::unauthorized()),
+    }
+}
+
+/// `host:port` with its colon escaped or not. Anything else that is escaped is in no lookup.
+fn decoded(ns: &str) -> String {
+    ns.replace("%3A", ":").replace("%3a", ":")
+}
+
+fn unknown(name: &str) -> Refused {
+    let shown: String = name.chars().take(63).collect();
+    Refused::not_found(format!("there is no repository called {shown}"))
+}
+
+fn elsewhere(name: &str, known: &Known) -> Refused {
+    let (kind, package_type) = match known {
+        Known::Remote(repository) => ("Remote", repository.package_type()),
+        Known::Virtual(package_type) => ("Virtual", *package_type),
+        Known::Local(package_type) => ("Local", *package_type),
+    };
+    let message = format!("{name} is a {kind} of type {package_type}, which this version does not serve yet");
+    Refused::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", message)
+}

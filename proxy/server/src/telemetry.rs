@@ -1,0 +1,10 @@
+//! What an operator sees: metrics, logs, and one access line per request.
+
+pub mod access;
+pub mod access_line;
+pub mod histogram;
+pub mod logs;
+pub mod metrics;
+
+pub use access::{AccessLog, Outcome, Record};
+pub use metrics::{Metrics, RepositoryMetrics};
