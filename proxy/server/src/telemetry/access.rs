@@ -211,6 +211,7 @@ impl AccessLog {
         }
     }
 
+    #[expect(clippy::vec_box, reason = "they come boxed out of the queue")]
     fn take(&self) -> Vec<Box<Entry>> {
         let waiting = self.queue.len();
         std::iter::from_fn(|| self.queue.pop()).take(waiting).collect()
