@@ -4,8 +4,17 @@
 //! Tests that need a tool this machine lacks report themselves as ignored with the reason; `hack/test` names
 //! them at its end.
 
+pub mod client;
+pub mod fingerprint;
+pub mod fixtures;
 pub mod http;
+pub mod manifest;
+pub mod proxy;
+pub mod scenario;
 pub mod upstream;
 pub mod wait;
 
-pub use upstream::{Act, Answer, Behaviour, Framing, Gate, Guard, Recorded, Upstream};
+pub use client::{Missing, Run};
+pub use manifest::RemoteManifest;
+pub use proxy::Proxy;
+pub use upstream::{Act, Answer, Behaviour, Framing, Gate, Guard, Recorded, Tree, Upstream};

@@ -144,7 +144,9 @@ async fn dispatch(
         }
         Route::Management => return Err(Refused::not_found("this version has no management API yet")),
         Route::Unknown => {
-            return Err(Refused::not_found("there is nothing here; repositories are below /api/v1/ and /v2/"));
+            return Err(Refused::not_found(
+                "there is nothing here; repositories are below /api/v1/ and /v2/",
+            ));
         }
         Route::Malformed(why) => return Err(Refused::malformed(why)),
     };

@@ -123,17 +123,11 @@ fn commit(
     row: &ArtifactRow,
 ) -> rusqlite::Result<Committed> {
     let place = params![key.repo.0, key.epoch.0, &*key.path];
-    if row.mutability == Mutability::Immutable {
-        let pinned =
-            transaction.prepare_cached(sql::PINNED)?.query_row(place, |row| digest(row, 0)).optional()?;
-        match pinned {
-            Some(pinned) if pinned != row.digest => return Ok(Committed::Pinned(pinned)),
-            Some(_) => {}
-            None => {
-                let pin = params![key.repo.0, key.epoch.0, &*key.path, row.digest.to_hex()];
-                transaction.prepare_cached(sql::PIN)?.execute(pin)?;
-            }
-        }
+    let is_immutable = row.mutability == Mutability::Immutable;
+    let pinned =
+        transaction.prepare_cached(sql::PINNED)?.query_row(place, |row| digest(row, 0)).optional()?;
+    if let Some(pinned) = pinned.filter(|pinned| is_immutable && *pinned != row.digest) {
+        return Ok(Committed::Pinned(pinned));
     }
     let changed = transaction.prepare_cached(sql::PUT_ARTIFACT)?.execute(params![
         key.repo.0,
@@ -149,7 +143,14 @@ fn commit(
         row.checked_at.0,
         row.fetch_seq,
     ])?;
-    Ok(if changed > 0 { Committed::Stored } else { Committed::Superseded })
+    if changed == 0 {
+        return Ok(Committed::Superseded);
+    }
+    if is_immutable && pinned.is_none() {
+        let pin = params![key.repo.0, key.epoch.0, &*key.path, row.digest.to_hex()];
+        transaction.prepare_cached(sql::PIN)?.execute(pin)?;
+    }
+    Ok(Committed::Stored)
 }
 
 fn ensure(

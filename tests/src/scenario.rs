@@ -1,0 +1,199 @@
+//! One client's story in four stages: directly from the upstream (which proves the fixture), cold through the
+//! proxy, warm (not one further request may reach the upstream), and warm with the upstream switched off and
+//! the proxy restarted. Each stage is a test of its own; all must leave the same files behind.
+
+use std::{
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use artifactapi_model::PackageType;
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use libtest_mimic::{Completion, Failed, Trial};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{Missing, Proxy, RemoteManifest, Upstream, proxy, upstream::Authority};
+
+/// Name of the Remote in every scenario.
+pub const REMOTE: &str = "r";
+/// The stages, in their order.
+pub const STAGES: [&str; 4] = ["direct", "cold", "warm", "upstream_off"];
+
+/// The upstreams of one scenario.
+pub struct World {
+    /// What `baseURL` names.
+    pub upstream: Upstream,
+    /// Another host, which indexes may name.
+    pub files: Upstream,
+}
+
+/// Where a client installs from and to, in one stage.
+pub struct Site {
+    /// An empty directory, also the client's home.
+    pub dir: PathBuf,
+    /// Base URL of the repository, with a slash at its end.
+    pub base: String,
+    /// `host:port` of the server.
+    pub host: String,
+    /// What stands before image names at the server: empty, or the Remote's name and a slash.
+    pub prefix: &'static str,
+    /// A PEM file with the server's authority, when it speaks TLS.
+    pub ca: Option<PathBuf>,
+    /// The upstream's own `host:port`, which is part of some ecosystems' names.
+    pub origin: String,
+}
+
+/// A client of one ecosystem.
+#[async_trait]
+pub trait Client: Send + Sync {
+    /// Its name in test names.
+    fn name(&self) -> &'static str;
+
+    /// What it installs.
+    fn package_type(&self) -> PackageType;
+
+    /// Its version, for the report.
+    async fn version(&self) -> Result<String, Missing>;
+
+    /// Fills the upstreams.
+    async fn stock(&self, world: &World) -> Result<(), Missing>;
+
+    /// Fields of the Remote's spec besides the common ones.
+    fn spec(&self, world: &World) -> Value {
+        let _ = world;
+        json!({})
+    }
+
+    /// Whether it only speaks to servers with TLS.
+    fn needs_tls(&self) -> bool {
+        false
+    }
+
+    /// Whether it can install from the upstream itself.
+    fn can_go_direct(&self) -> bool {
+        true
+    }
+
+    /// Installs; says what was left behind, the same in every stage.
+    async fn install(&self, site: &Site) -> Result<Vec<String>, String>;
+}
+
+type Story = Result<Vec<Result<(), String>>, Missing>;
+
+/// The client's stages as tests.
+pub fn trials(client: impl Client + 'static) -> Vec<Trial> {
+    let client = Arc::new(client);
+    let story: Arc<OnceLock<Story>> = Arc::default();
+    let trial = |(index, stage): (usize, &&str)| {
+        let (client, story) = (client.clone(), story.clone());
+        let name = format!("{}::{}::{stage}", client.package_type(), client.name());
+        Trial::ignorable_test(name, move || match story.get_or_init(|| tell(&*client)) {
+            Err(Missing(what)) => Ok(Completion::ignored_with(what)),
+            Ok(stages) => stages[index].clone().map(|()| Completion::Completed).map_err(Failed::from),
+        })
+    };
+    let stages = STAGES.iter().enumerate().filter(|(_, stage)| **stage != "direct" || client.can_go_direct());
+    stages.map(trial).collect()
+}
+
+fn tell(client: &dyn Client) -> Story {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| Missing(format!("no runtime: {e}")))?;
+    runtime.block_on(async {
+        match AssertUnwindSafe(live(client)).catch_unwind().await {
+            Ok(story) => story,
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+                Ok(vec![Err(text.to_owned()); STAGES.len()])
+            }
+        }
+    })
+}
+
+async fn live(client: &dyn Client) -> Story {
+    proxy::binary().map_err(Missing)?;
+    client.version().await?;
+    let world = World { upstream: Upstream::start().await, files: Upstream::start().await };
+    client.stock(&world).await?;
+    let manifest =
+        RemoteManifest::new(REMOTE, client.package_type(), &world.upstream).set_all(&client.spec(&world));
+    let authority = Authority::new();
+    let mut options = proxy::Options::new(manifest.document());
+    if client.needs_tls() {
+        options = options.tls(&authority);
+    }
+    let mut proxy = options.start().await;
+    let mut told = Vec::new();
+    let mut first: Option<Vec<String>> = None;
+    let home = TempDir::new().map_err(|e| Missing(e.to_string()))?;
+    let ca = home.path().join("ca.pem");
+    std::fs::write(&ca, authority.ca_pem()).map_err(|e| Missing(e.to_string()))?;
+    for stage in STAGES {
+        if stage == "direct" && !client.can_go_direct() {
+            told.push(Ok(()));
+            continue;
+        }
+        if stage == "upstream_off" {
+            world.upstream.off().await;
+            world.files.off().await;
+            proxy.restart().await;
+        }
+        let dir = home.path().join(stage);
+        let site = site(stage, &dir, &world, &proxy, client.needs_tls().then_some(&ca));
+        let before = asked(&world);
+        let result = visit(client, &site, &mut first).await;
+        let result = result.and_then(|()| judge(stage, &before, &asked(&world)));
+        told.push(result.map_err(|error| format!("{error}\n--- the proxy's log:\n{}", tail(&proxy.logs()))));
+    }
+    Ok(told)
+}
+
+fn site(stage: &str, dir: &Path, world: &World, proxy: &Proxy, ca: Option<&PathBuf>) -> Site {
+    let origin = world.upstream.host();
+    let (dir, ca) = (dir.to_owned(), ca.cloned());
+    if stage == "direct" {
+        return Site { dir, base: world.upstream.url(), host: origin.clone(), prefix: "", ca, origin };
+    }
+    Site { dir, base: proxy.remote(REMOTE), host: proxy.host(), prefix: "r/", ca, origin }
+}
+
+async fn visit(client: &dyn Client, site: &Site, first: &mut Option<Vec<String>>) -> Result<(), String> {
+    std::fs::create_dir(&site.dir).map_err(|e| e.to_string())?;
+    let left = client.install(site).await?;
+    if left.is_empty() {
+        return Err("the client left nothing behind".to_owned());
+    }
+    let expected = first.get_or_insert_with(|| left.clone());
+    if *expected == left {
+        Ok(())
+    } else {
+        Err(format!("other files than before: {left:#?}, not {expected:#?}"))
+    }
+}
+
+fn asked(world: &World) -> Vec<String> {
+    let both = [&world.upstream, &world.files];
+    both.iter().flat_map(|up| up.requests()).map(|r| format!("{} {}", r.method, r.target)).collect()
+}
+
+/// A warm stage asks the upstream nothing; a cold one asks for nothing twice.
+fn judge(stage: &str, before: &[String], after: &[String]) -> Result<(), String> {
+    let asked = after.len() - before.len();
+    match stage {
+        "cold" if asked == 0 => Err("the upstream was not asked: this was not cold".to_owned()),
+        "warm" | "upstream_off" if asked > 0 => {
+            Err(format!("the upstream was asked {asked} times: {after:#?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn tail(log: &str) -> String {
+    const LINES: usize = 60;
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
