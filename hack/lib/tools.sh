@@ -41,12 +41,15 @@ install_cargo_tool() {
     PATH="$dir/bin:$PATH"
 }
 
+install_fuzzer() {
+    install_cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
+}
+
 install_tools() {
     install_debian_packages
     install_go_tool crane github.com/google/go-containerregistry/cmd/crane "$CRANE_VERSION"
     install_go_tool helm helm.sh/helm/v3/cmd/helm "$HELM_VERSION"
     install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
-    install_cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
     # Debian puts puppet's own tools aside.
     [[ -d /opt/puppetlabs/bin ]] && PATH="$PATH:/opt/puppetlabs/bin"
     export PATH

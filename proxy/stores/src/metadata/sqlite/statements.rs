@@ -16,8 +16,8 @@ pub(super) const PUT_ARTIFACT: &str = "INSERT INTO artifacts (repo, epoch, path,
      mutability = excluded.mutability, headers = excluded.headers, source_url = excluded.source_url, \
      verified = excluded.verified, stored_at = excluded.stored_at, checked_at = excluded.checked_at, \
      used_at = excluded.used_at, fetch_seq = excluded.fetch_seq \
-     WHERE artifacts.fetch_seq < excluded.fetch_seq";
-pub(super) const CONFIRM: &str = "UPDATE artifacts SET checked_at = ?5, headers = COALESCE(?6, headers) \
+     WHERE artifacts.fetch_seq <= excluded.fetch_seq";
+pub(super) const CONFIRM: &str = "UPDATE artifacts SET fetch_seq = ?4, checked_at = ?5, headers = COALESCE(?6, headers) \
      WHERE repo = ?1 AND epoch = ?2 AND path = ?3 AND fetch_seq <= ?4";
 pub(super) const FORGET: &str =
     "DELETE FROM artifacts WHERE repo = ?1 AND epoch = ?2 AND path = ?3 AND digest = ?4";
