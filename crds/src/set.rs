@@ -55,6 +55,18 @@ impl std::error::Error for Problem {}
 #[derive(Clone, Debug, Default)]
 pub struct Stored(BTreeMap<ObjectRef, Value>);
 
+impl Stored {
+    /// Takes `object` over from an earlier load unless this one has it: an object that has become unsound is
+    /// still what its next version is compared with, or else a refused change would pass at the second try.
+    pub fn keep(&mut self, earlier: &Stored, object: &ObjectRef) {
+        if let Some(value) = earlier.0.get(object)
+            && !self.0.contains_key(object)
+        {
+            self.0.insert(object.clone(), value.clone());
+        }
+    }
+}
+
 /// What a set of manifests comes to.
 #[derive(Debug, Default)]
 pub struct Loaded {

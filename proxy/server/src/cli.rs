@@ -1,6 +1,8 @@
 //! The command line.
 
 mod check;
+mod descriptors;
+mod fsck;
 mod standalone;
 
 use std::process::ExitCode;
@@ -31,13 +33,29 @@ enum Command {
         #[arg(long, env = "ARTIFACTAPI_MANIFESTS", value_name = "DIR")]
         manifests: Option<std::path::PathBuf>,
     },
+    /// Reads everything that is stored and holds it against the database; nothing may be running on it
+    Fsck {
+        /// Directory for the database and the cached files
+        #[arg(long, env = "ARTIFACTAPI_DATA_DIR", value_name = "DIR", default_value = "data")]
+        data: std::path::PathBuf,
+        /// Moves damaged files out of the way and forgets entries without their bytes, so that they are
+        /// fetched anew
+        #[arg(long)]
+        repair: bool,
+    },
 }
+
+/// Why a command failed, in words for whoever called it.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the program. Exit codes: 0 as asked, 1 something failed, 2 it was asked wrongly.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::CheckConfig { manifests }) => check::run(manifests.as_ref()),
+        Some(Command::Fsck { data, repair }) => {
+            fsck::run(&data, repair).unwrap_or_else(|error| failed(&error))
+        }
         Some(Command::Standalone(flags)) => standalone(&flags),
         None => standalone(&cli.flags),
     }
@@ -55,9 +73,11 @@ fn standalone(flags: &Flags) -> ExitCode {
     };
     match standalone::run(settings) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("artifactapi: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &Failure) -> ExitCode {
+    eprintln!("artifactapi: {error}");
+    ExitCode::FAILURE
 }

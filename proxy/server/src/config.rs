@@ -1,5 +1,6 @@
 //! Configuration: what the command line and the environment say, and what the manifests say.
 
+pub mod directory;
 pub mod manifests;
 pub mod settings;
 pub mod snapshot;

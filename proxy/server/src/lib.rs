@@ -1,9 +1,12 @@
-//! The proxy's outer shell: configuration, HTTP, telemetry, and the one place that chooses adapters.
+//! The proxy's outer shell: configuration, HTTP, telemetry, upkeep, and the one place that chooses adapters.
 
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod fsck;
 pub mod http;
+pub mod layout;
 pub mod telemetry;
+pub mod upkeep;
 
 pub use app::App;

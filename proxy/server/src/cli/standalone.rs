@@ -9,23 +9,18 @@ use artifactapi_upstream::HttpUpstream;
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tokio_util::sync::CancellationToken;
 
+use super::{Failure, descriptors};
 use crate::{
     App,
     config::{Manifests, Settings},
     http::{metrics_page, serve::Server, tls::Tls},
+    layout,
     telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver},
+    upkeep,
 };
 
-/// Most connections at a time.
-const CONNECTIONS: usize = 10_000;
 /// Longest wait for requests under way when told to stop (RS-119).
 const DRAIN: Duration = Duration::from_secs(60);
-/// How often last uses are written down.
-const USES_PERIOD: Duration = Duration::from_secs(60);
-/// Age at which access records go.
-const ACCESS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(settings: Settings) -> Result<(), Failure> {
@@ -54,12 +49,12 @@ async fn run_app(
     std::fs::create_dir_all(&settings.data)
         .map_err(|error| format!("{} cannot be made: {error}", settings.data.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let blobs = FsBlobs::open(&settings.data).await?;
+    let blobs = Arc::new(FsBlobs::open(&settings.data).await?);
     let metadata: Arc<dyn MetadataStore> =
-        Arc::new(SqliteMetadata::open(settings.data.join("metadata.db")).await?);
+        Arc::new(SqliteMetadata::open(layout::database(&settings.data)).await?);
     let observer = Arc::new(UpstreamObserver(metrics.clone()));
     let ports = Ports {
-        blobs: Arc::new(blobs),
+        blobs: blobs.clone(),
         metadata: metadata.clone(),
         coordinator: Arc::new(LocalCoordinator::default()),
         upstream: Arc::new(HttpUpstream::new(clock.clone(), observer)),
@@ -70,10 +65,7 @@ async fn run_app(
     let app = App::new(&ports, engine, metrics.clone(), settings.outside.clone());
     let stop = CancellationToken::new();
     let mut manifests = Manifests::new(settings.manifests.clone());
-    manifests
-        .refresh(&app, &metadata)
-        .await
-        .map_err(|error| format!("{}: {error}", settings.manifests.display()))?;
+    manifests.refresh(&app, &metadata).await?;
 
     let listener = TcpListener::bind(settings.listen)
         .await
@@ -85,12 +77,12 @@ async fn run_app(
     }
     let log = tokio::spawn(app.access.clone().run(sink, json, metadata.clone(), stop.clone()));
     tokio::spawn(manifests.follow(app.clone(), metadata.clone(), stop.clone()));
-    tokio::spawn(keep_house(app.clone(), metadata.clone(), stop.clone()));
+    tokio::spawn(upkeep::run(app.clone(), metadata.clone(), blobs, stop.clone()));
 
     let scheme = if tls.is_some() { "https" } else { "http" };
     let address = listener.local_addr()?;
     tracing::info!(listen.addr = %address, manifests = %settings.manifests.display(), "serving on {scheme}://{address}");
-    let server = Server::new(app.clone(), tls, CONNECTIONS);
+    let server = Server::new(app.clone(), tls, descriptors::connections());
     let accepting = server.clone();
     tokio::spawn(async move { accepting.accept(listener).await });
 
@@ -122,20 +114,6 @@ async fn start_metrics(settings: &Settings, metrics: &Arc<Metrics>) {
             metrics.addr = %settings.metrics, error = %error,
             "no metrics: the address cannot be listened on; set ARTIFACTAPI_METRICS_ADDR to another"
         ),
-    }
-}
-
-/// Writes down last uses, and lets old access records go.
-async fn keep_house(app: Arc<App>, metadata: Arc<dyn MetadataStore>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(USES_PERIOD)).await.is_some() {
-        if let Err(error) = app.engine.record_uses().await {
-            tracing::warn!(error = %error, "last uses could not be written down");
-        }
-        let now = app.clock.now();
-        let age = i64::try_from(ACCESS_AGE.as_millis()).unwrap_or(i64::MAX);
-        if let Err(error) = metadata.expire_access_log(artifactapi_model::Timestamp(now.0 - age)).await {
-            tracing::warn!(error = %error, "old access records could not be dropped");
-        }
     }
 }
 

@@ -1,171 +1,260 @@
 //! A directory of manifests, followed: what is sound is served, what is not is reported, and the last good
-//! version of an object that has become unsound stays in service.
+//! version of an object that has become unsound stays in service until it is mended or deleted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use artifactapi_crds::set::{Loaded, Set, Stored};
+use artifactapi_crds::{
+    manifests::ObjectRef,
+    set::{Loaded, Set, Stored},
+};
 use artifactapi_model::{
-    PackageType, Remote, RepoName,
+    Remote, RepoName,
     ports::{MetadataError, MetadataStore},
     repository::RemoteSpec,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::snapshot::{Known, Repository, Snapshot};
+use super::{
+    directory::{Files, Stamps, Unreadable},
+    snapshot::{Known, Repository, Snapshot},
+};
 use crate::App;
 
 /// How often the directory is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Largest manifest file, in bytes.
-const MAX_FILE: u64 = 4 << 20;
-
-/// Names, times and sizes of the files: what a change is told by.
-type Stamps = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Follows one directory.
 pub struct Manifests {
     dir: PathBuf,
-    stored: Stored,
-    good: BTreeMap<RepoName, RemoteSpec>,
     seen: Option<Stamps>,
+    good: Good,
 }
 
-/// The manifest files below `dir` (`.yaml`, `.yml`, `.json`; not hidden ones), sorted by name.
-///
-/// # Errors
-/// When the directory or a file cannot be read.
-pub fn read_dir(dir: &Path) -> io::Result<Vec<(String, String)>> {
-    let mut files = Vec::new();
-    for path in stamps(dir)?.into_keys() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.push((name, std::fs::read_to_string(&path)?));
-    }
-    Ok(files)
-}
-
-fn stamps(dir: &Path) -> io::Result<Stamps> {
-    let mut found = Stamps::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let is_manifest =
-            matches!(path.extension().and_then(|ext| ext.to_str()), Some("yaml" | "yml" | "json"));
-        let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        // Follows links, as a mounted ConfigMap has them.
-        let Ok(metadata) = std::fs::metadata(&path) else { continue };
-        if is_manifest && !is_hidden && metadata.is_file() && metadata.len() <= MAX_FILE {
-            found.insert(path, (metadata.modified().ok(), metadata.len()));
-        }
-    }
-    Ok(found)
-}
-
-impl Manifests {
-    /// Follows `dir`; nothing is read yet.
-    pub fn new(dir: PathBuf) -> Self {
-        Manifests { dir, stored: Stored::default(), good: BTreeMap::new(), seen: None }
-    }
-
-    /// Looks at the directory and takes up what has changed; `false` when nothing has.
-    ///
-    /// # Errors
-    /// When the directory cannot be read or the database cannot tell a repository's identity; the last
-    /// configuration stays in service.
-    pub async fn refresh(&mut self, app: &App, metadata: &Arc<dyn MetadataStore>) -> Result<bool, LoadError> {
-        let dir = self.dir.clone();
-        let now = blocking(move || stamps(&dir)).await?;
-        if self.seen.as_ref() == Some(&now) {
-            return Ok(false);
-        }
-        let (dir, stored) = (self.dir.clone(), self.stored.clone());
-        let loaded = blocking(move || Ok(Set::load_over(read_dir(&dir)?, &stored))).await?;
-        self.take_up(app, metadata, loaded).await?;
-        self.seen = Some(now);
-        Ok(true)
-    }
-
-    async fn take_up(
-        &mut self,
-        app: &App,
-        metadata: &Arc<dyn MetadataStore>,
-        loaded: Loaded,
-    ) -> Result<(), LoadError> {
-        for problem in &loaded.errors {
-            tracing::error!(manifest.problem = %problem, "a manifest is not served as it stands");
-        }
-        let mut good: BTreeMap<RepoName, RemoteSpec> =
-            loaded.remotes.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
-        for object in loaded.origins.keys().filter(|object| object.kind == "Remote") {
-            let Ok(name) = RepoName::try_from(object.name.as_str()) else { continue };
-            if let Some(last) = self.good.get(&name)
-                && !good.contains_key(&name)
-            {
-                tracing::warn!(remote.name = %name, "its last good version stays in service");
-                good.insert(name, last.clone());
-            }
-        }
-        let mut snapshot = Snapshot::default();
-        for spec in good.values() {
-            let repository = repository(app, metadata, spec).await?;
-            snapshot.add(spec.name.clone(), Known::Remote(Arc::new(repository)));
-        }
-        let others =
-            loaded.virtuals.iter().map(|virt| (virt.name.clone(), Known::Virtual(virt.package_type)));
-        let locals = loaded.locals.iter().map(|local| (local.name.clone(), Known::Local(local.package_type)));
-        for (name, known) in others.chain(locals) {
-            snapshot.add(name, known);
-        }
-        for gone in self.good.values().filter(|spec| !good.contains_key(&spec.name)) {
-            app.metrics.forget(&gone.name, gone.package_type);
-        }
-        app.metrics.repositories.set(i64::try_from(snapshot.len()).unwrap_or(i64::MAX));
-        app.metrics.manifest_problems.set(i64::try_from(loaded.errors.len()).unwrap_or(i64::MAX));
-        tracing::info!(repositories = snapshot.len(), problems = loaded.errors.len(), "manifests are loaded");
-        app.snapshot.store(Arc::new(snapshot));
-        app.health.set_loaded();
-        self.stored = loaded.stored;
-        self.good = good;
-        Ok(())
-    }
-
-    /// Follows the directory until `stop`.
-    pub async fn follow(mut self, app: Arc<App>, metadata: Arc<dyn MetadataStore>, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
-            if let Err(error) = self.refresh(&app, &metadata).await {
-                tracing::error!(error = %error, "manifests could not be reloaded");
-            }
-        }
-    }
+/// What is in service, and where it came from.
+#[derive(Default)]
+struct Good {
+    remotes: BTreeMap<RepoName, RemoteSpec>,
+    /// The file in which each object of ours was last found, sound or not.
+    files: BTreeMap<ObjectRef, String>,
+    stored: Stored,
 }
 
 /// Why manifests could not be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The directory or a file in it.
-    #[error("the manifests cannot be read: {0}")]
-    Read(#[from] io::Error),
+    /// The directory.
+    #[error("the manifests in {} cannot be read: {source}", dir.display())]
+    Read {
+        /// Which directory.
+        dir: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// The database.
     #[error("the repositories cannot be recorded: {0}")]
     Record(#[from] MetadataError),
+}
+
+impl Manifests {
+    /// Follows `dir`; nothing is read yet.
+    pub fn new(dir: PathBuf) -> Self {
+        Manifests { dir, seen: None, good: Good::default() }
+    }
+
+    /// Looks at the directory and takes up what has changed; `false` when nothing has.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed or the database cannot tell a repository's identity; the last
+    /// configuration stays in service.
+    pub async fn refresh(&mut self, app: &App, metadata: &Arc<dyn MetadataStore>) -> Result<bool, LoadError> {
+        let failed = |source| LoadError::Read { dir: self.dir.clone(), source };
+        let dir = self.dir.clone();
+        let now = blocking(move || Stamps::of(&dir)).await.map_err(failed)?;
+        if self.seen.as_ref() == Some(&now) {
+            return Ok(false);
+        }
+        let (stamps, stored) = (now.clone(), self.good.stored.clone());
+        let read = move || {
+            let Files { texts, unreadable } = stamps.read();
+            Ok((Set::load_over(texts, &stored), unreadable))
+        };
+        let (loaded, unreadable) = blocking(read).await.map_err(failed)?;
+        report(&loaded, &unreadable);
+        let problems = loaded.errors.len() + unreadable.len();
+        let (names, good) = self.good.followed_by(loaded, &unreadable);
+        let snapshot = snapshot(app, metadata, &good, names).await?;
+        for gone in self.good.remotes.values().filter(|spec| !good.remotes.contains_key(&spec.name)) {
+            app.metrics.forget(&gone.name, gone.package_type);
+        }
+        app.metrics.repositories.set(i64::try_from(snapshot.len()).unwrap_or(i64::MAX));
+        app.metrics.manifest_problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
+        tracing::info!(repositories = snapshot.len(), problems, "manifests are loaded");
+        app.snapshot.store(Arc::new(snapshot));
+        app.health.set_loaded();
+        self.good = good;
+        self.seen = Some(now);
+        Ok(true)
+    }
+
+    /// Follows the directory until `stop`. A failure is logged when it begins, not as long as it lasts.
+    pub async fn follow(mut self, app: Arc<App>, metadata: Arc<dyn MetadataStore>, stop: CancellationToken) {
+        let mut told = None;
+        while stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+            let failure = self.refresh(&app, &metadata).await.err().map(|error| error.to_string());
+            if let Some(error) = failure.as_ref().filter(|_| failure != told) {
+                tracing::error!(error, "the last configuration stays in service");
+            }
+            told = failure;
+        }
+    }
+}
+
+impl Good {
+    /// What is in service after `loaded`: everything sound, and the last good version of what is there but
+    /// unsound. An object in a file that cannot be read, or has a document nobody can name, counts as there.
+    /// Also returns the names of other kinds.
+    fn followed_by(&self, mut loaded: Loaded, unreadable: &[Unreadable]) -> (Vec<(RepoName, Known)>, Good) {
+        let nameless = loaded.errors.iter().filter(|problem| problem.object.is_none());
+        let dark: BTreeSet<&str> = nameless
+            .map(|problem| problem.origin.file.as_str())
+            .chain(unreadable.iter().map(|bad| bad.file.as_str()))
+            .collect();
+        let mut files: BTreeMap<ObjectRef, String> =
+            loaded.origins.iter().map(|(object, origin)| (object.clone(), origin.file.clone())).collect();
+        for (object, file) in self.files.iter().filter(|(_, file)| dark.contains(file.as_str())) {
+            files.entry(object.clone()).or_insert_with(|| file.clone());
+        }
+        let mut remotes: BTreeMap<RepoName, RemoteSpec> =
+            std::mem::take(&mut loaded.remotes).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        for object in files.keys() {
+            loaded.stored.keep(&self.stored, object);
+            let last = self.remotes.get(object.name.as_str()).filter(|_| object.kind == "Remote");
+            if let Some(last) = last.filter(|last| last.namespace == object.namespace)
+                && !remotes.contains_key(&last.name)
+            {
+                tracing::warn!(remote.name = %last.name, "its last good version stays in service");
+                remotes.insert(last.name.clone(), last.clone());
+            }
+        }
+        let virtuals = loaded.virtuals.into_iter().map(|it| (it.name, Known::Virtual(it.package_type)));
+        let locals = loaded.locals.into_iter().map(|it| (it.name, Known::Local(it.package_type)));
+        let names = virtuals.chain(locals).collect();
+        (names, Good { remotes, files, stored: loaded.stored })
+    }
+}
+
+fn report(loaded: &Loaded, unreadable: &[Unreadable]) {
+    for problem in &loaded.errors {
+        tracing::error!(
+            manifest.file = %problem.origin,
+            manifest.field = problem.field,
+            manifest.rule = problem.rule,
+            problem = %problem,
+            "a manifest cannot be used as it stands"
+        );
+    }
+    for bad in unreadable {
+        tracing::error!(manifest.file = bad.file, problem = bad.reason, "a manifest file cannot be used");
+    }
+}
+
+async fn snapshot(
+    app: &App,
+    metadata: &Arc<dyn MetadataStore>,
+    good: &Good,
+    names: Vec<(RepoName, Known)>,
+) -> Result<Snapshot, MetadataError> {
+    let mut snapshot = Snapshot::default();
+    for spec in good.remotes.values() {
+        let (name, package_type) = (&spec.name, spec.package_type);
+        let base_url = spec.base_url.as_str();
+        let identity = metadata.ensure_repository(&spec.namespace, name, package_type, base_url).await?;
+        let remote = Remote { identity, spec: Arc::new(spec.clone()) };
+        let repository = Repository::new(remote, app.metrics.repository(name, package_type));
+        snapshot.add(name.clone(), Known::Remote(Arc::new(repository)));
+    }
+    for (name, known) in names {
+        snapshot.add(name, known);
+    }
+    Ok(snapshot)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-async fn repository(
-    app: &App,
-    metadata: &Arc<dyn MetadataStore>,
-    spec: &RemoteSpec,
-) -> Result<Repository, MetadataError> {
-    let package_type: PackageType = spec.package_type;
-    let base_url = spec.base_url.as_str();
-    let identity = metadata.ensure_repository(&spec.namespace, &spec.name, package_type, base_url).await?;
-    let remote = Remote { identity, spec: Arc::new(spec.clone()) };
-    Ok(Repository::new(remote, app.metrics.repository(&spec.name, package_type)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote(name: &str, package_type: &str) -> String {
+        format!(
+            "apiVersion: artifactapi.io/v1alpha1\nkind: Remote\nmetadata: {{name: {name}}}\n\
+             spec: {{type: {package_type}, baseURL: \"https://{name}.test/\"}}\n"
+        )
+    }
+
+    fn follow(good: &Good, files: &[(&str, &str)], unreadable: &[&str]) -> Good {
+        let texts = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        let unreadable: Vec<_> =
+            unreadable.iter().map(|file| Unreadable { file: (*file).into(), reason: "x".into() }).collect();
+        good.followed_by(Set::load_over(texts, &good.stored), &unreadable).1
+    }
+
+    fn served(good: &Good) -> Vec<String> {
+        good.remotes.values().map(|spec| format!("{} {}", spec.name, spec.package_type)).collect()
+    }
+
+    fn both() -> Good {
+        follow(&Good::default(), &[("a.yaml", &remote("a", "npm")), ("b.yaml", &remote("b", "pypi"))], &[])
+    }
+
+    #[test]
+    fn rs_132_the_last_good_version_outlives_every_kind_of_mistake() {
+        let b = remote("b", "pypi");
+        let wrong_field = remote("a", "npm").replace("baseURL", "baseUrl");
+        for broken in [wrong_field.as_str(), "kind: [", "kind: Nonsense\n", "a: b: c"] {
+            let good = follow(&both(), &[("a.yaml", broken), ("b.yaml", &b)], &[]);
+            assert_eq!(served(&good), ["a npm", "b pypi"], "{broken}");
+            // And goes on doing so when something else changes.
+            let good = follow(&good, &[("a.yaml", broken)], &[]);
+            assert_eq!(served(&good), ["a npm"], "{broken}");
+        }
+        let good = follow(&both(), &[("b.yaml", &b)], &["a.yaml"]);
+        assert_eq!(served(&good), ["a npm", "b pypi"]);
+    }
+
+    #[test]
+    fn a_deleted_object_is_gone() {
+        let good = follow(&both(), &[("b.yaml", &remote("b", "pypi"))], &[]);
+        assert_eq!(served(&good), ["b pypi"]);
+        let good = follow(&good, &[("b.yaml", "# nothing left\n")], &[]);
+        assert!(served(&good).is_empty());
+    }
+
+    #[test]
+    fn a_type_does_not_change_by_asking_twice() {
+        let changed = remote("a", "generic");
+        let mut good = both();
+        for _ in 0..3 {
+            good = follow(&good, &[("a.yaml", &changed)], &[]);
+            assert_eq!(served(&good), ["a npm"]);
+        }
+        good = follow(&good, &[], &[]);
+        assert_eq!(served(&follow(&good, &[("a.yaml", &changed)], &[])), ["a generic"]);
+    }
+
+    #[test]
+    fn a_mended_object_takes_over() {
+        let good = follow(&both(), &[("a.yaml", "kind: [")], &[]);
+        let mended = remote("a", "npm").replace("a.test", "new.test");
+        let good = follow(&good, &[("a.yaml", &mended)], &[]);
+        assert_eq!(good.remotes["a"].base_url.as_str(), "https://new.test/");
+    }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::{
     http::{
         forwarded::{Outside, PublicUrl},
-        tls::TlsFiles,
+        tls::{Tls, TlsFiles},
     },
     telemetry::logs::LogFormat,
 };
@@ -32,10 +32,10 @@ pub struct Flags {
     #[arg(long, env = "ARTIFACTAPI_METRICS_ADDR", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     pub metrics: String,
     /// TLS certificate chain (PEM), read again when it changes
-    #[arg(long, env = "ARTIFACTAPI_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "ARTIFACTAPI_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// TLS private key (PEM)
-    #[arg(long, env = "ARTIFACTAPI_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "ARTIFACTAPI_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// URL under which clients reach this server [default: what their requests say]
     #[arg(long, env = "ARTIFACTAPI_PUBLIC_URL", value_name = "URL")]
@@ -99,18 +99,20 @@ impl Settings {
                 )),
             }
         }
-        let tls = match (&flags.tls_cert, &flags.tls_key) {
-            (Some(certificate), Some(key)) => {
-                Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
-            }
-            _ => None,
-        };
+        let tls = tls(flags, &mut errors);
+        let manifests = manifests_dir(flags.manifests.as_ref());
+        if !manifests.is_dir() {
+            errors.push(format!(
+                "--manifests (ARTIFACTAPI_MANIFESTS): {} is no directory; crds/examples shows what belongs there",
+                manifests.display()
+            ));
+        }
         let (Some(listen), Some(metrics)) = (listen, metrics) else { return Err(errors) };
         if !errors.is_empty() {
             return Err(errors);
         }
         Ok(Settings {
-            manifests: manifests_dir(flags.manifests.as_ref()),
+            manifests,
             data: flags.data.clone(),
             listen,
             metrics,
@@ -118,6 +120,28 @@ impl Settings {
             outside: Outside { public_url, trusted_proxies },
             log_format: flags.log_format,
         })
+    }
+}
+
+/// Certificate and key belong together and must be usable.
+fn tls(flags: &Flags, errors: &mut Vec<String>) -> Option<TlsFiles> {
+    match (flags.tls_cert.clone(), flags.tls_key.clone()) {
+        (Some(certificate), Some(key)) => {
+            let files = TlsFiles { certificate, key };
+            if let Err(error) = Tls::load(files.clone()) {
+                errors.push(format!("--tls-cert, --tls-key: {error}"));
+            }
+            Some(files)
+        }
+        (None, None) => None,
+        (Some(_), None) => {
+            errors.push("--tls-cert (ARTIFACTAPI_TLS_CERT) needs --tls-key (ARTIFACTAPI_TLS_KEY)".into());
+            None
+        }
+        (None, Some(_)) => {
+            errors.push("--tls-key (ARTIFACTAPI_TLS_KEY) needs --tls-cert (ARTIFACTAPI_TLS_CERT)".into());
+            None
+        }
     }
 }
 
@@ -130,5 +154,50 @@ fn address(flag: &str, text: &str, errors: &mut Vec<String>) -> Option<SocketAdd
             errors.push(format!("{flag}: {text:?} is no address as 127.0.0.1:8000"));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn settings(arguments: &[&str]) -> Result<Settings, Vec<String>> {
+        let line = ["artifactapi", "--manifests", "."].into_iter().chain(arguments.iter().copied());
+        Settings::of(&Line::parse_from(line).flags)
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let arguments = [
+            "--manifests=/nowhere",
+            "--listen=x",
+            "--metrics=9090",
+            "--public-url=packages.test",
+            "--trusted-proxies=10.0.0.0/8,x,10.0.0.0/99",
+            "--tls-cert=/nowhere.pem",
+        ];
+        let errors =
+            Settings::of(&Line::parse_from(["artifactapi"].iter().chain(&arguments)).flags).unwrap_err();
+        for flag in
+            ["--manifests", "--listen", "--metrics", "--public-url", "--trusted-proxies", "--tls-cert"]
+        {
+            assert!(errors.iter().any(|error| error.starts_with(flag)), "{flag} in {errors:?}");
+        }
+        assert_eq!(errors.len(), 7);
+    }
+
+    #[test]
+    fn a_port_alone_listens_everywhere() {
+        let settings = settings(&["--listen", ":8123", "--trusted-proxies", "10.0.0.0/8, fd00::/8"]).unwrap();
+        assert_eq!(settings.listen.to_string(), "0.0.0.0:8123");
+        assert_eq!(settings.outside.trusted_proxies.len(), 2);
     }
 }
