@@ -21,7 +21,7 @@ const ACCESS_PERIOD: Duration = Duration::from_secs(24 * 3600);
 const ACCESS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often all stored bytes are read and hashed again (RS-11).
 const SCRUB_PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
-/// At which pace, in bytes per second: a hundredth of a disk's, and 2 % of a core for hashing.
+/// At which pace, in bytes per second; meant to be small beside serving, not yet measured.
 const SCRUB_PACE: u64 = 16 << 20;
 
 /// Does all of it until `stop`.
