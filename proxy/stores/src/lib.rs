@@ -19,5 +19,5 @@ mod random;
 
 pub use blobs::{CountingBlobs, FsBlobs, MemoryBlobs};
 pub use coordination::LocalCoordinator;
-pub use metadata::{MemoryMetadata, SqliteMetadata};
+pub use metadata::{MemoryMetadata, SqlStatements, SqliteMetadata};
 pub use open::OpenError;
