@@ -1,12 +1,14 @@
 //! What a hit may ask of the stores: no row, no write, and of the blobs at most one open.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 
 use std::sync::Arc;
 
 use artifactapi_engine::{CacheOutcome, Content};
 use artifactapi_formats::Method;
-use artifactapi_model::{PackageType, ports::MetadataStore as _};
+use artifactapi_model::PackageType;
 use artifactapi_stores::{BlobCounts, BlobTally, CountingBlobs, MemoryBlobs};
 use support::*;
 

@@ -4,22 +4,16 @@
 //! do no harm.
 
 use std::{
-    ops::RangeInclusive,
+    ops::Range,
     sync::{Mutex, PoisonError},
 };
 
 /// Numbers reserved at a time.
 pub(super) const BLOCK: i64 = 1_000;
 
-/// Reserved numbers that are left.
-pub(super) struct Numbers(Mutex<RangeInclusive<i64>>);
-
-impl Default for Numbers {
-    fn default() -> Self {
-        // Empty.
-        Numbers(Mutex::new(1..=0))
-    }
-}
+/// Reserved numbers that are left; none at first.
+#[derive(Default)]
+pub(super) struct Numbers(Mutex<Range<i64>>);
 
 impl Numbers {
     /// The next one; `None` when a block is needed.
@@ -31,8 +25,8 @@ impl Numbers {
     /// the order in which they come here, since a number must be higher than any given before.
     pub(super) fn add_block_up_to(&self, last: i64) {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last > *left.end() {
-            *left = last - BLOCK + 1..=last;
+        if last >= left.end {
+            *left = last - BLOCK + 1..last + 1;
         }
     }
 }
