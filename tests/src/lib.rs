@@ -9,6 +9,7 @@ pub mod fingerprint;
 pub mod fixtures;
 pub mod http;
 pub mod manifest;
+pub mod metrics;
 pub mod proxy;
 pub mod scenario;
 pub mod upstream;

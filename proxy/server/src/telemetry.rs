@@ -5,6 +5,7 @@ pub mod access_line;
 pub mod histogram;
 pub mod logs;
 pub mod metrics;
+pub mod stores;
 
 pub use access::{AccessLog, Outcome, Record};
 pub use metrics::{Metrics, RepositoryMetrics};

@@ -6,6 +6,6 @@ mod memory;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
-pub use counting::{BlobCounts, CountingBlobs};
+pub use counting::{BlobCounts, BlobTally, CountingBlobs};
 pub use fs::FsBlobs;
 pub use memory::MemoryBlobs;

@@ -17,7 +17,7 @@ pub mod metadata;
 mod open;
 mod random;
 
-pub use blobs::{CountingBlobs, FsBlobs, MemoryBlobs};
+pub use blobs::{BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs};
 pub use coordination::LocalCoordinator;
-pub use metadata::{MemoryMetadata, SqliteMetadata};
+pub use metadata::{MemoryMetadata, SqlStatements, SqliteMetadata};
 pub use open::OpenError;

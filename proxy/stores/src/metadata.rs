@@ -6,4 +6,4 @@ mod sqlite;
 pub mod suite;
 
 pub use memory::MemoryMetadata;
-pub use sqlite::SqliteMetadata;
+pub use sqlite::{SqlStatements, SqliteMetadata};

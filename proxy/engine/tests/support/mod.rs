@@ -126,11 +126,12 @@ impl Upstream for FakeUpstream {
     }
 }
 
-/// The engine, its upstream and its clock.
+/// The engine and the twins it stands on.
 pub(crate) struct Bench {
     pub(crate) engine: Arc<Engine>,
     pub(crate) upstream: Arc<FakeUpstream>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) metadata: Arc<MemoryMetadata>,
     pub(crate) remote: Remote,
 }
 
@@ -184,7 +185,7 @@ impl Bench {
             metadata.ensure_repository("default", &spec.name, spec.package_type, &base_url).await.unwrap();
         let remote = Remote { identity, spec: Arc::new(spec) };
         let engine = Engine::new(ports, Options::default(), [1; 32]);
-        Bench { engine, upstream, clock, remote }
+        Bench { engine, upstream, clock, metadata, remote }
     }
 
     pub(crate) async fn request(&self, method: Method, path: &str) -> Result<Content, FetchError> {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Why the database could not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum MetadataError {
     /// It cannot be reached or did not answer.
     #[error("the database is unavailable: {0}")]

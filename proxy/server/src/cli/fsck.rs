@@ -20,7 +20,7 @@ async fn check(data: &Path, repair: bool) -> Result<ExitCode, Failure> {
     }
     // The blob store's lock keeps a running proxy out.
     let blobs = Arc::new(FsBlobs::open(data).await?);
-    let metadata = Arc::new(SqliteMetadata::open(database).await?);
+    let metadata = Arc::new(SqliteMetadata::open(database, Arc::default()).await?);
     let report = Fsck { blobs, metadata, repair }.run().await?;
     println!("{report}");
     Ok(if report.problems() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use artifactapi_engine::{Engine, Options, Ports};
 use artifactapi_model::{Clock, SystemClock, ports::MetadataStore};
-use artifactapi_stores::{FsBlobs, LocalCoordinator, SqliteMetadata};
+use artifactapi_stores::{CountingBlobs, FsBlobs, LocalCoordinator, SqliteMetadata};
 use artifactapi_upstream::HttpUpstream;
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tokio_util::sync::CancellationToken;
@@ -51,10 +51,10 @@ async fn run_app(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let blobs = Arc::new(FsBlobs::open(&settings.data).await?);
     let metadata: Arc<dyn MetadataStore> =
-        Arc::new(SqliteMetadata::open(layout::database(&settings.data)).await?);
+        Arc::new(SqliteMetadata::open(layout::database(&settings.data), metrics.stores.sql.clone()).await?);
     let observer = Arc::new(UpstreamObserver(metrics.clone()));
     let ports = Ports {
-        blobs: blobs.clone(),
+        blobs: Arc::new(CountingBlobs::new(blobs.clone(), metrics.stores.blobs.clone())),
         metadata: metadata.clone(),
         coordinator: Arc::new(LocalCoordinator::default()),
         upstream: Arc::new(HttpUpstream::new(clock.clone(), observer)),

@@ -14,6 +14,10 @@ use tracing_subscriber::{
 /// Pieces of output under way; each holds one line or a batch of them.
 const QUEUE: usize = 4096;
 
+/// What is logged unless `RUST_LOG` says otherwise. refinery tells of every step with the path at which it was
+/// built.
+const DEFAULT_FILTER: &str = "info,refinery_core=warn";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -78,7 +82,7 @@ impl LogSink {
 
     /// Makes this the process's log. `RUST_LOG` chooses what is logged; the default is `info`.
     pub fn install(&self, json: bool) {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
         let registry = tracing_subscriber::registry().with(filter);
         let layer = tracing_subscriber::fmt::layer().with_writer(self.clone());
         // A second call in one process (a test) keeps the first.

@@ -19,7 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{access::Outcome, histogram::DurationHistogram};
+use super::{access::Outcome, histogram::DurationHistogram, stores::StoreCounts};
 
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +45,8 @@ pub struct Metrics {
     pub access_dropped: Counter<u64, AtomicU64>,
     /// Log lines that did not reach the output.
     pub lines_dropped: Counter<u64, AtomicU64>,
+    /// Where the stores count what is asked of them.
+    pub stores: StoreCounts,
 }
 
 /// The ready handles of one repository.
@@ -142,6 +144,8 @@ impl Metrics {
             lines_dropped.clone(),
         );
         registry.register("build", "This release", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        let stores = StoreCounts::default();
+        registry.register_collector(Box::new(stores.clone()));
         let nameless = handles(&requests, &durations, &bytes, "", "");
         Metrics {
             registry,
@@ -157,6 +161,7 @@ impl Metrics {
             manifest_problems,
             access_dropped,
             lines_dropped,
+            stores,
         }
     }
 

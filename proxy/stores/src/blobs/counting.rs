@@ -15,13 +15,17 @@ use bytes::Bytes;
 /// Any blob store, counted.
 pub struct CountingBlobs {
     inner: Arc<dyn BlobStore>,
-    tally: Arc<Tally>,
+    tally: Arc<BlobTally>,
 }
 
-#[derive(Default)]
-struct Tally {
+/// Where the counts are.
+#[derive(Debug, Default)]
+pub struct BlobTally {
     stages: AtomicU64,
     opens: AtomicU64,
+    sizes: AtomicU64,
+    lists: AtomicU64,
+    removals: AtomicU64,
     reads: AtomicU64,
     read_bytes: AtomicU64,
 }
@@ -33,27 +37,38 @@ pub struct BlobCounts {
     pub stages: u64,
     /// Blobs opened.
     pub opens: u64,
+    /// Questions whether a blob is there.
+    pub sizes: u64,
+    /// Pages listed.
+    pub lists: u64,
+    /// Blobs removed or put aside.
+    pub removals: u64,
     /// Calls of `read_at` on opened blobs; reads of staged bodies are not counted.
     pub reads: u64,
     /// Bytes that those reads returned.
     pub read_bytes: u64,
 }
 
-impl CountingBlobs {
-    /// Counts what is asked of `inner`.
-    pub fn new(inner: Arc<dyn BlobStore>) -> Self {
-        CountingBlobs { inner, tally: Arc::default() }
-    }
-
+impl BlobTally {
     /// The counts so far.
     pub fn counts(&self) -> BlobCounts {
-        let Tally { stages, opens, reads, read_bytes } = &*self.tally;
+        let BlobTally { stages, opens, sizes, lists, removals, reads, read_bytes } = self;
         BlobCounts {
             stages: stages.load(Relaxed),
             opens: opens.load(Relaxed),
+            sizes: sizes.load(Relaxed),
+            lists: lists.load(Relaxed),
+            removals: removals.load(Relaxed),
             reads: reads.load(Relaxed),
             read_bytes: read_bytes.load(Relaxed),
         }
+    }
+}
+
+impl CountingBlobs {
+    /// Counts in `tally` what is asked of `inner`.
+    pub fn new(inner: Arc<dyn BlobStore>, tally: Arc<BlobTally>) -> Self {
+        CountingBlobs { inner, tally }
     }
 }
 
@@ -71,25 +86,29 @@ impl BlobStore for CountingBlobs {
     }
 
     async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        self.tally.sizes.fetch_add(1, Relaxed);
         self.inner.size(digest).await
     }
 
     async fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
+        self.tally.removals.fetch_add(1, Relaxed);
         self.inner.remove(digest).await
     }
 
     async fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
+        self.tally.removals.fetch_add(1, Relaxed);
         self.inner.quarantine(digest).await
     }
 
     async fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, BlobError> {
+        self.tally.lists.fetch_add(1, Relaxed);
         self.inner.list(after, limit).await
     }
 }
 
 struct CountingReader {
     inner: Arc<dyn BlobReader>,
-    tally: Arc<Tally>,
+    tally: Arc<BlobTally>,
 }
 
 #[async_trait]
@@ -110,14 +129,21 @@ mod tests {
     #[tokio::test]
     async fn conforms_and_counts() {
         suite::suite(async || {
-            Arc::new(CountingBlobs::new(Arc::new(MemoryBlobs::default()))) as Arc<dyn BlobStore>
+            Arc::new(CountingBlobs::new(Arc::new(MemoryBlobs::default()), Arc::default()))
+                as Arc<dyn BlobStore>
         })
         .await;
-        let store = CountingBlobs::new(Arc::new(MemoryBlobs::default()));
+        let tally = Arc::new(BlobTally::default());
+        let store = CountingBlobs::new(Arc::new(MemoryBlobs::default()), tally.clone());
         let digest = suite::put(&store, b"body").await;
+        let staged = BlobCounts { stages: 1, ..BlobCounts::default() };
+        assert_eq!(tally.counts(), staged);
         store.size(&digest).await.unwrap();
-        assert_eq!(store.counts(), BlobCounts { stages: 1, ..BlobCounts::default() });
+        store.list(None, 10).await.unwrap();
         store.open(&digest).await.unwrap().read_at(1, 100).await.unwrap();
-        assert_eq!(store.counts(), BlobCounts { stages: 1, opens: 1, reads: 1, read_bytes: 3 });
+        store.remove(&digest).await.unwrap();
+        let want =
+            BlobCounts { opens: 1, sizes: 1, lists: 1, removals: 1, reads: 1, read_bytes: 3, ..staged };
+        assert_eq!(tally.counts(), want);
     }
 }

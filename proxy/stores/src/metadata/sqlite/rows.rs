@@ -2,9 +2,9 @@
 
 use artifactapi_model::{
     ArtifactKey, Digest, Epoch, Mutability, RepoId, Timestamp,
-    ports::metadata::{ArtifactRow, DerivedRow},
+    ports::metadata::{AccessRecord, ArtifactRow, DerivedRow},
 };
-use rusqlite::{Row, types::Type};
+use rusqlite::{Params, Row, types::Type};
 
 pub(super) fn mutability_text(mutability: Mutability) -> &'static str {
     match mutability {
@@ -64,4 +64,19 @@ pub(super) fn derived(row: &Row<'_>, at: usize) -> rusqlite::Result<DerivedRow> 
         gzip,
         content_type: row.get(at + 4)?,
     })
+}
+
+/// The values of an access record, in the columns' order.
+pub(super) fn access(record: &AccessRecord) -> impl Params + '_ {
+    (
+        record.at.0,
+        &record.repository,
+        &record.method,
+        &record.path,
+        record.status,
+        &record.outcome,
+        record.bytes.cast_signed(),
+        record.duration_us.cast_signed(),
+        &record.client,
+    )
 }

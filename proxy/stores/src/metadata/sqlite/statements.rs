@@ -5,8 +5,8 @@ pub(super) const REPOSITORY: &str =
 pub(super) const ADD_REPOSITORY: &str = "INSERT INTO repositories (id, namespace, name, package_type, base_url, epoch) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const MOVE_REPOSITORY: &str = "UPDATE repositories SET epoch = ?2, base_url = ?3 WHERE id = ?1";
-pub(super) const COUNT: &str = "INSERT INTO counters (name, value) VALUES (?1, 1) \
-     ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value";
+pub(super) const COUNT: &str = "INSERT INTO counters (name, value) VALUES (?1, ?2) \
+     ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value";
 pub(super) const ARTIFACT: &str = "SELECT digest, size, mutability, headers, source_url, verified, stored_at, \
      checked_at, fetch_seq FROM artifacts WHERE repo = ?1 AND epoch = ?2 AND path = ?3";
 pub(super) const PUT_ARTIFACT: &str = "INSERT INTO artifacts (repo, epoch, path, digest, size, mutability, headers, \
@@ -37,7 +37,9 @@ pub(super) const TOUCH: &str =
     "UPDATE artifacts SET used_at = ?4 WHERE repo = ?1 AND epoch = ?2 AND path = ?3 AND used_at < ?4";
 pub(super) const LOG_ACCESS: &str = "INSERT INTO access_log (at, repository, method, path, status, outcome, bytes, \
      duration_us, client) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-pub(super) const EXPIRE_ACCESS: &str = "DELETE FROM access_log WHERE at < ?1";
+// `rowid` is SQLite's own; a server drops whole partitions instead.
+pub(super) const EXPIRE_ACCESS: &str = "DELETE FROM access_log WHERE rowid IN \
+     (SELECT rowid FROM access_log WHERE at < ?1 LIMIT ?2)";
 pub(super) const ARTIFACTS_AFTER: &str = "SELECT repo, epoch, path, digest, size, mutability, headers, source_url, \
      verified, stored_at, checked_at, fetch_seq FROM artifacts WHERE (repo, epoch, path) > (?1, ?2, ?3) \
      ORDER BY repo, epoch, path LIMIT ?4";

@@ -1,0 +1,118 @@
+//! What is asked of the database: a name for each operation, and how many SQL statements each has cost.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// One operation of the metadata port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    EnsureRepository,
+    NextFetchSeq,
+    Artifact,
+    CommitArtifact,
+    ConfirmArtifact,
+    ForgetArtifact,
+    Pinned,
+    Unpin,
+    PathsWithPrefix,
+    Derived,
+    PutDerived,
+    SharedSecret,
+    Touch,
+    LogAccess,
+    ExpireAccessLog,
+    ArtifactsAfter,
+    Referenced,
+    DerivedAfter,
+    ForgetDerived,
+}
+
+impl Operation {
+    /// All of them, in the order of their discriminants.
+    const ALL: [Operation; 19] = [
+        Operation::EnsureRepository,
+        Operation::NextFetchSeq,
+        Operation::Artifact,
+        Operation::CommitArtifact,
+        Operation::ConfirmArtifact,
+        Operation::ForgetArtifact,
+        Operation::Pinned,
+        Operation::Unpin,
+        Operation::PathsWithPrefix,
+        Operation::Derived,
+        Operation::PutDerived,
+        Operation::SharedSecret,
+        Operation::Touch,
+        Operation::LogAccess,
+        Operation::ExpireAccessLog,
+        Operation::ArtifactsAfter,
+        Operation::Referenced,
+        Operation::DerivedAfter,
+        Operation::ForgetDerived,
+    ];
+
+    /// Its name in metrics, and what it is doing, for messages.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Operation::EnsureRepository => ("ensure_repository", "finding a repository"),
+            Operation::NextFetchSeq => ("next_fetch_seq", "numbering a fetch"),
+            Operation::Artifact => ("artifact", "looking up an artifact"),
+            Operation::CommitArtifact => ("commit_artifact", "recording an artifact"),
+            Operation::ConfirmArtifact => ("confirm_artifact", "confirming an artifact"),
+            Operation::ForgetArtifact => ("forget_artifact", "forgetting an artifact"),
+            Operation::Pinned => ("pinned", "reading the ledger"),
+            Operation::Unpin => ("unpin", "clearing a pin"),
+            Operation::PathsWithPrefix => ("paths_with_prefix", "listing artifacts"),
+            Operation::Derived => ("derived", "looking up a derived document"),
+            Operation::PutDerived => ("put_derived", "recording a derived document"),
+            Operation::SharedSecret => ("shared_secret", "reading a secret"),
+            Operation::Touch => ("touch", "noting uses"),
+            Operation::LogAccess => ("log_access", "writing the access log"),
+            Operation::ExpireAccessLog => ("expire_access_log", "expiring the access log"),
+            Operation::ArtifactsAfter => ("artifacts_after", "listing artifacts"),
+            Operation::Referenced => ("referenced", "looking for references"),
+            Operation::DerivedAfter => ("derived_after", "listing derived documents"),
+            Operation::ForgetDerived => ("forget_derived", "forgetting a derived document"),
+        }
+    }
+
+    pub(super) fn doing(self) -> &'static str {
+        self.words().1
+    }
+}
+
+/// How many SQL statements were executed for each operation. What opens and ends a transaction is not
+/// counted: operations share it.
+#[derive(Debug, Default)]
+pub struct SqlStatements {
+    counts: [AtomicU64; Operation::ALL.len()],
+}
+
+impl SqlStatements {
+    pub(super) fn count(&self, operation: Operation) {
+        self.counts[operation as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Each operation's name with its statements so far.
+    pub fn by_operation(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Operation::ALL.iter().zip(&self.counts).map(|(operation, n)| (operation.words().0, n.load(Relaxed)))
+    }
+
+    /// All statements so far.
+    pub fn total(&self) -> u64 {
+        self.by_operation().map(|(_, statements)| statements).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_its_own_place_and_name() {
+        let mut names = std::collections::BTreeSet::new();
+        for (place, operation) in Operation::ALL.into_iter().enumerate() {
+            assert_eq!(operation as usize, place);
+            assert!(names.insert(operation.words().0));
+        }
+    }
+}
