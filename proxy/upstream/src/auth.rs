@@ -18,7 +18,7 @@ use crate::{
     challenge::{BearerChallenge, Challenge, challenges},
     error::{broken, host_of},
     hop::{HopRequest, Sender},
-    hosts::MAX_PAUSE,
+    retry_after::MAX_PAUSE,
     realm::{self, Trust},
     token::{self, Grant, Token, TokenKey, Tokens},
 };

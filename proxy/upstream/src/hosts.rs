@@ -7,18 +7,17 @@ use std::{
 };
 
 use artifactapi_model::{Clock, Timestamp, ports::upstream::UpstreamError};
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
 use quick_cache::sync::Cache;
 
 use crate::{
     breaker::{Breaker, BreakerState},
     observe::Observer,
+    retry_after::{MAX_PAUSE, retry_after},
 };
 
 /// Hosts that are remembered; the least used are forgotten first.
 const MAX_HOSTS: usize = 4096;
-/// Longest pause that is honoured.
-pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The hosts.
 pub(crate) struct Hosts {
@@ -152,23 +151,10 @@ fn is_failure(status: StatusCode) -> bool {
     status.is_server_error() && !matches!(status.as_u16(), 501 | 505)
 }
 
-/// How long upstream wants to be left alone: seconds or a date (RFC 9110, 10.2.3), at most [`MAX_PAUSE`].
-/// Nothing usable, or a moment that has passed, gives `None`.
-pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let pause = if is_number {
-        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
-    } else {
-        Timestamp::from_system_time(httpdate::parse_http_date(text).ok()?).since(now)
-    };
-    (!pause.is_zero()).then(|| pause.min(MAX_PAUSE))
-}
-
 #[cfg(test)]
 mod tests {
     use artifactapi_model::clock::ManualClock;
-    use http::HeaderValue;
+    use http::{HeaderValue, header::RETRY_AFTER};
 
     use super::*;
     use crate::observe::NoObserver;
@@ -180,27 +166,6 @@ mod tests {
     fn hosts() -> (Arc<ManualClock>, Arc<Hosts>) {
         let clock = Arc::new(ManualClock::at(Timestamp(1_000_000_000_000)));
         (clock.clone(), Hosts::new(clock, Arc::new(NoObserver)))
-    }
-
-    #[test]
-    fn rs_91_retry_after_as_seconds_or_date() {
-        let now =
-            Timestamp::from_system_time(httpdate::parse_http_date("Fri, 31 Dec 1999 23:00:00 GMT").unwrap());
-        for (value, seconds) in [
-            ("120", Some(120)),
-            (" 7 ", Some(7)),
-            ("0", None),
-            ("3601", Some(3600)),
-            ("99999999999999999999999", Some(3600)),
-            ("Fri, 31 Dec 1999 23:10:00 GMT", Some(600)),
-            ("Sat, 01 Jan 2000 23:59:59 GMT", Some(3600)),
-            ("Fri, 31 Dec 1999 22:59:59 GMT", None),
-            ("-5", None),
-            ("soon", None),
-            ("", None),
-        ] {
-            assert_eq!(retry_after(&headers(value), now), seconds.map(Duration::from_secs), "{value}");
-        }
     }
 
     #[test]

@@ -7,12 +7,12 @@
 //! 2. [`limits`]: a place in `maxConcurrent`.
 //! 3. [`redirect`]: the chain of hops, each of which passes 4 to 7. Secrets stay on the first origin.
 //! 4. [`auth`], with [`challenge`], [`realm`], [`token`]: credentials, only for the Remote's own origin.
-//! 5. [`hosts`], with [`breaker`]: hosts that fail or asked for a pause are left alone.
+//! 5. [`hosts`], with [`breaker`] and [`retry_after`]: hosts that fail or asked for a pause are left alone.
 //! 6. [`pool`], with [`tls`]: the client that connects the way this Remote wants.
 //! 7. [`resolve`], with [`address`]: names become vetted addresses; the connector sees no others.
 //! 8. [`body`] and [`coding`]: a stream of identity bytes that ends cleanly only when the body is whole.
 //!
-//! `address`, `breaker`, `challenge`, `realm`, `redirect` and `target` are pure.
+//! `address`, `breaker`, `challenge`, `realm`, `redirect`, `retry_after` and `target` are pure.
 
 mod address;
 mod auth;
@@ -30,6 +30,7 @@ mod pool;
 mod realm;
 mod redirect;
 mod resolve;
+mod retry_after;
 mod target;
 mod tls;
 mod token;
