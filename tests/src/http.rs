@@ -73,11 +73,24 @@ impl Fetched {
 /// # Panics
 /// When no answer comes at all.
 pub async fn request(method: Method, url: &str, headers: &[(&str, &str)]) -> Fetched {
+    let answer = try_request(method, url, headers).await;
+    answer.unwrap_or_else(|e| panic!("no answer from {url}: {e:?}"))
+}
+
+/// The same where the server may be dead.
+///
+/// # Errors
+/// When no answer comes at all.
+pub async fn try_request(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+) -> Result<Fetched, reqwest::Error> {
     let mut request = client().request(method, url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let mut answer = request.send().await.unwrap_or_else(|e| panic!("no answer from {url}: {e:?}"));
+    let mut answer = request.send().await?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut body = Vec::new();
     let complete = loop {
@@ -87,7 +100,7 @@ pub async fn request(method: Method, url: &str, headers: &[(&str, &str)]) -> Fet
             Err(_) => break false,
         }
     };
-    Fetched { status, headers, body: body.into(), complete }
+    Ok(Fetched { status, headers, body: body.into(), complete })
 }
 
 /// GET without further headers.
