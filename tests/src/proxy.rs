@@ -2,7 +2,9 @@
 //! process id.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     net::TcpListener as StdListener,
     path::{Path, PathBuf},
     process::Stdio,
@@ -32,6 +34,7 @@ pub struct Options {
     identity: Option<Identity>,
     ca_pem: Option<String>,
     environment: Vec<(String, String)>,
+    data: Option<PathBuf>,
 }
 
 impl Options {
@@ -55,6 +58,13 @@ impl Options {
         self
     }
 
+    /// Keeps its data in `directory`, which is not removed.
+    #[must_use]
+    pub fn data(mut self, directory: &Path) -> Self {
+        self.data = Some(directory.to_owned());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Panics
@@ -62,8 +72,8 @@ impl Options {
     pub async fn start(self) -> Proxy {
         let home = TempDir::new().expect("a temporary directory");
         let mut proxy = Proxy { home, options: self, port: 0, metrics_port: 0, process: None };
-        for dir in ["manifests", "data"] {
-            fs::create_dir(proxy.home.path().join(dir)).expect("an empty directory");
+        for dir in [proxy.manifests(), proxy.data()] {
+            fs::create_dir_all(dir).expect("an empty directory");
         }
         if let Some(identity) = &proxy.options.identity {
             fs::write(proxy.home.path().join("tls.crt"), &identity.chain_pem).expect("space");
@@ -128,7 +138,7 @@ impl Proxy {
             .arg("--manifests")
             .arg(home.join("manifests"))
             .arg("--data")
-            .arg(home.join("data"))
+            .arg(self.data())
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", self.port))
             .env_clear()
@@ -170,7 +180,8 @@ impl Proxy {
         false
     }
 
-    fn has_ended(&mut self) -> bool {
+    /// Whether the process is gone.
+    pub fn has_ended(&mut self) -> bool {
         self.process.as_mut().is_none_or(|process| !matches!(process.try_wait(), Ok(None)))
     }
 
@@ -197,7 +208,12 @@ impl Proxy {
 
     /// Where bytes and rows are.
     pub fn data(&self) -> PathBuf {
-        self.home.path().join("data")
+        self.options.data.clone().unwrap_or_else(|| self.home.path().join("data"))
+    }
+
+    /// Where its certificate and key are, when it speaks TLS.
+    pub fn tls_files(&self) -> (PathBuf, PathBuf) {
+        (self.home.path().join("tls.crt"), self.home.path().join("tls.key"))
     }
 
     /// Where manifests are.
@@ -220,13 +236,20 @@ impl Proxy {
         fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().and_then(Child::id).expect("a running proxy")
+    }
+
     /// Asks it to end.
     ///
     /// # Panics
     /// When it does not run.
     pub fn terminate(&self) {
-        let id = self.process.as_ref().and_then(Child::id).expect("a running proxy");
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, Signal::TERM).expect("it is ours");
     }
 
@@ -260,10 +283,63 @@ impl Proxy {
         self.respawn().await;
     }
 
-    async fn respawn(&mut self) {
-        self.spawn();
-        assert!(self.is_ready().await, "the proxy did not come back:\n{}", self.logs());
+    /// Ends it in order and leaves it so.
+    ///
+    /// # Panics
+    /// When its exit code is not 0.
+    pub async fn stop(&mut self) {
+        self.terminate();
+        assert_eq!(self.ended().await, Some(0), "an orderly end:\n{}", self.logs());
     }
+
+    /// Sets an environment variable for the next start, or takes it away.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.options.environment.retain(|(key, _)| key != name);
+        self.options.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
+    /// Starts it again after its end; `false` when it ended before it was ready.
+    pub async fn try_start(&mut self) -> bool {
+        self.spawn();
+        self.is_ready().await
+    }
+
+    /// Starts it again after its end, on the same data, ports and manifests.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn respawn(&mut self) {
+        assert!(self.try_start().await, "the proxy did not come back:\n{}", self.logs());
+    }
+
+    /// Runs `artifactapi fsck` on its data.
+    pub async fn fsck(&self, repair: bool) -> Told {
+        let data = self.data();
+        let data = data.to_string_lossy();
+        command(["fsck", "--data", &data].into_iter().chain(repair.then_some("--repair"))).await
+    }
+}
+
+/// What a subcommand said and how it ended.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Standard output and standard error, one after the other.
+    pub text: String,
+}
+
+/// Runs the built binary with `arguments` to its end.
+///
+/// # Panics
+/// When there is no binary, or it does not end.
+pub async fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Told {
+    let mut command = Command::new(binary().expect("a built proxy"));
+    command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+    let output = ended.expect("the command should have ended").expect("it starts");
+    let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    Told { code: output.status.code(), text }
 }
 
 /// Two ports that nobody listens on at this moment.

@@ -4,6 +4,29 @@
 //! `ARTIFACTAPI_FAILPOINT`; `name@3` means its third passing. No destructor runs and nothing is flushed, as
 //! with `kill -9`.
 
+/// Every point there is. The crash test visits each of them, so one that is not listed stops the process too.
+pub const NAMES: [&str; 19] = [
+    "blob.commit.after_directory_fsync",
+    "blob.commit.after_fdatasync",
+    "blob.commit.after_rename",
+    "blob.commit.before_fdatasync",
+    "blob.stage.after_create",
+    "blob.write.after_filing",
+    "derive.blob.after",
+    "derive.blob.before",
+    "derive.row.after",
+    "fill.blob.after",
+    "fill.blob.before",
+    "fill.chunk.after",
+    "fill.confirm.before",
+    "fill.head.after",
+    "fill.request.before",
+    "fill.row.after",
+    "fill.verify.before",
+    "metadata.commit.after",
+    "metadata.commit.before",
+];
+
 /// Marks the point `name` (`part.operation.moment`, as `blob.commit.before_rename`).
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
@@ -23,6 +46,10 @@ pub fn failpoint(name: &str) {
         let (name, passing) = wanted.split_once('@').unwrap_or((&wanted, "1"));
         Some((name.to_owned(), AtomicU64::new(passing.parse().unwrap_or(1))))
     });
+    if !NAMES.contains(&name) {
+        eprintln!("the failpoint {name:?} is not listed in NAMES");
+        std::process::abort();
+    }
     if let Some((wanted, left)) = armed
         && wanted == name
         && left.fetch_sub(1, Ordering::SeqCst) == 1
