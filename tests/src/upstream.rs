@@ -1,7 +1,8 @@
 //! The scripted upstream: serves a tree as a good server does, counts and records what it is asked, and
 //! misbehaves per path on request. HTTP/1.1 in the clear or over TLS, HTTP/2 over TLS.
 //!
-//! Paths are given without the leading slash, percent-encoded as they go over the wire.
+//! Paths are given without the leading slash, percent-encoded as they go over the wire. A request for a path that
+//! is not there under its own spelling gets the one that it means after decoding.
 
 mod answer;
 mod behaviour;
@@ -17,12 +18,14 @@ mod tree;
 mod tests;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -223,6 +226,11 @@ fn is_for(request: &Recorded, path: &str) -> bool {
     if path.contains('?') { request.target == path } else { request.path() == path }
 }
 
+/// `path` without its percent-encoding, where that is text.
+fn decoded(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(path))
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
@@ -236,10 +244,11 @@ impl Shared {
             return refusal;
         }
         let State { entries, scripts, everywhere, guard, .. } = &mut *state;
-        let entry = entries.get(&request.target).or_else(|| entries.get(request.path()));
-        let by_path =
-            if scripts.contains_key(&request.target) { &request.target[..] } else { request.path() };
-        let answer = match (scripts.get_mut(by_path), everywhere) {
+        let decoded = decoded(request.path());
+        let spellings = [&request.target[..], request.path(), &decoded];
+        let entry = spellings.iter().find_map(|path| entries.get(*path));
+        let scripted = spellings.into_iter().find(|path| scripts.contains_key(*path));
+        let answer = match (scripted.and_then(|path| scripts.get_mut(path)), everywhere) {
             (Some((behaviour, met)), _) => {
                 *met += 1;
                 behaviour.answer(&request, entry, *met - 1)

@@ -24,7 +24,7 @@ impl Client for Curl {
     }
 
     async fn version(&self) -> Result<String, Missing> {
-        client::find("curl").map(|path| path.display().to_string())
+        client::version("curl", &["--version"]).await
     }
 
     async fn stock(&self, world: &World) -> Result<(), Missing> {
@@ -58,7 +58,7 @@ impl Client for Helm {
     }
 
     async fn version(&self) -> Result<String, Missing> {
-        client::find("helm").map(|path| path.display().to_string())
+        client::version("helm", &["version", "--short"]).await
     }
 
     async fn stock(&self, world: &World) -> Result<(), Missing> {

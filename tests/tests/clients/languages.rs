@@ -84,7 +84,7 @@ impl Client for Go {
     }
 
     async fn version(&self) -> Result<String, Missing> {
-        client::find("go").map(|path| path.display().to_string())
+        client::version("go", &["version"]).await
     }
 
     async fn stock(&self, world: &World) -> Result<(), Missing> {
