@@ -45,7 +45,8 @@ pub async fn version(program: &str, args: &[&str]) -> Result<String, Missing> {
 
 fn version_in(said: &str) -> Option<String> {
     let is_version = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
-    let words = said.split_whitespace().map(|word| word.trim_start_matches(|c: char| c.is_ascii_alphabetic()));
+    let words =
+        said.split_whitespace().map(|word| word.trim_start_matches(|c: char| c.is_ascii_alphabetic()));
     words.map(|word| word.trim_end_matches(',')).find(is_version).map(str::to_owned)
 }
 

@@ -83,6 +83,11 @@ pub trait Client: Send + Sync {
         true
     }
 
+    /// Whether it only names registries without a port.
+    fn needs_default_port(&self) -> bool {
+        false
+    }
+
     /// Installs; says what was left behind, the same in every stage.
     async fn install(&self, site: &Site) -> Result<Vec<String>, String>;
 }
@@ -139,7 +144,13 @@ fn tell(client: &dyn Client, report: &Report) -> Story {
 async fn live(client: &dyn Client, report: &Report) -> Story {
     proxy::binary().map_err(Missing)?;
     let version = client.version().await?;
-    let world = World { upstream: Upstream::start().await, files: Upstream::start().await };
+    let upstream = if client.needs_default_port() {
+        let unavailable = || Missing("port 80 of loopback is not ours to take".to_owned());
+        Upstream::start_on_port_80().await.ok_or_else(unavailable)?
+    } else {
+        Upstream::start().await
+    };
+    let world = World { upstream, files: Upstream::start().await };
     client.stock(&world).await?;
     report.took_part(client, &version);
     let manifest =
@@ -213,9 +224,7 @@ fn judge(stage: &str, asked: &[String]) -> Result<(), String> {
     let mut seen = HashSet::new();
     let twice = asked.iter().find(|request| !seen.insert(*request));
     match (stage, twice) {
-        ("cold", _) if asked.is_empty() => {
-            Err("the upstream was not asked: this was not cold".to_owned())
-        }
+        ("cold", _) if asked.is_empty() => Err("the upstream was not asked: this was not cold".to_owned()),
         ("cold", Some(request)) => Err(format!("the upstream was asked twice: {request}")),
         ("warm" | "upstream_off", _) if !asked.is_empty() => {
             Err(format!("the upstream was asked {} times: {asked:#?}", asked.len()))

@@ -20,7 +20,7 @@ mod tests;
 use std::{
     borrow::Cow,
     collections::HashMap,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -89,8 +89,21 @@ impl Upstream {
         Self::listen(Wire::Http2(authority.server("h2")), Some(authority.ca_pem())).await
     }
 
+    /// HTTP/1.1 without TLS on the scheme's own port, at an address of loopback that nobody else is likely to
+    /// use; `None` where that port is not ours to take.
+    pub async fn start_on_port_80() -> Option<Self> {
+        let [a, b, c, d] = std::process::id().to_be_bytes();
+        let address = Ipv4Addr::new(127, 1 + (a ^ b), c, d);
+        let listener = TcpListener::bind((address, 80)).await.ok()?;
+        Some(Self::on_listener(listener, Wire::Plain, None))
+    }
+
     async fn listen(wire: Wire, ca_pem: Option<String>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on loopback");
+        Self::on_listener(listener, wire, ca_pem)
+    }
+
+    fn on_listener(listener: TcpListener, wire: Wire, ca_pem: Option<String>) -> Self {
         let address = listener.local_addr().expect("a bound address");
         let upstream =
             Upstream { shared: Arc::default(), address, wire, ca_pem, accepting: Mutex::default() };

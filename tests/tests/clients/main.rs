@@ -1,5 +1,6 @@
 //! The ecosystems' own clients through the proxy: directly, cold, warm, and warm with the upstream off.
 
+mod alpine;
 mod archives;
 mod docker;
 mod languages;
@@ -16,13 +17,17 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let report = Report::default();
     let clients = [
+        trials(alpine::Apk, &report),
+        trials(alpine::Substitute, &report),
         trials(archives::Curl, &report),
         trials(archives::Helm, &report),
         trials(docker::Skopeo, &report),
         trials(docker::Crane, &report),
         trials(languages::Pip, &report),
+        trials(languages::Uv, &report),
         trials(languages::Npm, &report),
         trials(languages::Go, &report),
+        trials(languages::GoVerified, &report),
         trials(systems::Dnf(Compression::Gzip), &report),
         trials(systems::Dnf(Compression::Zstd), &report),
         trials(systems::Dnf(Compression::PlainNames), &report),

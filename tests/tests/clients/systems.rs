@@ -48,6 +48,7 @@ impl Client for Dnf {
     async fn install(&self, site: &Site) -> Result<Vec<String>, String> {
         let path = |name: &str| site.dir.join(name).display().to_string();
         fs::write(site.dir.join("dnf.conf"), "[main]\n").map_err(|e| e.to_string())?;
+        fs::create_dir(site.dir.join("log")).map_err(|e| e.to_string())?;
         let cut_off = [
             format!("--config={}", path("dnf.conf")),
             format!("--installroot={}", path("root")),
@@ -64,14 +65,15 @@ impl Client for Dnf {
         ];
         let dnf = |args: &[&str]| Run::new("dnf", &site.dir).args(&cut_off).args(args);
         dnf(&["makecache"]).ok().await?;
-        let leaf = format!("{}-1.0-1.noarch.rpm", rpm::LEAF);
+        let download = ["install", "--downloadonly", "--downloaddir", &path("got"), rpm::TOP];
+        dnf(&download).ok().await?;
+        // Packages of the download are not at hand for what follows.
+        fs::remove_dir_all(site.dir.join("cache")).map_err(|e| e.to_string())?;
         dnf(&["install", rpm::TOP]).ok().await?;
-        Run::new("curl", &site.dir).args(["-fsSO", &format!("{}Packages/{leaf}", site.base)]).ok().await?;
-        let installed = ["root/usr/share", &leaf];
-        let mut left = fingerprint::of_dir(&site.dir, |name| {
-            !installed.iter().any(|kept| kept.starts_with(name) || name.starts_with(kept))
-        })
-        .map_err(|e| e.to_string())?;
+        let below =
+            |dir: &str| fingerprint::of_dir(&site.dir.join(dir), |_| false).map_err(|e| e.to_string());
+        let mut left = below("got")?;
+        left.extend(below("root/usr/share")?);
         let all = ["-qa", "--qf", "%{nevra} %{sha256header}\n"];
         let listed = Run::new("rpm", &site.dir).args(["--root", &path("root")]).args(all).ok().await?.out;
         left.push(listed);
@@ -131,8 +133,9 @@ impl Terraform {
                 (format!("host \"reg.test\" {{\n  services = {services}\n}}\n"), "reg.test".to_owned())
             }
             Face::Mirror => {
+                let origin = site.origin.trim_end_matches(":80");
                 let mirror = format!("network_mirror {{\n    url = \"{}\"\n  }}", site.base);
-                (format!("provider_installation {{\n  {mirror}\n}}\n"), site.origin.clone())
+                (format!("provider_installation {{\n  {mirror}\n}}\n"), origin.to_owned())
             }
         }
     }
@@ -169,6 +172,11 @@ impl Client for Terraform {
         self.0 == Face::Mirror
     }
 
+    /// Asked for a provider of `host:port`, the client takes the mirror's path for a URL's scheme and fails.
+    fn needs_default_port(&self) -> bool {
+        self.0 == Face::Mirror
+    }
+
     /// A registry has no mirror's face.
     fn can_go_direct(&self) -> bool {
         self.0 == Face::Registry
@@ -179,8 +187,10 @@ impl Client for Terraform {
         fs::write(site.dir.join("rc"), configuration).map_err(|e| e.to_string())?;
         let source = format!("{host}/{}/{}", terraform::NAMESPACE, terraform::TYPE);
         let provider = format!("{{ source = \"{source}\", version = \"{}\" }}", terraform::VERSION);
-        let wanted =
-            format!("terraform {{\n  required_providers {{\n    {} = {provider}\n  }}\n}}\n", terraform::TYPE);
+        let wanted = format!(
+            "terraform {{\n  required_providers {{\n    {} = {provider}\n  }}\n}}\n",
+            terraform::TYPE
+        );
         for dir in ["init", "lock"] {
             fs::create_dir(site.dir.join(dir)).map_err(|e| e.to_string())?;
             fs::write(site.dir.join(dir).join("main.tf"), &wanted).map_err(|e| e.to_string())?;
