@@ -9,10 +9,13 @@ lacks() {
 }
 
 install_debian_packages() {
-    local package wanted=()
+    local package program wanted=()
     command -v dpkg-query >/dev/null || { lacks "Debian packages" "this is no Debian"; return; }
     for package in "${APT_PACKAGES[@]}"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || wanted+=("$package")
+    done
+    for program in "${APT_PROGRAMS[@]}"; do
+        command -v "${program%%:*}" >/dev/null || wanted+=("${program#*:}")
     done
     (( ${#wanted[@]} )) || return 0
     (( EUID == 0 )) || { lacks "${wanted[*]}" "installing them needs root"; return; }
@@ -41,6 +44,17 @@ install_cargo_tool() {
     PATH="$dir/bin:$PATH"
 }
 
+# install_python_tool NAME VERSION: puts it into a directory of its version, without touching Python's own.
+install_python_tool() {
+    local dir="$ARTIFACTAPI_CACHE/tools/$1-$2"
+    if [[ ! -x "$dir/bin/$1" ]]; then
+        command -v pip >/dev/null || { lacks "$1" "it comes by pip, which is not installed"; return; }
+        pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$dir" "$1==$2" \
+            || { lacks "$1" "pip install failed"; return; }
+    fi
+    PATH="$dir/bin:$PATH"
+}
+
 install_fuzzer() {
     install_cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
 }
@@ -50,7 +64,11 @@ install_tools() {
     install_go_tool crane github.com/google/go-containerregistry/cmd/crane "$CRANE_VERSION"
     install_go_tool helm helm.sh/helm/v3/cmd/helm "$HELM_VERSION"
     install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
-    # Debian puts puppet's own tools aside.
-    [[ -d /opt/puppetlabs/bin ]] && PATH="$PATH:/opt/puppetlabs/bin"
+    install_python_tool uv "$UV_VERSION"
+    # Any terraform will do: the newer ones cannot be built by go install.
+    command -v terraform >/dev/null \
+        || install_go_tool terraform github.com/hashicorp/terraform "$TERRAFORM_VERSION"
+    # Debian's puppet-agent is on PATH; Puppet's own package keeps its programs aside.
+    command -v puppet >/dev/null || [[ ! -d /opt/puppetlabs/bin ]] || PATH="$PATH:/opt/puppetlabs/bin"
     export PATH
 }

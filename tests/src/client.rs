@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
 
 /// Longest run of one client.
@@ -29,6 +30,24 @@ pub fn find(program: &str) -> Result<PathBuf, Missing> {
         .map(|dir| dir.join(program))
         .find(|file| file.is_file())
         .ok_or_else(|| Missing(format!("{program} is not installed")))
+}
+
+/// The version that `program` says it has when it is run with `args`: the first word with a digit and a dot.
+///
+/// # Errors
+/// [`Missing`] when it is not installed, cannot run, or says no version.
+pub async fn version(program: &str, args: &[&str]) -> Result<String, Missing> {
+    find(program)?;
+    let home = TempDir::new().map_err(|e| Missing(e.to_string()))?;
+    let said = Run::new(program, home.path()).args(args).ok().await.map_err(Missing)?.out;
+    version_in(&said).ok_or_else(|| Missing(format!("{program} says no version: {said}")))
+}
+
+fn version_in(said: &str) -> Option<String> {
+    let is_version = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
+    let words =
+        said.split_whitespace().map(|word| word.trim_start_matches(|c: char| c.is_ascii_alphabetic()));
+    words.map(|word| word.trim_end_matches(',')).find(is_version).map(str::to_owned)
 }
 
 /// One run of a program in a directory that is also its home.
@@ -114,5 +133,25 @@ impl Run {
         let (out, err) = (text(&ended.stdout), text(&ended.stderr));
         let err = if ended.status.success() { err } else { format!("{shown} ({})\n{err}", ended.status) };
         Ok((ended.status.success(), Output { out, err }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_in;
+
+    #[test]
+    fn versions_are_found_in_what_clients_say() {
+        for (said, version) in [
+            ("curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1", Some("7.88.1")),
+            ("skopeo version 1.9.3", Some("1.9.3")),
+            ("go version go1.26.8 linux/amd64", Some("1.26.8")),
+            ("Terraform v1.5.7\non linux_amd64", Some("1.5.7")),
+            ("apk-tools 2.14.4, compiled for x86_64.", Some("2.14.4")),
+            ("4.14.0\n  Installed: dnf-0:4.14.0", Some("4.14.0")),
+            ("usage: nothing of the kind.", None),
+        ] {
+            assert_eq!(version_in(said).as_deref(), version, "{said}");
+        }
     }
 }

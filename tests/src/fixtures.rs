@@ -99,6 +99,22 @@ pub async fn tar_plain(dir: &Path, file: &Path, members: &[&str]) -> Result<(), 
     run.ok().await.map(drop)
 }
 
+/// GnuPG with its home at `dir`. It starts an agent: see [`end_gpg`].
+fn gpg(dir: &Path, args: &[&str]) -> Run {
+    Run::new("gpg", dir).args(["--batch", "--quiet", "--homedir", "."]).args(args)
+}
+
+/// Ends the agent that GnuPG started for `dir`, whatever came of what it was started for.
+async fn end_gpg<T>(dir: &Path, made: Result<T, String>) -> Result<T, String> {
+    let end = Run::new("gpgconf", dir).args(["--homedir", ".", "--kill", "gpg-agent"]).ok().await;
+    made.and_then(|made| end.map(|_| made))
+}
+
+/// Lets nobody else read `dir`, as GnuPG wants its home.
+fn shut(dir: &Path) -> Result<(), String> {
+    fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(|e| e.to_string())
+}
+
 /// Writes a small file, with the directories above it.
 ///
 /// # Errors

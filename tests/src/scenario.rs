@@ -3,9 +3,10 @@
 //! the proxy restarted. Each stage is a test of its own; all must leave the same files behind.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use artifactapi_model::PackageType;
@@ -52,6 +53,11 @@ pub trait Client: Send + Sync {
     /// Its name in test names.
     fn name(&self) -> &'static str;
 
+    /// The program, for the report.
+    fn program(&self) -> &'static str {
+        self.name()
+    }
+
     /// What it installs.
     fn package_type(&self) -> PackageType;
 
@@ -77,20 +83,41 @@ pub trait Client: Send + Sync {
         true
     }
 
+    /// Whether it only names registries without a port.
+    fn needs_default_port(&self) -> bool {
+        false
+    }
+
     /// Installs; says what was left behind, the same in every stage.
     async fn install(&self, site: &Site) -> Result<Vec<String>, String>;
+}
+
+/// Which clients took part, with their versions.
+#[derive(Clone, Default)]
+pub struct Report(Arc<Mutex<BTreeSet<String>>>);
+
+impl Report {
+    fn took_part(&self, client: &dyn Client, version: &str) {
+        let line = format!("client: {} {version} ({})", client.program(), client.package_type());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(line);
+    }
+
+    /// One line for each client, each once.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
 }
 
 type Story = Result<Vec<Result<(), String>>, Missing>;
 
 /// The client's stages as tests.
-pub fn trials(client: impl Client + 'static) -> Vec<Trial> {
+pub fn trials(client: impl Client + 'static, report: &Report) -> Vec<Trial> {
     let client = Arc::new(client);
     let story: Arc<OnceLock<Story>> = Arc::default();
     let trial = |(index, stage): (usize, &&str)| {
-        let (client, story) = (client.clone(), story.clone());
+        let (client, story, report) = (client.clone(), story.clone(), report.clone());
         let name = format!("{}::{}::{stage}", client.package_type(), client.name());
-        Trial::ignorable_test(name, move || match story.get_or_init(|| tell(&*client)) {
+        Trial::ignorable_test(name, move || match story.get_or_init(|| tell(&*client, &report)) {
             Err(Missing(what)) => Ok(Completion::ignored_with(what)),
             Ok(stages) => stages[index].clone().map(|()| Completion::Completed).map_err(Failed::from),
         })
@@ -99,11 +126,11 @@ pub fn trials(client: impl Client + 'static) -> Vec<Trial> {
     stages.map(trial).collect()
 }
 
-fn tell(client: &dyn Client) -> Story {
+fn tell(client: &dyn Client, report: &Report) -> Story {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| Missing(format!("no runtime: {e}")))?;
     runtime.block_on(async {
-        match AssertUnwindSafe(live(client)).catch_unwind().await {
+        match AssertUnwindSafe(live(client, report)).catch_unwind().await {
             Ok(story) => story,
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -114,11 +141,18 @@ fn tell(client: &dyn Client) -> Story {
     })
 }
 
-async fn live(client: &dyn Client) -> Story {
+async fn live(client: &dyn Client, report: &Report) -> Story {
     proxy::binary().map_err(Missing)?;
-    client.version().await?;
-    let world = World { upstream: Upstream::start().await, files: Upstream::start().await };
+    let version = client.version().await?;
+    let upstream = if client.needs_default_port() {
+        let unavailable = || Missing("port 80 of loopback is not ours to take".to_owned());
+        Upstream::start_on_port_80().await.ok_or_else(unavailable)?
+    } else {
+        Upstream::start().await
+    };
+    let world = World { upstream, files: Upstream::start().await };
     client.stock(&world).await?;
+    report.took_part(client, &version);
     let manifest =
         RemoteManifest::new(REMOTE, client.package_type(), &world.upstream).set_all(&client.spec(&world));
     let authority = Authority::new();
@@ -144,9 +178,9 @@ async fn live(client: &dyn Client) -> Story {
         }
         let dir = home.path().join(stage);
         let site = site(stage, &dir, &world, &proxy, client.needs_tls().then_some(&ca));
-        let before = asked(&world);
+        let before = [world.upstream.requests().len(), world.files.requests().len()];
         let result = visit(client, &site, &mut first).await;
-        let result = result.and_then(|()| judge(stage, &before, &asked(&world)));
+        let result = result.and_then(|()| judge(stage, &asked(&world, before)));
         told.push(result.map_err(|error| format!("{error}\n--- the proxy's log:\n{}", tail(&proxy.logs()))));
     }
     Ok(told)
@@ -175,18 +209,25 @@ async fn visit(client: &dyn Client, site: &Site, first: &mut Option<Vec<String>>
     }
 }
 
-fn asked(world: &World) -> Vec<String> {
-    let both = [&world.upstream, &world.files];
-    both.iter().flat_map(|up| up.requests()).map(|r| format!("{} {}", r.method, r.target)).collect()
+/// What was asked after the first `before` requests to each upstream.
+fn asked(world: &World, before: [usize; 2]) -> Vec<String> {
+    let both = [("", &world.upstream), ("files ", &world.files)].into_iter().zip(before);
+    let since = |((place, upstream), before): ((&str, &Upstream), usize)| {
+        let since = upstream.requests().split_off(before);
+        since.into_iter().map(|r| format!("{place}{} {}", r.method, r.target)).collect::<Vec<_>>()
+    };
+    both.flat_map(since).collect()
 }
 
 /// A warm stage asks the upstream nothing; a cold one asks for nothing twice.
-fn judge(stage: &str, before: &[String], after: &[String]) -> Result<(), String> {
-    let asked = after.len() - before.len();
-    match stage {
-        "cold" if asked == 0 => Err("the upstream was not asked: this was not cold".to_owned()),
-        "warm" | "upstream_off" if asked > 0 => {
-            Err(format!("the upstream was asked {asked} times: {after:#?}"))
+fn judge(stage: &str, asked: &[String]) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    let twice = asked.iter().find(|request| !seen.insert(*request));
+    match (stage, twice) {
+        ("cold", _) if asked.is_empty() => Err("the upstream was not asked: this was not cold".to_owned()),
+        ("cold", Some(request)) => Err(format!("the upstream was asked twice: {request}")),
+        ("warm" | "upstream_off", _) if !asked.is_empty() => {
+            Err(format!("the upstream was asked {} times: {asked:#?}", asked.len()))
         }
         _ => Ok(()),
     }

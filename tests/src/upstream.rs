@@ -1,7 +1,8 @@
 //! The scripted upstream: serves a tree as a good server does, counts and records what it is asked, and
 //! misbehaves per path on request. HTTP/1.1 in the clear or over TLS, HTTP/2 over TLS.
 //!
-//! Paths are given without the leading slash, percent-encoded as they go over the wire.
+//! Paths are given without the leading slash, percent-encoded as they go over the wire. A request for a path that
+//! is not there under its own spelling gets the one that it means after decoding.
 
 mod answer;
 mod behaviour;
@@ -17,12 +18,14 @@ mod tree;
 mod tests;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -86,8 +89,21 @@ impl Upstream {
         Self::listen(Wire::Http2(authority.server("h2")), Some(authority.ca_pem())).await
     }
 
+    /// HTTP/1.1 without TLS on the scheme's own port, at an address of loopback that nobody else is likely to
+    /// use; `None` where that port is not ours to take.
+    pub async fn start_on_port_80() -> Option<Self> {
+        let [a, b, c, d] = std::process::id().to_be_bytes();
+        let address = Ipv4Addr::new(127, 1 + (a ^ b), c, d);
+        let listener = TcpListener::bind((address, 80)).await.ok()?;
+        Some(Self::on_listener(listener, Wire::Plain, None))
+    }
+
     async fn listen(wire: Wire, ca_pem: Option<String>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on loopback");
+        Self::on_listener(listener, wire, ca_pem)
+    }
+
+    fn on_listener(listener: TcpListener, wire: Wire, ca_pem: Option<String>) -> Self {
         let address = listener.local_addr().expect("a bound address");
         let upstream =
             Upstream { shared: Arc::default(), address, wire, ca_pem, accepting: Mutex::default() };
@@ -223,6 +239,11 @@ fn is_for(request: &Recorded, path: &str) -> bool {
     if path.contains('?') { request.target == path } else { request.path() == path }
 }
 
+/// `path` without its percent-encoding, where that is text.
+fn decoded(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(path))
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
@@ -236,10 +257,11 @@ impl Shared {
             return refusal;
         }
         let State { entries, scripts, everywhere, guard, .. } = &mut *state;
-        let entry = entries.get(&request.target).or_else(|| entries.get(request.path()));
-        let by_path =
-            if scripts.contains_key(&request.target) { &request.target[..] } else { request.path() };
-        let answer = match (scripts.get_mut(by_path), everywhere) {
+        let decoded = decoded(request.path());
+        let spellings = [&request.target[..], request.path(), &decoded];
+        let entry = spellings.iter().find_map(|path| entries.get(*path));
+        let scripted = spellings.into_iter().find(|path| scripts.contains_key(*path));
+        let answer = match (scripted.and_then(|path| scripts.get_mut(path)), everywhere) {
             (Some((behaviour, met)), _) => {
                 *met += 1;
                 behaviour.answer(&request, entry, *met - 1)

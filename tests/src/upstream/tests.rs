@@ -183,3 +183,16 @@ async fn tls_and_http2_serve_the_same_tree() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_path_is_found_under_its_own_spelling_first_and_then_decoded() {
+    let upstream = with_file().await;
+    upstream.put("!a", "escaped").put("@s%2fn", "as sent").put("@s/n", "decoded").script("", Behaviour::Html);
+    for (path, body) in [("%21a", "escaped"), ("!a", "escaped"), ("@s%2fn", "as sent"), ("%40s/n", "decoded")]
+    {
+        let answer = client().get(format!("{}{path}", upstream.url())).send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), body, "{path}");
+    }
+    let absent = client().get(format!("{}absent", upstream.url())).send().await.unwrap();
+    assert_eq!(absent.status(), 404, "the script of the root is not for everything");
+}

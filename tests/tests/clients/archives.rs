@@ -1,5 +1,7 @@
 //! Clients that fetch files: curl (generic) and helm.
 
+use std::fs;
+
 use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Missing, Run, client, fingerprint,
@@ -24,7 +26,7 @@ impl Client for Curl {
     }
 
     async fn version(&self) -> Result<String, Missing> {
-        client::find("curl").map(|path| path.display().to_string())
+        client::version("curl", &["--version"]).await
     }
 
     async fn stock(&self, world: &World) -> Result<(), Missing> {
@@ -44,7 +46,7 @@ impl Client for Curl {
     }
 }
 
-/// helm, by repository index.
+/// helm, by repository index, with the provenance and verified by it.
 pub(crate) struct Helm;
 
 #[async_trait]
@@ -58,7 +60,7 @@ impl Client for Helm {
     }
 
     async fn version(&self) -> Result<String, Missing> {
-        client::find("helm").map(|path| path.display().to_string())
+        client::version("helm", &["version", "--short"]).await
     }
 
     async fn stock(&self, world: &World) -> Result<(), Missing> {
@@ -71,8 +73,16 @@ impl Client for Helm {
         helm(&["repo", "add", "r", site.base.trim_end_matches('/')]).ok().await?;
         helm(&["repo", "update"]).ok().await?;
         let chart = format!("r/{}", helm::CHART);
-        helm(&["pull", &chart, "--version", helm::VERSION]).ok().await?;
-        fingerprint::of_dir(&site.dir, |name| !name.ends_with(".tgz") || name.contains('/'))
-            .map_err(|e| e.to_string())
+        for dir in ["proven", "verified"] {
+            fs::create_dir(site.dir.join(dir)).map_err(|e| e.to_string())?;
+        }
+        let pull = ["pull", &chart, "--version", helm::VERSION];
+        helm(&pull).args(["--prov", "--destination", "proven"]).ok().await?;
+        let keys = helm::chart().await.map_err(|Missing(what)| what)?.keyring;
+        fs::write(site.dir.join("keys.gpg"), keys).map_err(|e| e.to_string())?;
+        let verify = ["--verify", "--keyring", "keys.gpg", "--destination", "verified"];
+        helm(&pull).args(verify).ok().await?;
+        let kept = |name: &str| name.starts_with("proven") || name.starts_with("verified");
+        fingerprint::of_dir(&site.dir, |name| !kept(name)).map_err(|e| e.to_string())
     }
 }
