@@ -40,6 +40,9 @@ libfuzzer_sys::fuzz_target!(|value: &str| {
     let bearer = "Bearer realm=\"https://auth.example/token\", service=\"r, \\\"x\\\"\", scope=\"a:b:pull\"";
     let want = parse(bearer);
     assert_eq!(want[0].parameter("service"), Some("r, \"x\""));
+    if value.trim_start().starts_with('=') {
+        return; // "Basic =x" is a parameter called Basic (RFC 9110, 11.2), and rightly part of what is before it.
+    }
     let behind = parse(&format!("{bearer}, Basic {value}"));
     assert_eq!(behind[0], want[0], "a challenge depends on what follows it");
     let before = parse(&format!("Negotiate, {bearer}"));

@@ -26,7 +26,8 @@ libfuzzer_sys::fuzz_target!(|input: (u8, &str, &str, &str)| {
         _ => return,
     };
     if let Location::Below(target) = &planned.location {
-        let url = remote.base_url.join(target).expect("a location joins");
+        // As the engine joins it: as text, since a path may look like a URL of another scheme.
+        let url = url::Url::parse(&format!("{}{target}", remote.base_url)).expect("a location joins");
         assert!(remote.is_own_origin(&url), "{raw_path} asks {url}");
         assert!(url.path().starts_with("/base/"), "{raw_path} leaves baseURL for {url}");
         assert_eq!(url.fragment(), None);

@@ -40,7 +40,15 @@ impl<'i> Reader<'i> {
     /// A reader at the beginning of `input`; a byte order mark is skipped.
     pub(crate) fn new(input: &'i mut dyn BufRead) -> Result<Self, IndexError> {
         let mut reader = Reader { input, block: vec![0; BLOCK].into_boxed_slice(), at: 0, filled: 0 };
-        reader.more()?;
+        // A first read may be shorter than a byte order mark.
+        while reader.filled < 3 {
+            match reader.input.read(&mut reader.block[reader.filled..]) {
+                Ok(0) => break,
+                Ok(read) => reader.filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         if reader.block[..reader.filled].starts_with("\u{feff}".as_bytes()) {
             reader.at = 3;
         }

@@ -68,6 +68,12 @@ fn below(remote: &RemoteSpec, url: &Url) -> Option<RepoPath> {
     RepoPath::parse(rest, Spelling::Plain).ok().filter(|path| !path.file_name().is_empty())
 }
 
+/// The URL of canonical `path` below `base_url`. Joined as text: `Url::join` would read `a:b` as another
+/// scheme, and `https:host/` as another host (RS-34).
+pub(crate) fn url_of(base_url: &Url, path: &str) -> Option<Url> {
+    Url::parse(&format!("{base_url}{}", artifactapi_model::path::encode(path))).ok()
+}
+
 fn is_allowed(hosts: &FileHosts, url: &Url) -> bool {
     let FileHosts::Only(hosts) = hosts else { return true };
     let Some(host) = url.host_str() else { return false };

@@ -96,6 +96,11 @@ impl RepoPath {
                 canonical.push('/');
             }
         }
+        // What is asked of upstream is the encoded form: a path that fits only until then could not be asked
+        // for again by its own name.
+        if canonical.len() > MAX_PATH / 3 && encode(&canonical).len() > MAX_PATH {
+            return Err(PathError::TooLong);
+        }
         Ok(RepoPath(canonical.into()))
     }
 
@@ -226,6 +231,15 @@ mod tests {
         }
         assert_eq!(RepoPath::parse(&"a".repeat(MAX_SEGMENT + 1), Spelling::Plain), Err(SegmentTooLong));
         assert_eq!(RepoPath::parse(&"a/".repeat(MAX_PATH), Spelling::Plain), Err(TooLong));
+    }
+
+    #[test]
+    fn rs_20_a_path_is_measured_as_it_travels() {
+        let segments = |letter: &str| vec![letter.repeat(500); 8].join("/");
+        let plain = RepoPath::parse(&segments("a"), Spelling::Plain).unwrap();
+        assert_eq!(RepoPath::parse(&plain.encode(), Spelling::Plain), Ok(plain));
+        // Half as long as allowed as it came, too long with its escapes.
+        assert_eq!(RepoPath::parse(&segments("é"), Spelling::Plain), Err(PathError::TooLong));
     }
 
     #[test]

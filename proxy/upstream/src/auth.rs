@@ -18,8 +18,8 @@ use crate::{
     challenge::{BearerChallenge, Challenge, challenges},
     error::{broken, host_of},
     hop::{HopRequest, Sender},
-    retry_after::MAX_PAUSE,
     realm::{self, Trust},
+    retry_after::MAX_PAUSE,
     token::{self, Grant, Token, TokenKey, Tokens},
 };
 

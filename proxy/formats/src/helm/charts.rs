@@ -6,13 +6,13 @@ use url::Url;
 
 use crate::{
     Fact, RewriteContext, Source,
-    placement::{Placement, place},
+    placement::{Placement, place, url_of},
 };
 
 /// What relative chart URLs refer to: the directory of the index below `baseURL`. Helm joins them to the
 /// repository's configured URL, whatever redirects led to the index.
 fn directory(source: &Source<'_>, remote: &RemoteSpec) -> Option<Url> {
-    remote.base_url.join(&artifactapi_model::path::encode(source.path.parent())).ok()
+    url_of(&remote.base_url, source.path.parent())
 }
 
 fn placement(url: &str, source: &Source<'_>, remote: &RemoteSpec) -> Placement {

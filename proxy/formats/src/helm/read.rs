@@ -48,11 +48,12 @@ pub(super) fn index(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), 
 }
 
 fn document(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {
-    if first_character(input)? == Some(b'{') {
-        return json(input, sink);
-    }
     let mut head = Vec::new();
     (&mut *input).take(HEAD).read_to_end(&mut head)?;
+    // What is read first must not depend on how the stream comes in pieces.
+    if head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
+        return json(&mut head.as_slice().chain(input), sink);
+    }
     let fits = match layout::index(&mut complete_part(&head), &mut |_| Ok(())) {
         Ok(()) => true,
         Err(Stop::Misfit) => false,
@@ -75,10 +76,6 @@ fn complete_part(head: &[u8]) -> &[u8] {
     }
     let last = memchr::memmem::rfind(head, layout::ENTRY.as_bytes());
     last.map_or(head, |at| &head[..=at])
-}
-
-fn first_character(input: &mut dyn BufRead) -> io::Result<Option<u8>> {
-    Ok(input.fill_buf()?.iter().copied().find(|byte| !byte.is_ascii_whitespace()))
 }
 
 fn json(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {

@@ -396,6 +396,18 @@ fn any_soup() -> impl Strategy<Value = String> {
         .prop_map(|lines| format!("apiVersion: v1\nentries:\n  a:\n  - name: a\n{}", lines.concat()))
 }
 
+#[test]
+fn rs_34_a_directory_that_looks_like_a_url_chooses_no_host() {
+    let remote = testing::remote(PackageType::Helm, "http://charts.up.test/");
+    let document = Document {
+        path: "https:evil.test/index.yaml",
+        url: "http://charts.up.test/https:evil.test/index.yaml",
+        ..index(b"apiVersion: v1\nentries:\n  a:\n  - name: a\n    urls:\n    - a-1.tgz\n")
+    };
+    let got = document.rewrite(&Helm, &remote, "index").unwrap().1;
+    assert!(got.contains(r#""urls":["a-1.tgz"]"#), "{got}");
+}
+
 proptest! {
     #[test]
     fn scanner_and_parser_agree_on_what_a_writer_wrote(entries in prop::collection::vec(any_entry(), 0..4), generated in any_text()) {

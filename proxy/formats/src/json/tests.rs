@@ -99,6 +99,28 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Gives a byte a read.
+struct Dripping<'d>(&'d [u8]);
+
+impl io::Read for Dripping<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (first, rest) = self.0.split_at(self.0.len().min(buffer.len()).min(1));
+        buffer[..first.len()].copy_from_slice(first);
+        self.0 = rest;
+        Ok(first.len())
+    }
+}
+
+#[test]
+fn a_byte_order_mark_that_comes_in_pieces_is_one() {
+    let mut input = io::BufReader::with_capacity(1, Dripping("\u{feff}{\"a\":1}".as_bytes()));
+    let mut out = Vec::new();
+    let mut reader = Reader::new(&mut input).unwrap();
+    reader.value(&mut out).unwrap();
+    reader.end(&mut out).unwrap();
+    assert_eq!(out, b"{\"a\":1}");
+}
+
 proptest! {
     #[test]
     fn every_document_survives(value in any_json(), pretty: bool) {

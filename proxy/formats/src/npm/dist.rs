@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use artifactapi_model::{Checksum, Checksums, RepoPath, path, repository::RemoteSpec};
+use artifactapi_model::{Checksum, Checksums, RepoPath, repository::RemoteSpec};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use url::Url;
 
@@ -10,7 +10,7 @@ use super::name;
 use crate::{
     Fact, IndexError, Reach,
     json::Reader,
-    placement::{Placement, place},
+    placement::{Placement, place, url_of},
 };
 
 /// What a URL in a document becomes.
@@ -75,7 +75,7 @@ impl Links<'_> {
         let text = |key: &str| dist.get(key).and_then(serde_json::Value::as_str);
         let url = match self.placement(text("tarball")?) {
             Some(Placement::Below(below)) if below == path => None,
-            Some(Placement::Below(below)) => self.remote.base_url.join(&path::encode(below.as_str())).ok(),
+            Some(Placement::Below(below)) => url_of(&self.remote.base_url, below.as_str()),
             Some(Placement::Linked(url)) => Some(url),
             // The client goes there by itself, or upstream is asked at the canonical path.
             Some(Placement::Left(_) | Placement::Dropped) | None => None,

@@ -85,3 +85,12 @@ fn a_link_opens_to_the_path_its_fact_names() {
         assert_eq!(linked_file(file).indexes, [held("simple/a/".into())]);
     }
 }
+
+#[test]
+fn rs_34_a_path_that_looks_like_a_url_stays_below_base_url() {
+    let base: Url = "http://up.test/base/".parse().unwrap();
+    for path in ["https:evil.test/a", "http:a", "C:a", "a:b/c", "x"] {
+        let url = url_of(&base, path).unwrap();
+        assert_eq!(url.as_str(), format!("http://up.test/base/{path}"));
+    }
+}

@@ -13,6 +13,7 @@ use crate::{
     Fact, IndexError, Reach,
     json::{Reader, quoted},
     limits::MAX_ENTRIES,
+    placement::url_of,
 };
 
 /// Longest value that is looked at, in bytes.
@@ -127,7 +128,7 @@ fn place(uri: &str, base_url: &Url) -> Option<Place> {
         return None;
     }
     let shown = Some(format!("/{}", path.encode()));
-    let here = base_url.join(&path.encode()).ok();
+    let here = url_of(base_url, path.as_str());
     let url = (here.as_ref() != Some(&url)).then_some(url);
     Some(Place { path, shown, url })
 }

@@ -14,7 +14,7 @@ use super::{
     paths,
     xml::{Xml, attribute},
 };
-use crate::{Fact, IndexError, Reach, inflate, limits::MAX_ENTRIES};
+use crate::{Fact, IndexError, Reach, inflate, limits::MAX_ENTRIES, placement::url_of};
 
 /// Longest text kept of one element; a SHA-512 in hex has 128 digits.
 const MAX_TEXT: usize = 512;
@@ -202,6 +202,6 @@ fn foreign(base: &str, href: &str, path: &RepoPath, base_url: &Url) -> Option<Op
         base.set_path(&with_slash);
     }
     let url = base.join(href).ok()?;
-    let own = base_url.join(&path.encode()).ok();
+    let own = url_of(base_url, path.as_str());
     Some((own.as_ref() != Some(&url)).then_some(url))
 }

@@ -50,7 +50,11 @@ impl<R: BufRead> Xml<R> {
         self.reader.get_mut().left = MAX_TOKEN;
         let event = self.reader.read_event_into(&mut self.buffer).map_err(xml_error)?;
         match &event {
-            Event::Start(_) => {
+            Event::Start(tag) => {
+                // The parser takes any bytes for a name; written again they could be other tags.
+                if tag.contains('<') || tag.name().as_ref().contains(['/', '=', '"', '\'']) {
+                    return Err(malformed("it has a tag whose name is no name"));
+                }
                 self.depth += 1;
                 self.seen_root = true;
                 if self.depth > MAX_DEPTH {
