@@ -73,7 +73,9 @@ libfuzzer_sys::fuzz_target!(|input: (u8, u128, u8, &str)| {
     check(IpAddr::V4(Ipv4Addr::from_bits(bits as u32)));
     check(IpAddr::V6(Ipv6Addr::from_bits(bits)));
     // Around the borders of the tables, where a wrong prefix length shows.
-    for net in [0x0000u16, 0x0064, 0x2000, 0x2001, 0x2002, 0x3ffe, 0x3fff, 0x4000, 0xfc00, 0xfe80, 0xfec0, 0xff00] {
+    for net in
+        [0x0000u16, 0x0064, 0x2000, 0x2001, 0x2002, 0x3ffe, 0x3fff, 0x4000, 0xfc00, 0xfe80, 0xfec0, 0xff00]
+    {
         check(IpAddr::V6(Ipv6Addr::from_bits(u128::from(net) << 112 | bits >> (16 + shift % 100))));
     }
     check(IpAddr::V4(Ipv4Addr::from_bits(u32::from(edge) << 24 | bits as u32 >> (8 + shift % 24))));

@@ -12,8 +12,11 @@ use challenge::{Challenge, parse};
 fn written(challenges: &[Challenge]) -> String {
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"");
     let one = |challenge: &Challenge| {
-        let parameters: Vec<String> =
-            challenge.parameters.iter().map(|(name, value)| format!("{name}=\"{}\"", quoted(value))).collect();
+        let parameters: Vec<String> = challenge
+            .parameters
+            .iter()
+            .map(|(name, value)| format!("{name}=\"{}\"", quoted(value)))
+            .collect();
         format!("{} {}", challenge.scheme, parameters.join(", "))
     };
     challenges.iter().map(one).collect::<Vec<_>>().join(", ")

@@ -11,8 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 const TAG: &str = "\"abc\"";
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 const HELD: Validators<'_> = Validators { etag: Some(TAG), last_modified: DATE };
-const NAMES: [HeaderName; 5] =
-    [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
+const NAMES: [HeaderName; 5] = [
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+];
 
 fn only(name: HeaderName, value: &HeaderValue) -> HeaderMap {
     HeaderMap::from_iter([(name, value.clone())])
@@ -25,14 +30,16 @@ libfuzzer_sys::fuzz_target!(|input: [(u8, &str); 3]| {
         headers.append(NAMES[usize::from(name) % NAMES.len()].clone(), value);
     }
     let verdict = evaluate(&headers, HELD);
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text =
+        |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let has = |name: &HeaderName| headers.contains_key(name);
     // 304 is said only to a client that named this very body or a date as late as its own.
     if verdict == Verdict::NotModified {
         if has(&header::IF_NONE_MATCH) {
-            let named = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
-                value.to_str().is_ok_and(|list| list.trim() == "*" || list.contains(TAG))
-            });
+            let named = headers
+                .get_all(header::IF_NONE_MATCH)
+                .iter()
+                .any(|value| value.to_str().is_ok_and(|list| list.trim() == "*" || list.contains(TAG)));
             assert!(named, "{headers:?}");
         } else {
             let since = httpdate::parse_http_date(text(&header::IF_MODIFIED_SINCE)).expect("a date");
@@ -54,13 +61,19 @@ libfuzzer_sys::fuzz_target!(|input: [(u8, &str); 3]| {
         if list.matches('"').count() % 2 == 0 && !list.contains(['*', '\\']) {
             for joined in [format!("{TAG}, {list}"), format!("W/{TAG},{list}")] {
                 let value = HeaderValue::from_str(&joined).expect("text");
-                assert_eq!(evaluate(&only(header::IF_NONE_MATCH, &value), HELD), Verdict::NotModified, "{joined}");
+                assert_eq!(
+                    evaluate(&only(header::IF_NONE_MATCH, &value), HELD),
+                    Verdict::NotModified,
+                    "{joined}"
+                );
             }
         }
     }
     // Without a tag and date of its own a body matches nothing but a star.
     let unknown = Validators { etag: None, last_modified: "" };
-    if has(&header::IF_NONE_MATCH) && !headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.to_str().is_ok_and(|v| v.trim() == "*")) {
+    if has(&header::IF_NONE_MATCH)
+        && !headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.to_str().is_ok_and(|v| v.trim() == "*"))
+    {
         assert_ne!(evaluate(&headers, unknown), Verdict::NotModified, "{headers:?}");
     }
 });

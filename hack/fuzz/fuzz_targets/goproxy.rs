@@ -39,18 +39,35 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         return;
     }
     let remote = remote(Goproxy);
-    for raw in [text.to_owned(), format!("a.b/@v/{text}"), format!("sumdb/s/{text}"), format!("sumdb/s/lookup/{text}")] {
+    for raw in [
+        text.to_owned(),
+        format!("a.b/@v/{text}"),
+        format!("sumdb/s/{text}"),
+        format!("sumdb/s/lookup/{text}"),
+    ] {
         let Ok(Plan::Serve(planned)) = plan(&remote, &raw, "") else { continue };
         let path = planned.path.as_str();
         if path.contains("/@v/") || path.contains("/lookup/") {
-            assert!(unescaped(path.strip_prefix("sumdb/").map_or(path, |rest| rest.split_once('/').map_or(rest, |r| r.1))).is_some(), "{path}");
+            assert!(
+                unescaped(
+                    path.strip_prefix("sumdb/")
+                        .map_or(path, |rest| rest.split_once('/').map_or(rest, |r| r.1))
+                )
+                .is_some(),
+                "{path}"
+            );
         }
         // Nothing that can change is kept for ever: a list, a query, a commit, the latest head.
         if planned.mutability == Mutability::Immutable {
             let is_tile = path.starts_with("sumdb/") && path.contains("/tile/");
-            let version = path.rsplit_once("/@v/").and_then(|(_, file)| file.rsplit_once('.')).map(|(version, _)| version);
+            let version = path
+                .rsplit_once("/@v/")
+                .and_then(|(_, file)| file.rsplit_once('.'))
+                .map(|(version, _)| version);
             let is_version = version.is_some_and(|version| {
-                version.starts_with('v') && version.matches('.').count() >= 2 && version[1..].starts_with(|c: char| c.is_ascii_digit())
+                version.starts_with('v')
+                    && version.matches('.').count() >= 2
+                    && version[1..].starts_with(|c: char| c.is_ascii_digit())
             });
             assert!(is_tile || is_version, "{path}");
         }

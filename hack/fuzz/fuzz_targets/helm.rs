@@ -23,13 +23,17 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let reading = INDEX.read(data);
     let index = reading.json();
     if let Some(index) = &index {
-        for url in urls(index).into_iter().filter_map(Value::as_str).filter(|url| !url.starts_with("oci://")) {
+        for url in urls(index).into_iter().filter_map(Value::as_str).filter(|url| !url.starts_with("oci://"))
+        {
             reading.check_link(url);
         }
         // JSON read as JSON.
         let again = INDEX.read(reading.output.as_ref().expect("an index")).json().expect("our own index");
         assert_eq!(urls(&again).len(), urls(index).len());
-        assert_eq!(again["entries"].as_object().map(|e| e.len()), index["entries"].as_object().map(|e| e.len()));
+        assert_eq!(
+            again["entries"].as_object().map(|e| e.len()),
+            index["entries"].as_object().map(|e| e.len())
+        );
     }
     // A comment changes nothing in YAML, but it is none of what the scanner knows: so this is the parser.
     let is_json = data.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');

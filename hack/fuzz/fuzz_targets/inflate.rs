@@ -14,7 +14,8 @@ const FORMS: [&[u8]; 3] = [
 ];
 
 libfuzzer_sys::fuzz_target!(|input: (u8, Vec<(u16, u8)>, u16)| {
-    let index = Document { package_type: Rpm, target: "repodata/primary.xml.gz", content_type: "", accept: "" };
+    let index =
+        Document { package_type: Rpm, target: "repodata/primary.xml.gz", content_type: "", accept: "" };
     let form = FORMS[usize::from(input.0) % FORMS.len()];
     let mut data = form.to_vec();
     for (at, byte) in input.1 {

@@ -21,7 +21,8 @@ libfuzzer_sys::fuzz_target!(|raw: &str| {
         assert_eq!((joined.query(), joined.fragment()), (None, None));
         // An escape of a character that needs none is the same thing.
         if spelling == Spelling::Plain && raw.is_ascii() && !raw.contains('%') && raw.len() < 1000 {
-            let escaped: String = raw.bytes().map(|b| if b == b'/' { "/".into() } else { format!("%{b:02x}") }).collect();
+            let escaped: String =
+                raw.bytes().map(|b| if b == b'/' { "/".into() } else { format!("%{b:02x}") }).collect();
             assert_eq!(RepoPath::parse(&escaped, spelling).as_ref(), Ok(&path));
         }
     }

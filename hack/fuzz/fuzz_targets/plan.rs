@@ -22,7 +22,9 @@ libfuzzer_sys::fuzz_target!(|input: (u8, &str, &str, &str)| {
             assert!(!matches!(next, Ok(Plan::Answer(Answer::Moved(_)))), "{raw_path} to {to} to {next:?}");
             return;
         }
-        Ok(Plan::Pass(target)) => return assert!(!target.starts_with('/') && !target.contains("://"), "{target}"),
+        Ok(Plan::Pass(target)) => {
+            return assert!(!target.starts_with('/') && !target.contains("://"), "{target}");
+        }
         _ => return,
     };
     if let Location::Below(target) = &planned.location {

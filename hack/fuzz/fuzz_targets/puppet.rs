@@ -2,7 +2,7 @@
 //! to the file that the facts know.
 #![no_main]
 
-use artifactapi_fuzz::index::{Document, Reading};
+use artifactapi_fuzz::index::{self, Document, Reading};
 use artifactapi_model::PackageType::Puppet;
 use serde_json::Value;
 
@@ -43,19 +43,21 @@ fn follow(reading: &Reading, uri: &str) {
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    for target in ["v3/releases?module=puppetlabs-stdlib", "v3/releases/puppetlabs-stdlib-9.0.0", "v3/modules/puppetlabs-stdlib"] {
-        let reading = Document { package_type: Puppet, target, content_type: "application/json", accept: "" }.read(data);
+    for target in [
+        "v3/releases?module=puppetlabs-stdlib",
+        "v3/releases/puppetlabs-stdlib-9.0.0",
+        "v3/modules/puppetlabs-stdlib",
+    ] {
+        let reading = Document { package_type: Puppet, target, content_type: "application/json", accept: "" }
+            .read(data);
         let Some(output) = &reading.output else { continue };
-        let Ok(mut input) = serde_json::from_slice::<Value>(data) else { continue };
-        let mut output: Value = serde_json::from_slice(output).expect("rewritten JSON is JSON");
-        let mut shown = 0;
+        let Some(mut input) = index::parsed(data) else { continue };
+        let mut output: Value = index::parsed(output).expect("rewritten JSON is JSON");
         uris(&mut output, 1, &mut |uri| {
-            shown += 1;
             follow(&reading, uri.as_str().unwrap_or_default());
             *uri = Value::Null;
         });
         uris(&mut input, 1, &mut |uri| *uri = Value::Null);
         assert_eq!(output, input, "more than links has changed");
-        assert!(data.windows(2).any(|w| w == b"\"f") || shown == 0 || data.contains(&b'\\'));
     }
 });

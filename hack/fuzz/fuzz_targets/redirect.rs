@@ -34,7 +34,9 @@ libfuzzer_sys::fuzz_target!(|input: (u8, Vec<(u8, &str)>)| {
         assert!(followed <= MAX_REDIRECTS);
         assert!(matches!(hop.url.scheme(), "http" | "https") && hop.url.has_host());
         assert!(!(before.url.scheme() == "https" && hop.url.scheme() == "http"), "{location}");
-        assert!(hop.url.username().is_empty() && hop.url.password().is_none() && hop.url.fragment().is_none());
+        assert!(
+            hop.url.username().is_empty() && hop.url.password().is_none() && hop.url.fragment().is_none()
+        );
         left_home |= hop.url.origin() != first.origin();
         assert_eq!(hop.same_origin, !left_home, "{location}");
         assert!(hop.method == method || hop.method == UpstreamMethod::Get);

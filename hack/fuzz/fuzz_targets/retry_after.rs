@@ -23,7 +23,8 @@ libfuzzer_sys::fuzz_target!(|input: (u32, u32, &str)| {
     if let Some(pause) = pause(text, stamp) {
         assert!(!pause.is_zero() && pause <= MAX_PAUSE, "{text}: {pause:?}");
     }
-    let capped = Some(Duration::from_secs(u64::from(seconds)).min(MAX_PAUSE)).filter(|pause| !pause.is_zero());
+    let capped =
+        Some(Duration::from_secs(u64::from(seconds)).min(MAX_PAUSE)).filter(|pause| !pause.is_zero());
     assert_eq!(pause(&seconds.to_string(), stamp), capped);
     let date = httpdate::fmt_http_date(now + Duration::from_secs(u64::from(seconds)));
     assert_eq!(pause(&date, stamp), capped, "{date}");

@@ -7,7 +7,8 @@ use artifactapi_fuzz::index::{self, Document};
 use artifactapi_model::PackageType::Rpm;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let read = |target| Document { package_type: Rpm, target, content_type: "text/xml", accept: "" }.read(data);
+    let read =
+        |target| Document { package_type: Rpm, target, content_type: "text/xml", accept: "" }.read(data);
     for target in ["os/repodata/repomd.xml", "os/repodata/primary.xml.gz"] {
         for fact in read(target).facts.iter().flatten() {
             assert!(fact.reach != Reach::Prefix);
@@ -28,7 +29,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             assert!(url.starts_with(&ours), "{text}");
         }
         // A mirror list of ours, read by one of us, is one again.
-        let metalink = Document { package_type: Rpm, target: "metalink", content_type: "text/xml", accept: "" };
+        let metalink =
+            Document { package_type: Rpm, target: "metalink", content_type: "text/xml", accept: "" };
         assert!(metalink.read(&list).output.is_some(), "{text}");
     }
 });

@@ -11,14 +11,16 @@ const DOWNLOAD: &str = "v1/providers/hashicorp/null/3.2.0/download/linux/amd64";
 const VERSIONS: &str = "v1/providers/hashicorp/null/versions";
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let read = |target| Document { package_type: Terraform, target, content_type: "application/json", accept: "" }.read(data);
+    let read = |target| {
+        Document { package_type: Terraform, target, content_type: "application/json", accept: "" }.read(data)
+    };
     if let Some(discovery) = read(".well-known/terraform.json").json() {
         let ours = discovery.get("providers.v1");
         assert!(ours.is_none_or(|ours| ours == "../v1/providers/"), "{discovery}");
         assert_eq!(discovery.as_object().map(|keys| keys.len()), Some(usize::from(ours.is_some())));
     }
     let download = read(DOWNLOAD);
-    if let Some(output) = download.json() {
+    if let Some(output) = download.copied_json(data) {
         for key in ["download_url", "shasums_url", "shasums_signature_url"] {
             if let (Some(url), Some(_)) = (output[key].as_str(), &download.facts) {
                 let path = download.follow(url).unwrap_or_else(|| panic!("{key} leads away: {url}"));
@@ -62,8 +64,11 @@ fn compose(data: &[u8]) {
                     let body: Value = serde_json::from_slice(&body).expect("JSON");
                     for archive in body["archives"].as_object().expect("archives").values() {
                         let hash = archive["hashes"][0].as_str().expect("a hash");
-                        assert!(hash.strip_prefix("zh:").is_some_and(|hash| hash.len() == 64
-                            && String::from_utf8_lossy(data).to_ascii_lowercase().contains(hash)), "{body}");
+                        assert!(
+                            hash.strip_prefix("zh:").is_some_and(|hash| hash.len() == 64
+                                && String::from_utf8_lossy(data).to_ascii_lowercase().contains(hash)),
+                            "{body}"
+                        );
                     }
                     return;
                 }

@@ -43,6 +43,11 @@ pub struct Reading {
     pub facts: Option<Vec<Fact>>,
 }
 
+/// An input that is JSON, perhaps behind a byte order mark.
+pub fn parsed(input: &[u8]) -> Option<serde_json::Value> {
+    serde_json::from_slice(input.strip_prefix("\u{feff}".as_bytes()).unwrap_or(input)).ok()
+}
+
 /// Our own base in every rewrite.
 pub fn base() -> PublicBase {
     PublicBase { origin: "https://own.example".into(), prefix: "/api/v1/remote/fuzz/".into() }
@@ -53,8 +58,9 @@ impl Document<'_> {
     pub fn read(&self, data: &[u8]) -> Reading {
         let remote = remote(self.package_type);
         let resource = resource(&remote, self.target, self.accept).expect("the target is a document");
-        let output = self.rewrite(&remote, &resource, data, &mut BufReader::with_capacity(1 << 20, data));
-        let facts = self.facts(&remote, &resource, &mut BufReader::with_capacity(1 << 20, data));
+        let output =
+            self.rewrite(&remote, &resource, data, &mut BufReader::with_capacity(data.len() + 1, data));
+        let facts = self.facts(&remote, &resource, &mut BufReader::with_capacity(data.len() + 1, data));
         for longest in [1, 7, 512] {
             let torn = self.rewrite(&remote, &resource, data, &mut Torn::new(data, longest));
             assert_eq!(output, torn, "rewritten otherwise in pieces of up to {longest} bytes");
@@ -78,8 +84,12 @@ impl Document<'_> {
     ) -> Option<Vec<u8>> {
         resource.representation?;
         let url = self.url(&remote.base_url);
-        let source =
-            Source { path: &resource.path, query: &resource.query, content_type: self.content_type, url: &url };
+        let source = Source {
+            path: &resource.path,
+            query: &resource.query,
+            content_type: self.content_type,
+            url: &url,
+        };
         let (base, links) = (base(), links());
         let cx = RewriteContext { base: &base, links: &links, remote };
         let mut output = Bounded { bytes: Vec::new(), most: MOST + data.len() * MOST_PER_BYTE };
@@ -89,8 +99,12 @@ impl Document<'_> {
 
     fn facts(&self, remote: &RemoteSpec, resource: &Resource, input: &mut dyn BufRead) -> Option<Vec<Fact>> {
         let url = self.url(&remote.base_url);
-        let source =
-            Source { path: &resource.path, query: &resource.query, content_type: self.content_type, url: &url };
+        let source = Source {
+            path: &resource.path,
+            query: &resource.query,
+            content_type: self.content_type,
+            url: &url,
+        };
         let mut facts = Vec::new();
         format_of(self.package_type)
             .read_facts(&source, remote, input, &mut |fact| facts.push(fact))
@@ -104,6 +118,14 @@ impl Reading {
     pub fn json(&self) -> Option<serde_json::Value> {
         let output = self.output.as_ref()?;
         Some(serde_json::from_slice(output).expect("rewritten JSON is JSON"))
+    }
+
+    /// The output as JSON. Values are copied without a look into their strings, so that what upstream wrote
+    /// badly stays bad: `None` then, but only then.
+    pub fn copied_json(&self, input: &[u8]) -> Option<serde_json::Value> {
+        let output = serde_json::from_slice(self.output.as_ref()?).ok();
+        assert!(output.is_some() || parsed(input).is_none(), "JSON became something else");
+        output
     }
 
     /// The canonical path behind `reference`, a link in the output: it is followed as a client does, from our
