@@ -123,7 +123,11 @@ async fn rs_97_a_crash_at_any_point_leaves_a_sound_store_and_nothing_staged() {
                 whole = round.drive().await;
             }
             if whole.len() == round.urls.len() {
-                assert!(passing > 1, "{case} was never reached: it needs a step in this test");
+                assert!(
+                    passing > 1,
+                    "{case} was never reached: this test lacks a step for it, or the proxy was built without \
+                     the feature failpoints"
+                );
                 proxy.stop().await;
             } else {
                 assert_eq!(proxy.ended().await, None, "{case}: a signal ends it:\n{}", proxy.logs());

@@ -1,4 +1,4 @@
-//! Operation and abuse of the real process: crashes, checks, secrets, manifests, shutdown, overload.
+//! Operation of the real process: what crashes leave behind, and what `fsck` finds.
 
 mod crashes;
 mod fsck;

@@ -1,17 +1,8 @@
-//! What several of these tests need: packuments, raw sockets, the numbers of a metrics page.
+//! Bodies for these tests.
 
-use std::time::Duration;
-
-use artifactapi_tests::{http, upstream::gzip, wait};
+use artifactapi_tests::upstream::gzip;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
-
-/// How soon a changed manifest must be in service.
-pub(crate) const SOON: Duration = Duration::from_secs(2);
 
 /// Reproducible bytes that do not compress.
 pub(crate) fn noise(seed: u64, length: usize) -> Bytes {
@@ -37,39 +28,4 @@ pub(crate) fn packument(name: &str, base: &str) -> (String, Bytes) {
     let versions: serde_json::Map<String, Value> = (0..20).map(version).collect();
     let document = json!({ "name": name, "dist-tags": { "latest": "1.0.0" }, "versions": versions });
     (document.to_string(), gzip(name.as_bytes()))
-}
-
-/// Sends `request` as it stands and returns what comes back until the peer closes or half a minute is over.
-pub(crate) async fn raw(host: &str, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(host).await.expect("a listening proxy");
-    // A refused request may be answered before all of it has been read.
-    let _ = stream.write_all(request).await;
-    let mut answer = Vec::new();
-    let reading = async {
-        let mut piece = [0; 4096];
-        while let Ok(count) = stream.read(&mut piece).await {
-            if count == 0 {
-                break;
-            }
-            answer.extend_from_slice(&piece[..count]);
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(30), reading).await;
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-/// The status of a raw answer.
-pub(crate) fn status_of(answer: &str) -> Option<u16> {
-    answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
-}
-
-/// The value of the metric line that begins with `series`, 0 when there is none.
-pub(crate) fn metric(page: &str, series: &str) -> f64 {
-    let line = page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
-}
-
-/// Waits until `url` answers with `status`, within the time a manifest may take.
-pub(crate) async fn until_status(url: &str, status: u16) {
-    wait::until(&format!("{status} from {url}"), SOON, async || http::get(url).await.status == status).await;
 }
