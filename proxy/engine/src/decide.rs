@@ -154,6 +154,54 @@ mod tests {
         }
 
         #[test]
+        fn rs_90_whatever_the_rules_nothing_is_served_or_asked_against_them(
+            age in prop::option::of(-1_000i64..200_000),
+            forever: bool,
+            ttl in 0u64..100_000,
+            while_revalidating in 0u64..100_000,
+            if_error in 0u64..100_000,
+            suspended: bool,
+            jitter: u8,
+        ) {
+            let rules = Rules {
+                ttl: if forever { Ttl::Forever } else { Ttl::For(Duration::from_secs(ttl)) },
+                stale_while_revalidate: Duration::from_secs(while_revalidating),
+                stale_if_error: Duration::from_secs(if_error),
+                suspended,
+                jitter,
+            };
+            let held = age.and_then(aged);
+            let decision = decide(held, &rules, NOW);
+            let asks = matches!(decision, Decision::Fetch | Decision::Revalidate | Decision::ServeAndRevalidate);
+            prop_assert!(!(suspended && asks), "{decision:?}");
+            let Some((held, age)) = held.zip(age) else {
+                prop_assert_eq!(decision, if suspended { Decision::Refuse } else { Decision::Fetch });
+                return Ok(());
+            };
+            prop_assert!(!matches!(decision, Decision::Fetch | Decision::Refuse), "a stored body is forgotten");
+            // In tenths of a second, so that the spread of expiry has no rounding.
+            let (age, shortest, longest) = (age.max(0) as u64 * 10, ttl * 9, ttl * 11);
+            if forever {
+                prop_assert_eq!(decision, Decision::Serve { fresh_for: None });
+            } else if age >= longest {
+                prop_assert!(!matches!(decision, Decision::Serve { .. }), "stale and served as fresh");
+            } else if age < shortest {
+                let most = Duration::from_millis(longest * 100);
+                let fresh = matches!(decision, Decision::Serve { fresh_for: Some(left) } if left <= most);
+                prop_assert!(fresh, "fresh and not served: {decision:?}");
+            }
+            if matches!(decision, Decision::ServeAndRevalidate) {
+                prop_assert!(age < longest + while_revalidating * 10);
+            }
+            // What is fresh stands in for a failing upstream; what is staler than the rules allow does not.
+            let stands_in = may_stand_in(held, &rules, NOW);
+            if matches!(decision, Decision::Serve { .. }) {
+                prop_assert!(stands_in);
+            }
+            prop_assert!(forever || !stands_in || age <= longest + if_error * 10);
+        }
+
+        #[test]
         fn deciding_is_total_and_monotone_in_age(age in 0i64..10_000, more in 0i64..10_000, ttl in 0u64..5_000) {
             let rank = |d| match d {
                 Decision::Serve { .. } => 0,

@@ -24,6 +24,8 @@ pub mod link;
 mod negotiate;
 pub mod npm;
 mod placement;
+#[cfg(test)]
+mod properties;
 pub mod puppet;
 pub mod pypi;
 mod query;
