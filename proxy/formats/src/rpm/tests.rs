@@ -280,6 +280,21 @@ fn a_metalink_keeps_its_hashes_and_names_us_alone() {
 }
 
 #[test]
+fn rs_63_a_tag_whose_name_is_markup_is_refused() {
+    for broken in
+        ["<m><<2<x</></m>", "<m><a//></m>", "<m><a\"b></a\"b></m>", "<m><a=b></a=b></m>", "<m><a b='<'/></m>"]
+    {
+        let mut out = Vec::new();
+        let metalink = plan("metalink", "").unwrap();
+        let (base, links, url) = (testing::base(), testing::links(), Url::parse(UPSTREAM).unwrap());
+        let cx = RewriteContext { base: &base, links: &links, remote: &remote() };
+        let source = Source { path: &metalink.path, query: "", content_type: "", url: &url };
+        let taken = Rpm.rewrite(&metalink, &source, &cx, &mut broken.as_bytes(), &mut out);
+        assert!(matches!(taken, Err(IndexError::Malformed(_))), "{broken}");
+    }
+}
+
+#[test]
 fn rs_62_a_metalink_cannot_make_us_write_without_end() {
     let file = format!("<metalink><file name='{}'>", "x".repeat(1000));
     for (name, body) in [
