@@ -64,7 +64,8 @@ pub struct RemoteSpec {
     pub package_type: PackageType,
 
     /// Upstream root: http or https, without user name, query and fragment. A missing slash at the end is
-    /// added. A changed baseURL starts an empty cache.
+    /// added. A changed baseURL starts an empty cache. In a docker Remote, docker.io and index.docker.io mean
+    /// Docker Hub's registry, registry-1.docker.io.
     #[serde(rename = "baseURL")]
     #[schemars(length(min = 1, max = limits::URL))]
     #[x_kube(validation = upstream::scheme_rule())]

@@ -54,7 +54,7 @@ pub fn remote(manifest: &Remote, references: &References) -> Result<RemoteSpec, 
     } = &manifest.spec;
     let e = &mut errors;
     let lookup = tls::Lookup { references, namespace: &namespace };
-    let base_url = urls::base("spec.baseURL", base_url, e);
+    let base_url = urls::base("spec.baseURL", base_url, *package_type, e);
     let mutable_ttl = mutable_ttl.as_ref().map(|text| duration("spec.mutableTTL", text, e));
     let immutable_ttl = duration("spec.immutableTTL", immutable_ttl, e);
     let policy = path_policy(blocklist, patterns, mutable_patterns, immutable_patterns, e);

@@ -85,6 +85,40 @@ fn the_base_url_ends_in_a_slash() {
 }
 
 #[test]
+fn docker_hubs_other_names_mean_its_registry() {
+    for (package_type, text, want) in [
+        ("docker", "https://docker.io", "https://registry-1.docker.io/"),
+        ("docker", "https://Index.Docker.io:443/", "https://registry-1.docker.io/"),
+        ("docker", "http://docker.io/mirror", "http://registry-1.docker.io/mirror/"),
+        ("docker", "https://registry-1.docker.io/", "https://registry-1.docker.io/"),
+        ("docker", "https://docker.io:5000/", "https://docker.io:5000/"),
+        ("docker", "https://docker.io.example.com/", "https://docker.io.example.com/"),
+        ("docker", "https://auth.docker.io/", "https://auth.docker.io/"),
+        ("generic", "https://docker.io/", "https://docker.io/"),
+    ] {
+        let spec = read(json!({ "type": package_type, "baseURL": text }), &References::default()).unwrap();
+        assert_eq!(spec.base_url.as_str(), want, "{package_type} {text}");
+    }
+}
+
+#[test]
+fn credentials_of_docker_hub_are_bound_to_its_registry() {
+    for base_url in ["https://docker.io/", "https://index.docker.io/", "https://registry-1.docker.io/"] {
+        for key in ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"] {
+            let config = format!(r#"{{"auths":{{"{key}":{{"auth":"bWU6cA=="}}}}}}"#);
+            let spec = with_auth(base_url, &secret(&[(".dockerconfigjson", &config)])).unwrap();
+            assert!(
+                matches!(&spec.credentials, Some(Credentials::Basic { username, .. }) if username == "me"),
+                "{base_url} {key}"
+            );
+            let is_own = |url: &str| spec.is_own_origin(&url.parse().unwrap());
+            assert!(is_own("https://registry-1.docker.io/v2/"), "{base_url}");
+            assert!(!is_own("https://docker.io/v2/") && !is_own("https://index.docker.io/v2/"), "{base_url}");
+        }
+    }
+}
+
+#[test]
 fn tag_patterns_match_whole_tags_and_path_patterns_match_anywhere() {
     let spec = json!({
         "type": "docker",
