@@ -21,8 +21,8 @@ use super::{body::BodyFault, range::Span};
 
 /// Bytes that all streams together may hold in blocks.
 const BUDGET: usize = 48 << 20;
-/// Blocks a stream may hold: one being sent, one read ahead.
-const PER_STREAM: usize = 2;
+/// Blocks a stream may hold: one being sent, one queued behind it, one read ahead.
+const PER_STREAM: usize = 3;
 /// Smallest block.
 const SMALLEST: usize = 64 << 10;
 /// First block of a stream.
@@ -38,10 +38,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Block size for each stream now, in bytes.
+    /// Block size for each stream now, in bytes: a power of two, as stores keep buffers, so that a block takes
+    /// no more memory than it is long.
     fn block(&self) -> usize {
         let streams = self.streams.load(Relaxed).max(1);
-        (BUDGET / (PER_STREAM * streams)).clamp(SMALLEST, MAX_READ)
+        let share = (BUDGET / (PER_STREAM * streams)).clamp(SMALLEST, MAX_READ);
+        1 << share.ilog2()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Below this a buffer is cheaper to make than to keep.
 const SMALL: usize = 64 << 10;
 /// Sizes that are kept, and how many of each: at most 8 MiB together.
-const KEPT: [(usize, usize); 2] = [(256 << 10, 16), (1 << 20, 4)];
+const KEPT: [(usize, usize); 4] = [(128 << 10, 8), (256 << 10, 8), (512 << 10, 4), (1 << 20, 3)];
 
 /// Free buffers.
 #[derive(Debug, Default)]
@@ -76,7 +76,11 @@ mod tests {
         let again = buffers.take(256 << 10);
         assert_eq!((again.as_ref().as_ptr(), again.as_ref().len()), (address, 256 << 10));
         drop((0..100).map(|_| buffers.take(1 << 20)).collect::<Vec<_>>());
-        assert_eq!(buffers.free[1].lock().unwrap().len(), KEPT[1].1);
+        assert_eq!(buffers.free[3].lock().unwrap().len(), KEPT[3].1);
+        for length in [100 << 10, 128 << 10, 300 << 10] {
+            let buffer = buffers.take(length);
+            assert!(buffer.bytes.len() < 2 * length, "{length} bytes do not take {}", buffer.bytes.len());
+        }
         assert_eq!(buffers.take(10).as_ref(), [0; 10]);
     }
 }
