@@ -109,6 +109,23 @@ fn what_is_no_manifest_says_what_would_be() {
 }
 
 #[test]
+fn rs_37_a_yaml_error_never_quotes_the_document() {
+    for value in [
+        "!!int s3cret",
+        "!!bool 's3\"cret'",
+        "!!float \"s3`cret\"",
+        "{s3cret: 1, s3cret: 2}",
+        "*s3cret",
+        "!s3cret x",
+    ] {
+        let text = format!("kind: Secret\napiVersion: v1\nstringData:\n  password: {value}\n");
+        let error = parse("f.yaml", &text).into_iter().next().unwrap().unwrap_err();
+        assert_eq!(error.rule, "yaml", "{value}");
+        assert!(!error.message.contains("s3") && !error.message.contains("cret"), "{}", error.message);
+    }
+}
+
+#[test]
 fn deep_nesting_and_aliases_end_in_an_error() {
     let deep = format!("a: {}{}", "[".repeat(5000), "]".repeat(5000));
     assert!(parse("f.yaml", &deep)[0].is_err());

@@ -15,7 +15,7 @@ pub(super) struct YamlError {
 pub(super) fn read(text: &str) -> Result<Value, YamlError> {
     let value: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| YamlError {
         line: error.location().map_or(0, |location| location.line()),
-        message: format!("is not valid YAML: {error}"),
+        message: format!("is not valid YAML: {}", without_quotes(&error.to_string())),
     })?;
     let json = to_json(value).map_err(|message| YamlError { line: 0, message: message.into() })?;
     if json.is_object() {
@@ -25,6 +25,18 @@ pub(super) fn read(text: &str) -> Result<Value, YamlError> {
             line: 0,
             message: "is not a manifest: a map with apiVersion and kind is expected".into(),
         })
+    }
+}
+
+/// `message` without what it quotes of the document, which may be the value of a Secret (RS-37): from the first
+/// quotation mark to the last, so that marks within the quotation change nothing.
+fn without_quotes(message: &str) -> String {
+    const MARKS: [char; 2] = ['"', '`'];
+    match (message.find(MARKS), message.rfind(MARKS)) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}…{}", &message[..first], &message[last + 1..])
+        }
+        _ => message.to_owned(),
     }
 }
 

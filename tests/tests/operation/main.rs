@@ -1,5 +1,10 @@
-//! Operation of the real process: what crashes leave behind, and what `fsck` finds.
+//! Operation of the real process: what crashes leave behind, what `fsck` finds, what nobody gets to see, what
+//! changes while it runs, and how it ends.
 
 mod crashes;
+mod drain;
 mod fsck;
+mod health;
+mod manifests;
+mod secrets;
 mod support;

@@ -1,6 +1,6 @@
-//! Bodies for these tests.
+//! Bodies and waits for these tests.
 
-use artifactapi_tests::upstream::gzip;
+use artifactapi_tests::{Proxy, http::PATIENCE, upstream::gzip, wait};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -28,4 +28,9 @@ pub(crate) fn packument(name: &str, base: &str) -> (String, Bytes) {
     let versions: serde_json::Map<String, Value> = (0..20).map(version).collect();
     let document = json!({ "name": name, "dist-tags": { "latest": "1.0.0" }, "versions": versions });
     (document.to_string(), gzip(name.as_bytes()))
+}
+
+/// Waits until the proxy has logged `words`.
+pub(crate) async fn logged(proxy: &Proxy, words: &str) {
+    wait::until(words, PATIENCE, async || proxy.logs().contains(words)).await;
 }
