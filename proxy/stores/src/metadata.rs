@@ -4,6 +4,8 @@ mod memory;
 mod sqlite;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+#[cfg(test)]
+mod twins;
 
 pub use memory::MemoryMetadata;
 pub use sqlite::{SqlStatements, SqliteMetadata};

@@ -2,11 +2,16 @@
 //!
 //! JSON streams through the JSON reader. YAML as Go writes it goes through the layout scanner ([`layout`]);
 //! everything else is left to a complete YAML parser ([`yaml`]). Which of the two is decided on the first
-//! [`HEAD`] bytes, the whole of most indexes; past them no writer changes its layout, and one that does is
-//! refused.
+//! [`HEAD`] bytes, the whole of most indexes. One that changes its layout past them (edited by hand, or put
+//! together from two) is read again from its beginning by the complete parser, which skips the pieces that
+//! were handed on. For that the text past the head is kept, compressed, since it cannot be asked for twice.
 
-use std::io::{self, BufRead, Read};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, BufRead, Read, Write},
+};
 
+use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 use serde_json::Value;
 
 use super::{layout, layout::Stop, yaml};
@@ -18,7 +23,7 @@ const HEAD: u64 = 1 << 20;
 pub(super) const MAX_ENTRY: usize = 1 << 20;
 
 /// A piece of an index, in the order it is written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) enum Piece {
     /// A top-level field other than `entries`.
     Field(String, Value),
@@ -59,14 +64,73 @@ fn document(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexErr
         Err(Stop::Misfit) => false,
         Err(Stop::Failed(error)) => return Err(error),
     };
-    let mut all = io::BufReader::new(head.as_slice().chain(input));
     if !fits {
-        return yaml::index(all, sink);
+        return yaml::index(head.as_slice().chain(input), sink);
     }
-    layout::index(&mut all, sink).map_err(|stop| match stop {
-        Stop::Failed(error) => error,
-        Stop::Misfit => IndexError::Malformed("the YAML changes its layout midway".to_owned()),
-    })
+    let mut tail = Kept { inner: input, copy: DeflateEncoder::new(Vec::new(), Compression::fast()) };
+    let mut given = Given::default();
+    let mut all = io::BufReader::new(head.as_slice().chain(&mut tail));
+    let stop = layout::index(&mut all, &mut |piece| {
+        given.note(&piece);
+        sink(piece)
+    });
+    match stop {
+        Ok(()) => Ok(()),
+        Err(Stop::Failed(error)) => Err(error),
+        Err(Stop::Misfit) => rest(head.as_slice().chain(tail.replay()?), &given, sink),
+    }
+}
+
+/// Reads a whole index by the complete parser and hands on what comes after the pieces already `given`.
+fn rest(all: impl Read, given: &Given, sink: &mut Sink<'_>) -> Result<(), IndexError> {
+    let changed = || IndexError::Malformed("the YAML changes its layout midway".to_owned());
+    let mut again = Given::default();
+    yaml::index(all, &mut |piece| {
+        if again.pieces == given.pieces {
+            return sink(piece);
+        }
+        again.note(&piece);
+        // The scanner does not guess; had it, its pieces must not be mixed with the parser's.
+        let agree = again.pieces < given.pieces || again.hash.finish() == given.hash.finish();
+        if agree { Ok(()) } else { Err(changed()) }
+    })?;
+    if again.pieces == given.pieces { Ok(()) } else { Err(changed()) }
+}
+
+/// How many pieces were handed on, and which.
+#[derive(Default)]
+struct Given {
+    pieces: usize,
+    hash: DefaultHasher,
+}
+
+impl Given {
+    fn note(&mut self, piece: &Piece) {
+        self.pieces += 1;
+        piece.hash(&mut self.hash);
+    }
+}
+
+/// Passes `inner` on and keeps a compressed copy of it.
+struct Kept<R> {
+    inner: R,
+    copy: DeflateEncoder<Vec<u8>>,
+}
+
+impl<R: Read> Kept<R> {
+    /// What was read and what was not yet.
+    fn replay(self) -> io::Result<impl Read> {
+        let copy = io::Cursor::new(self.copy.finish()?);
+        Ok(DeflateDecoder::new(copy).chain(self.inner))
+    }
+}
+
+impl<R: Read> Read for Kept<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buf)?;
+        self.copy.write_all(&buf[..read])?;
+        Ok(read)
+    }
 }
 
 /// The head without the chart version that its end may have cut.

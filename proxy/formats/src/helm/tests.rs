@@ -305,6 +305,51 @@ fn a_large_index_is_read_to_its_end() {
     assert!(index(turned.as_bytes()).rewrite(&Helm, &remote(), "index").is_err(), "no half index is served");
 }
 
+#[test]
+fn a_large_index_may_change_its_layout_midway() {
+    let version = |indent: &str, name: &str, number: usize| {
+        let end = format!("\n{indent}    ");
+        ["- description: some text, long enough for eight thousand versions of it to be more than is looked at first, one mebibyte".to_owned(), format!("name: {name}"),
+            format!("urls:{end}- {name}-{number}.tgz"), format!("version: 1.{number}.0")]
+        .join(&format!("\n{indent}  ")) + "\n"
+    };
+    let list = |indent: &str, name: &str| -> String {
+        (0..8_000).map(|number| format!("{indent}{}", version(indent, name, number))).collect()
+    };
+    let start = format!(
+        "apiVersion: v1\nentries:\n  a:\n  - name: &anchor a\n    urls: [a.tgz]\n{}",
+        list("  ", "a")
+    );
+    assert!(start.len() > 1 << 20);
+    for (what, middle) in [
+        ("a comment", "  # by hand\n  b:\n  - name: b\n".to_owned()),
+        ("an alias", "  b:\n  - name: *anchor\n".to_owned()),
+        ("another indentation", format!("  b:\n{}", list("    ", "b"))),
+        ("flow style", "  b: [{name: b, urls: [b.tgz]}]\n".to_owned()),
+    ] {
+        let body = format!("{start}{middle}  c:\n{}generated: now\n", list("  ", "c"));
+        assert!(matches!(by_layout(body.as_bytes()), Err(Stop::Misfit)), "{what}");
+        let mut pieces = Vec::new();
+        read::index(&mut body.as_bytes(), &mut |piece| {
+            pieces.push(piece);
+            Ok(())
+        })
+        .unwrap();
+        assert!(pieces == by_parser(body.as_bytes()).unwrap(), "{what}: every piece once, in its place");
+        let got = json_of(&index(body.as_bytes()));
+        assert_eq!(got["entries"]["c"].as_array().unwrap().len(), 8_000, "{what}");
+        assert_eq!(got["generated"], "now", "{what}");
+        let facts = index(body.as_bytes()).facts(&Helm, &remote()).unwrap();
+        assert!(facts.iter().any(|fact| fact.path == "c-7999.tgz"), "{what}");
+    }
+    for (what, middle) in
+        [("a chart twice", "  a:\n  - name: a\n"), ("no YAML", "  b: ]\n"), ("no alias", "  b: *x\n")]
+    {
+        let body = format!("{start}{middle}generated: now\n");
+        assert!(index(body.as_bytes()).rewrite(&Helm, &remote(), "index").is_err(), "{what}");
+    }
+}
+
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z]{0,8}",

@@ -250,6 +250,23 @@ fn a_download_document_gets_stable_paths_that_lead_back_to_it() {
 }
 
 #[test]
+fn rs_09_the_archive_is_held_against_its_documents_shasum_alone() {
+    for (shasum, want) in [("ab".repeat(32), 0xab), ("CD".repeat(32), 0xcd)] {
+        let body = download_document().replace(&"ab".repeat(32), &shasum);
+        let facts = document(DOWNLOAD_PATH, DISCOVERED, &body).facts(&Terraform, &remote_at(ORIGIN)).unwrap();
+        for (name, checksums) in
+            [(ZIP, vec![Checksum::Sha256([want; 32])]), ("SHA256SUMS", vec![]), ("SHA256SUMS.sig", vec![])]
+        {
+            let file = plan(&format!("{DOWNLOAD_PATH}/{name}")).unwrap();
+            // Required: without the document there is neither a place nor a hash, so nothing is fetched.
+            assert_eq!(file.indexes, required(DOWNLOAD_PATH.to_owned()), "{name}");
+            let fact = facts.iter().find(|fact| fact.path == file.path.as_str()).unwrap();
+            assert_eq!(fact.checksums, checksums, "{name} {shasum}");
+        }
+    }
+}
+
+#[test]
 fn rs_63_hostile_documents_are_errors() {
     let deep = format!(r#"{{"x":{}"#, "[".repeat(100_000));
     let huge = format!(r#"{{"x":"{}"}}"#, "a".repeat(2 << 20));
