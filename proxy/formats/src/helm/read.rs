@@ -65,7 +65,7 @@ fn document(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexErr
         Err(Stop::Failed(error)) => return Err(error),
     };
     if !fits {
-        return yaml::index(head.as_slice().chain(input), sink);
+        return yaml::index(io::BufReader::new(head.as_slice().chain(input)), sink);
     }
     let mut tail = Kept { inner: input, copy: DeflateEncoder::new(Vec::new(), Compression::fast()) };
     let mut given = Given::default();
@@ -85,7 +85,7 @@ fn document(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexErr
 fn rest(all: impl Read, given: &Given, sink: &mut Sink<'_>) -> Result<(), IndexError> {
     let changed = || IndexError::Malformed("the YAML changes its layout midway".to_owned());
     let mut again = Given::default();
-    yaml::index(all, &mut |piece| {
+    yaml::index(io::BufReader::new(all), &mut |piece| {
         if again.pieces == given.pieces {
             return sink(piece);
         }
