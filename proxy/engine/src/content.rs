@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use artifactapi_formats::Answer;
 use artifactapi_model::{
     ArtifactKey, Digest, Mutability, Timestamp,
-    ports::{BlobError, BlobReader, UpstreamResponse},
+    ports::{BlobError, BlobReader as _, UpstreamResponse},
 };
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use crate::{
     error::FetchError,
     fetch::HOLD_BACK,
     fill::{Finished, Progress},
-    through::Window,
+    window::Place,
 };
 
 /// The answer to a request.
@@ -108,9 +108,7 @@ pub enum Body {
 /// 64 KiB until the whole has been verified and committed, then the rest.
 #[derive(Clone)]
 pub struct GrowingBody {
-    pub(crate) reader: Arc<dyn BlobReader>,
-    /// Set when the bytes are not stored: they can be read once, forwards.
-    pub(crate) window: Option<Arc<Window>>,
+    pub(crate) place: Arc<Place>,
     pub(crate) progress: watch::Receiver<Progress>,
     /// Keeps the fetch going for as long as this reader lives.
     pub(crate) _interest: crate::flights::Interest,
@@ -146,9 +144,7 @@ impl GrowingBody {
     /// # Errors
     /// [`BodyError`] when the fetch fails: the body will never be whole.
     pub async fn read(&mut self, offset: u64, length: usize) -> Result<Bytes, BodyError> {
-        if let Some(window) = &self.window {
-            window.discard_before(offset);
-        }
+        self.place.advance(offset);
         let safe = {
             let reached = |progress: &Progress| match Self::safe(progress) {
                 Ok((safe, whole)) => whole || safe > offset,
@@ -163,7 +159,7 @@ impl GrowingBody {
         if left == 0 {
             return Ok(Bytes::new());
         }
-        Ok(self.reader.read_at(offset, length.min(left)).await?)
+        Ok(self.place.window.read_at(offset, length.min(left)).await?)
     }
 
     /// Waits until the whole body is there, verified; returns its length in bytes. A body that is not being
@@ -172,13 +168,12 @@ impl GrowingBody {
     /// # Errors
     /// [`BodyError`] when the fetch fails.
     pub async fn whole(&mut self) -> Result<u64, BodyError> {
-        if self.window.is_some() {
-            return Err(BodyError::Fetch(Arc::new(FetchError::Abandoned)));
-        }
-        let finished = self.progress.wait_for(|progress| matches!(progress, Progress::Done(_))).await;
-        match finished {
-            Ok(progress) => Ok(Self::safe(&progress)?.0),
-            Err(_) => Err(BodyError::Fetch(Arc::new(FetchError::Abandoned))),
-        }
+        self.place.leave();
+        let abandoned = || BodyError::Fetch(Arc::new(FetchError::Abandoned));
+        let over =
+            |progress: &Progress| matches!(progress, Progress::Done(_)) || self.place.window.is_spilling();
+        let finished = self.progress.wait_for(over).await;
+        let size = Self::safe(&*finished.map_err(|_| abandoned())?)?.0;
+        if self.place.window.is_spilling() { Err(abandoned()) } else { Ok(size) }
     }
 }

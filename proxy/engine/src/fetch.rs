@@ -6,7 +6,7 @@ use artifactapi_formats::{Location, PlanError, Resource, Revalidation};
 use artifactapi_model::{
     ArtifactKey, Mutability, Remote,
     policy::Refusal,
-    ports::{BlobError, BlobReader, UpstreamMethod, UpstreamRequest, upstream::UrlSource},
+    ports::{BlobError, UpstreamMethod, UpstreamRequest, upstream::UrlSource},
     repository::{OnUpstreamGone, RemoteSpec},
 };
 use url::Url;
@@ -20,7 +20,7 @@ use crate::{
     fill::{Finished, Head, Job, Progress},
     flights::{Pilot, Seat},
     hot::HotEntry,
-    through::Window,
+    window::Window,
 };
 
 /// Bodies up to this size are verified before anything is shown of them; of larger ones this much is held
@@ -282,19 +282,17 @@ impl Engine {
         };
         match progress {
             Progress::Asking => Err(FetchError::Abandoned),
-            Progress::Growing { head, reader, .. } => {
-                let body = growing(seat, reader, None);
+            Progress::Growing { head, window, .. } => {
+                let body = growing(seat, &window)?;
                 Ok(Obtained::Growing { head, body, outcome })
             }
             Progress::Done(Finished::Stored(entry)) => Ok(Obtained::Held { entry, outcome }),
             Progress::Done(Finished::Confirmed(entry)) => {
                 Ok(Obtained::Held { entry, outcome: CacheOutcome::Revalidated })
             }
-            Progress::Done(Finished::Unstored { head, reader, .. }) => Ok(Obtained::Growing {
-                head,
-                body: growing(seat, reader, None),
-                outcome: CacheOutcome::Bypass,
-            }),
+            Progress::Done(Finished::Unstored { head, window, .. }) => {
+                Ok(Obtained::Growing { head, body: growing(seat, &window)?, outcome: CacheOutcome::Bypass })
+            }
             Progress::Done(Finished::Failed(error)) => Err((*error).clone()),
         }
     }
@@ -346,9 +344,13 @@ impl Engine {
     }
 }
 
-/// A reader's view of the fill at `seat`; `window` when its bytes are not stored.
-pub(crate) fn growing(seat: &Seat, reader: Arc<dyn BlobReader>, window: Option<Arc<Window>>) -> GrowingBody {
-    GrowingBody { reader, window, progress: seat.progress.clone(), _interest: seat.interest.clone() }
+/// A reader's view of the fill at `seat`.
+///
+/// # Errors
+/// [`BlobError::Full`] when the body's begin has gone by.
+fn growing(seat: &Seat, window: &Arc<Window>) -> Result<GrowingBody, FetchError> {
+    let late = || BlobError::Full(std::io::ErrorKind::StorageFull.into());
+    Ok(seat.follow(window.enter().ok_or_else(late)?))
 }
 
 fn stale(entry: Arc<HotEntry>) -> Obtained {

@@ -15,7 +15,7 @@ use artifactapi_model::{
     digest::Hashed,
     failpoint::failpoint,
     ports::{
-        BlobReader, StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
+        StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
         metadata::{ArtifactRow, Committed},
         upstream::Framing,
     },
@@ -26,9 +26,13 @@ use http::{HeaderMap, StatusCode};
 
 use head::merge_headers;
 pub(crate) use head::{Head, head_of, refusal};
-use tee::Tee;
+use tee::Kept;
+pub(crate) use tee::{Poured, Tee};
 
-use crate::{Engine, blocking::whole, error::FetchError, fetch::Need, flights::Pilot, hot::HotEntry, verify};
+use crate::{
+    Engine, blocking::whole, error::FetchError, fetch::Need, flights::Pilot, hot::HotEntry, verify,
+    window::Window,
+};
 
 /// How long a stored body is served stale after a failed revalidation before upstream is asked again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -41,7 +45,7 @@ pub(crate) enum Progress {
     /// Nothing has come back yet.
     Asking,
     /// This many bytes can be read.
-    Growing { head: Arc<Head>, reader: Arc<dyn BlobReader>, written: u64 },
+    Growing { head: Arc<Head>, window: Arc<Window>, written: u64 },
     /// It is over.
     Done(Finished),
 }
@@ -54,7 +58,7 @@ pub(crate) enum Finished {
     /// Upstream confirmed the stored body.
     Confirmed(Arc<HotEntry>),
     /// The body is whole but could not or must not be kept.
-    Unstored { head: Arc<Head>, reader: Arc<dyn BlobReader>, size: u64 },
+    Unstored { head: Arc<Head>, window: Arc<Window>, size: u64 },
     /// There is none.
     Failed(Arc<FetchError>),
 }
@@ -274,17 +278,26 @@ impl Engine {
             return Err(FetchError::TooLarge { limit });
         }
         let mut tee = match self.ports.blobs.stage(head.length).await {
-            Ok(staged) => Tee::new(&job.resource, &pilot.progress, head.clone(), staged),
+            Ok(staged) => Tee::staged(&job.resource, &pilot.progress, head.clone(), staged),
             Err(error) => return Err(error.into()),
         };
         let mut body = response.body;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| FetchError::Truncated(error.to_string()))?;
-            tee.take(chunk).await?;
+            if tee.take(chunk).await? == Kept::InMemory {
+                // Its begin goes by: who asks from now on starts another.
+                self.flights.land(&job.key, pilot);
+            }
             failpoint("fill.chunk.after");
         }
-        let (staged, hashed) = tee.finish()?;
-        self.settle(job, head, staged, hashed).await
+        let Poured { staged, window, hashed } = tee.finish()?;
+        match staged {
+            Some(staged) => self.settle(job, head, staged, window, hashed).await,
+            None => match verify::check_outside(&head.checksums, &hashed) {
+                Ok(()) => Ok(Finished::Unstored { head, window, size: hashed.size }),
+                Err(error) => Err(self.explain_mismatch(job, &hashed, error).await),
+            },
+        }
     }
 
     async fn pinned(&self, job: &Job) -> Result<Option<artifactapi_model::Digest>, FetchError> {
@@ -300,6 +313,7 @@ impl Engine {
         job: &Job,
         head: Arc<Head>,
         staged: Box<dyn StagedBlob>,
+        window: Arc<Window>,
         hashed: Hashed,
     ) -> Result<Finished, FetchError> {
         failpoint("fill.verify.before");
@@ -312,13 +326,13 @@ impl Engine {
         let size = hashed.size;
         if head.framing == Framing::Close && !verify::identifies(&head.checksums) {
             tracing::info!(key = ?job.key, "uncacheable: close-delimited body without a known digest");
-            return Ok(Finished::Unstored { head, reader, size });
+            return Ok(Finished::Unstored { head, window, size });
         }
         match self.store(job, &head, staged, &hashed).await {
             Ok(finished) => Ok(finished),
             Err(error @ (FetchError::Blob(_) | FetchError::Metadata(_))) => {
                 tracing::warn!(key = ?job.key, error = %error, "a body could not be stored; it is served all the same");
-                Ok(Finished::Unstored { head, reader, size })
+                Ok(Finished::Unstored { head, window, size })
             }
             Err(error) => Err(error),
         }

@@ -11,7 +11,7 @@ use std::{
 use artifactapi_model::ArtifactKey;
 use tokio::sync::{Notify, watch};
 
-use crate::fill::Progress;
+use crate::{content::GrowingBody, fill::Progress, window::Place};
 
 #[derive(Debug, Default)]
 struct Readers {
@@ -50,6 +50,14 @@ pub(crate) struct Seat {
     pub(crate) interest: Interest,
     /// Whether this reader started it.
     pub(crate) started: bool,
+}
+
+impl Seat {
+    /// The view of a reader that has `place`.
+    pub(crate) fn follow(&self, place: Place) -> GrowingBody {
+        let (progress, interest) = (self.progress.clone(), self.interest.clone());
+        GrowingBody { place: Arc::new(place), progress, _interest: interest }
+    }
 }
 
 /// The fill's own end.

@@ -29,6 +29,7 @@ pub mod scrub;
 mod serve;
 mod through;
 mod verify;
+mod window;
 
 pub use content::{Body, CacheOutcome, Content, GrowingBody, Reply};
 pub use engine::{Engine, Options, Ports};

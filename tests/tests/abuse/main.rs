@@ -1,0 +1,4 @@
+//! Hostile clients and hostile surroundings of the real process: a full disk, forged targets, floods.
+
+mod disk_full;
+mod support;
