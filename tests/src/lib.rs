@@ -11,6 +11,7 @@ pub mod http;
 pub mod manifest;
 pub mod metrics;
 pub mod proxy;
+pub mod raw;
 pub mod scenario;
 pub mod upstream;
 pub mod wait;

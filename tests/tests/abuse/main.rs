@@ -1,4 +1,6 @@
 //! Hostile clients and hostile surroundings of the real process: a full disk, forged targets, floods.
 
 mod disk_full;
+mod limits;
+mod paths;
 mod support;
