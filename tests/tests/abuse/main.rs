@@ -1,6 +1,7 @@
 //! Hostile clients and hostile surroundings of the real process: a full disk, forged targets, floods.
 
 mod disk_full;
+mod durable;
 mod limits;
 mod paths;
 mod support;
