@@ -7,7 +7,7 @@ use artifactapi_tests::{Proxy, RemoteManifest, Upstream, http, manifest, metrics
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::logged;
+use crate::{secrets::search, support::logged};
 
 const BODY: &str = "0123456789";
 
@@ -81,7 +81,7 @@ async fn metrics_count_what_was_asked() {
 }
 
 #[tokio::test]
-async fn every_request_has_one_line_with_its_id() {
+async fn every_request_has_one_line_and_one_row() {
     let upstream = upstream().await;
     let mut proxy = Proxy::start(generic("g", &upstream).document()).await;
     let base = proxy.remote("g");
@@ -114,6 +114,11 @@ async fn every_request_has_one_line_with_its_id() {
         assert_eq!(line["complete"], true);
         let names: BTreeSet<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
         assert!(names.contains("timestamp") && names.contains("level"), "{line}");
+    }
+    // SQLite keeps the texts of a row side by side: repository, method, path.
+    let stored = search::files(&proxy.data());
+    for row in ["gGETdir/f.bin", "gHEADdir/f.bin", "gGET/api/v1/remote/g/absent"] {
+        assert!(stored.iter().any(|file| file.name.contains("metadata.db") && file.holds(row)), "{row}");
     }
 }
 
