@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
@@ -124,4 +125,16 @@ pub fn write(file: &Path, text: impl AsRef<[u8]>) -> Result<(), String> {
         fs::create_dir_all(dir).map_err(|e| e.to_string())?;
     }
     fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
+}
+
+/// Reproducible bytes that do not compress.
+pub fn noise(seed: u64, length: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[7]
+    };
+    (0..length).map(|_| next()).collect()
 }

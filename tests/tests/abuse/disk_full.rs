@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
-use crate::support::noise;
+use artifactapi_tests::fixtures::noise;
 
 const MIB: usize = 1 << 20;
 /// Size of the disk.

@@ -11,7 +11,7 @@ use artifactapi_model::{Digest, PackageType};
 use artifactapi_tests::{Proxy, RemoteManifest, Upstream, http, wait};
 use tempfile::TempDir;
 
-use crate::support::noise;
+use artifactapi_tests::fixtures::noise;
 
 const CALLS: &str = "trace=fsync,fdatasync,renameat,renameat2,linkat,pwrite64,write,writev,sendto,sendmsg";
 

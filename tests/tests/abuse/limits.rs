@@ -26,7 +26,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::support::noise;
+use artifactapi_tests::fixtures::noise;
 
 /// Longest time from a connection's begin to the end of its first head, and what a busy machine adds.
 const HEAD_LIMIT: Duration = Duration::from_secs(10 + 10);

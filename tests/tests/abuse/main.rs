@@ -4,4 +4,3 @@ mod disk_full;
 mod durable;
 mod limits;
 mod paths;
-mod support;

@@ -11,7 +11,9 @@ use artifactapi_tests::{
 };
 use bytes::Bytes;
 
-use crate::support::{noise, packument};
+use artifactapi_tests::fixtures::noise;
+
+use crate::support::packument;
 
 /// Passings of a point at which the process dies, one after the other. Points of the database are passed by
 /// every statement, so that the interesting ones come later.

@@ -8,7 +8,7 @@ use artifactapi_tests::{
 };
 use reqwest::Method;
 
-use crate::support::noise;
+use artifactapi_tests::fixtures::noise;
 
 /// Whether a load balancer would send somebody here.
 async fn invites(proxy: &Proxy) -> bool {

@@ -10,7 +10,7 @@ use artifactapi_tests::{Proxy, RemoteManifest, Upstream, http, proxy, proxy::Opt
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use crate::support::noise;
+use artifactapi_tests::fixtures::noise;
 
 struct Shop {
     upstream: Upstream,

@@ -167,7 +167,7 @@ async fn a_replaced_certificate_is_used_for_new_connections_without_a_restart() 
 #[tokio::test(flavor = "multi_thread")]
 async fn rs_131_a_deleted_repository_ends_its_transfers() {
     let upstream = Upstream::start().await;
-    let body = crate::support::noise(1, 2 << 20);
+    let body = artifactapi_tests::fixtures::noise(1, 2 << 20);
     let gate = artifactapi_tests::Gate::new();
     upstream
         .put("other", "other")

@@ -16,7 +16,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::search::{Canaries, Listener, Place, files};
-use crate::support::{logged, noise};
+use artifactapi_tests::fixtures::noise;
+
+use crate::support::logged;
 
 /// What is no secret and must therefore be found: a search that finds nothing finds this neither.
 const BEACON: &str = "beacon0f7d";
