@@ -63,6 +63,7 @@ install_tools() {
     install_debian_packages
     install_go_tool crane github.com/google/go-containerregistry/cmd/crane "$CRANE_VERSION"
     install_go_tool helm helm.sh/helm/v3/cmd/helm "$HELM_VERSION"
+    install_go_tool minio github.com/minio/minio "$MINIO_VERSION"
     install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
     install_python_tool uv "$UV_VERSION"
     # Any terraform will do: the newer ones cannot be built by go install.
@@ -71,4 +72,8 @@ install_tools() {
     # Debian's puppet-agent is on PATH; Puppet's own package keeps its programs aside.
     command -v puppet >/dev/null || [[ ! -d /opt/puppetlabs/bin ]] || PATH="$PATH:/opt/puppetlabs/bin"
     export PATH
+    # Debian starts what it installs, or not: the tests start their own.
+    if command -v minio >/dev/null && command -v redis-server >/dev/null && compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+        export ARTIFACTAPI_REQUIRE_SERVICES=1
+    fi
 }

@@ -1,12 +1,14 @@
-//! The four doors of the engine. Small traits here, adapters in `stores` and `upstream`, one conformance
+//! The doors of the engine. Small traits here, adapters in `stores` and `upstream`, one conformance
 //! suite per port; logic stays above them.
 
 pub mod blobs;
 pub mod coordination;
+pub mod housekeeping;
 pub mod metadata;
 pub mod upstream;
 
 pub use blobs::{BlobError, BlobReader, BlobStore, StagedBlob};
-pub use coordination::{CoordinationError, Coordinator, Lease};
+pub use coordination::{CoordinationError, Coordinator, Heard, Lease, Messages};
+pub use housekeeping::Housekeeping;
 pub use metadata::{MetadataError, MetadataStore};
 pub use upstream::{Upstream, UpstreamError, UpstreamMethod, UpstreamRequest, UpstreamResponse};

@@ -80,6 +80,26 @@ pub enum Committed {
     Pinned(Digest),
 }
 
+/// What a fill must know before it asks upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchStart {
+    /// The fence of the fill that begins: higher than any given before, on any replica.
+    pub fetch_seq: i64,
+    /// What is stored at this moment: a twin may have filled the key meanwhile.
+    pub row: Option<ArtifactRow>,
+    /// The digest first seen for the key, if it is immutable.
+    pub pinned: Option<Digest>,
+}
+
+/// What became of [`MetadataStore::announce_blob`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// The blob will not be collected for the grace period: its bytes may be put, and rows may name it.
+    Kept,
+    /// The collector is deleting it at this moment: ask again in a moment.
+    BeingDeleted,
+}
+
 /// A derived document: a rewritten or merged index, a pure function of what its key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DerivedRow {
@@ -134,6 +154,21 @@ pub trait MetadataStore: Send + Sync + 'static {
 
     /// A number higher than any given before, for the fence.
     async fn next_fetch_seq(&self) -> Result<i64, MetadataError>;
+
+    /// Begins a fill of `key`: its fence, and what is known at this moment, in one statement where the database
+    /// can.
+    async fn begin_fetch(&self, key: &ArtifactKey) -> Result<FetchStart, MetadataError> {
+        let fetch_seq = self.next_fetch_seq().await?;
+        let (row, pinned) = (self.artifact(key).await?, self.pinned(key).await?);
+        Ok(FetchStart { fetch_seq, row, pinned })
+    }
+
+    /// Says that a blob of `size` bytes is about to be put, or is there and about to be named by a row: it
+    /// becomes live and is kept for the collector's grace period, counted on the database's clock. Called before
+    /// the bytes go to the blob store, so that a collection under way can never take them (RS-114).
+    async fn announce_blob(&self, _digest: &Digest, _size: u64) -> Result<Announced, MetadataError> {
+        Ok(Announced::Kept)
+    }
 
     /// What is stored under `key`.
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactRow>, MetadataError>;

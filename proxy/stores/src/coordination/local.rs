@@ -1,4 +1,4 @@
-//! Coordination of one process with itself: leases and expiring keys in bounded maps.
+//! Coordination of one process with itself: leases and expiring keys in bounded maps, messages in a bounded queue.
 //!
 //! Time is tokio's, so that it is monotonic (a clock that is set back keeps no lease alive) and can be
 //! paused in tests.
@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use artifactapi_model::ports::{CoordinationError, Coordinator, Lease};
+use artifactapi_model::ports::{CoordinationError, Coordinator, Lease, Messages};
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{sync::broadcast, time::Instant};
 
 use crate::random::random;
 
@@ -20,14 +20,24 @@ use crate::random::random;
 const MAX_KEYS: usize = 100_000;
 /// Most bytes of keys and values of each kind.
 const MAX_BYTES: usize = 64 << 20;
+/// Messages a slow subscriber may be behind.
+const MAX_BEHIND: usize = 1024;
 /// Longest life: a bound that keeps deadlines within what the clock can count.
 const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Leases and expiring keys of one process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LocalCoordinator {
     leases: Mutex<Expiring<Held>>,
     values: Mutex<Expiring<Bytes>>,
+    messages: broadcast::Sender<Bytes>,
+}
+
+impl Default for LocalCoordinator {
+    fn default() -> Self {
+        let messages = broadcast::Sender::new(MAX_BEHIND);
+        LocalCoordinator { leases: Mutex::default(), values: Mutex::default(), messages }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +99,16 @@ impl Coordinator for LocalCoordinator {
     async fn delete(&self, key: &str) -> Result<(), CoordinationError> {
         lock(&self.values).remove(key);
         Ok(())
+    }
+
+    async fn publish(&self, message: Bytes) -> Result<(), CoordinationError> {
+        // Nobody listening is no failure.
+        let _ = self.messages.send(message);
+        Ok(())
+    }
+
+    fn subscribe(&self) -> Messages {
+        super::heard(self.messages.subscribe())
     }
 }
 

@@ -4,8 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use artifactapi_model::ports::{Coordinator, Lease};
+use artifactapi_model::ports::{Coordinator, Heard, Lease};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 
 /// Life of the keys in the suite: long for a service on the same machine, short for a test.
 const TTL: Duration = Duration::from_millis(400);
@@ -18,6 +19,7 @@ pub async fn suite(make: impl AsyncFn() -> Arc<dyn Coordinator>, elapse: impl As
     rs_81_a_lost_lease_can_harm_nobody(&*make().await, &elapse).await;
     one_of_many_wins(make().await).await;
     values_come_back_until_they_end(&*make().await, &elapse).await;
+    messages_reach_every_subscriber(&*make().await).await;
 }
 
 async fn taken(coordinator: &dyn Coordinator, key: &str) -> Lease {
@@ -91,4 +93,35 @@ async fn values_come_back_until_they_end(coordinator: &dyn Coordinator, elapse: 
     assert_eq!(coordinator.get("key").await.unwrap(), None, "leases and values are apart");
     coordinator.delete("key").await.unwrap();
     assert!(coordinator.renew(&lease, TTL).await.unwrap());
+}
+
+async fn messages_reach_every_subscriber(coordinator: &dyn Coordinator) {
+    let said = |n: u32| Bytes::from(format!("message {n}"));
+    coordinator.publish(said(0)).await.unwrap();
+    let mut subscribers = [coordinator.subscribe(), coordinator.subscribe()];
+    // A service may need a moment to know its subscribers: until one is reached, all is said again.
+    let first = loop {
+        coordinator.publish(said(1)).await.unwrap();
+        let heard = tokio::time::timeout(TTL / 4, subscribers[0].next()).await;
+        match heard {
+            Ok(Some(Heard::Message(message))) if message == said(1) => break message,
+            _ => {}
+        }
+    };
+    assert_eq!(first, said(1));
+    for n in 2..50 {
+        coordinator.publish(said(n)).await.unwrap();
+    }
+    for subscriber in &mut subscribers {
+        let mut last = 1;
+        while last < 49 {
+            match subscriber.next().await.unwrap() {
+                Heard::Message(message) if message == said(last + 1) => last += 1,
+                Heard::Message(message) => {
+                    assert!(message == said(last) || message == said(0), "{message:?}")
+                }
+                Heard::Gap => {}
+            }
+        }
+    }
 }

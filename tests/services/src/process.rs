@@ -1,0 +1,163 @@
+//! One service as a process of its own.
+
+use std::{
+    fs,
+    io::Read as _,
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Longest time until a service answers, and until it has ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two looks at it.
+const PERIOD: Duration = Duration::from_millis(20);
+
+type Make = Box<dyn Fn(&Path, u16) -> Command + Send + Sync>;
+type Probe = Box<dyn Fn(u16) -> bool + Send + Sync>;
+
+/// A service that can be stopped, paused and started again on the same port and data. Killed when dropped.
+pub struct Process {
+    name: &'static str,
+    home: TempDir,
+    port: u16,
+    make: Make,
+    probe: Probe,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts what `make` makes of a directory and a free port, and waits until `probe` says it answers.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub(crate) fn start(
+        name: &'static str,
+        home: TempDir,
+        make: impl Fn(&Path, u16) -> Command + Send + Sync + 'static,
+        probe: impl Fn(u16) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let (make, probe) = (Box::new(make), Box::new(probe));
+        let mut process = Process { name, home, port: 0, make, probe, child: None };
+        for _ in 0..3 {
+            process.port = free_port();
+            if process.try_start() {
+                return process;
+            }
+            process.kill();
+        }
+        panic!("{name} did not start:\n{}", process.log());
+    }
+
+    fn try_start(&mut self) -> bool {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.home.path().join("log"));
+        let log = log.expect("a log file");
+        let mut command = (self.make)(self.home.path(), self.port);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a handle")).stderr(log).process_group(0);
+        self.child = Some(command.spawn().expect("an executable program"));
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if self.has_ended() {
+                return false;
+            }
+            if (self.probe)(self.port) {
+                return true;
+            }
+            thread::sleep(PERIOD);
+        }
+        false
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// What it has written.
+    pub fn log(&self) -> String {
+        let mut text = String::new();
+        if let Ok(mut file) = fs::File::open(self.home.path().join("log")) {
+            let _ = file.read_to_string(&mut text);
+        }
+        text
+    }
+
+    fn signal(&self, signal: Signal) {
+        let Some(child) = &self.child else { return };
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Stands still without ending: connections stay open and nobody answers (SIGSTOP).
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Goes on after [`Process::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends it in order, or by force when it takes too long.
+    pub fn stop(&mut self) {
+        self.end(Signal::INT);
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        self.resume();
+        self.signal(signal);
+        let end = Instant::now() + PATIENCE / 4;
+        while !self.has_ended() {
+            if Instant::now() > end {
+                self.signal(Signal::KILL);
+            }
+            thread::sleep(PERIOD);
+        }
+        self.child = None;
+    }
+
+    /// Starts it again on the same port and data.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        assert!(self.try_start(), "{} did not come back:\n{}", self.name, self.log());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// A port that nobody listens on at this moment.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
+    listener.local_addr().expect("a bound address").port()
+}
