@@ -131,9 +131,9 @@ impl GrowingBody {
         match progress {
             Progress::Asking => Ok((0, false)),
             Progress::Growing { written, .. } => Ok((written.saturating_sub(HOLD_BACK), false)),
-            Progress::Done(Finished::Stored(entry) | Finished::Confirmed(entry)) => {
-                Ok((entry.row.size, true))
-            }
+            Progress::Done(
+                Finished::Stored(entry) | Finished::Confirmed(entry) | Finished::Landed(entry),
+            ) => Ok((entry.row.size, true)),
             Progress::Done(Finished::Unstored { size, .. }) => Ok((*size, true)),
             Progress::Done(Finished::Failed(error)) => Err(BodyError::Fetch(error.clone())),
         }

@@ -6,7 +6,7 @@ use artifactapi_formats::{LinkSigner, Method, Plan, PublicBase, Request, format_
 use artifactapi_model::{
     Clock, Digest, Remote,
     ports::{
-        BlobError, BlobReader, BlobStore, Coordinator, MetadataStore, Upstream, UpstreamMethod,
+        BlobError, BlobReader, BlobStore, Coordinator, MetadataStore, Peers, Upstream, UpstreamMethod,
         UpstreamRequest, upstream::PostBody,
     },
 };
@@ -18,6 +18,7 @@ use crate::{
     flights::Flights,
     hot::HotIndex,
     negative::NegativeCache,
+    share::{RECHECKS, RecheckAges},
 };
 
 /// The doors the engine uses.
@@ -27,6 +28,7 @@ pub struct Ports {
     pub blobs: Arc<dyn BlobStore>,
     pub metadata: Arc<dyn MetadataStore>,
     pub coordinator: Arc<dyn Coordinator>,
+    pub peers: Arc<dyn Peers>,
     pub upstream: Arc<dyn Upstream>,
     pub clock: Arc<dyn Clock>,
 }
@@ -44,6 +46,8 @@ pub struct Options {
     pub negative_entries: usize,
     /// Rewrites and index readings at the same time.
     pub workers: usize,
+    /// How long a row may lie in memory unquestioned.
+    pub recheck: RecheckAges,
 }
 
 impl Default for Options {
@@ -54,6 +58,7 @@ impl Default for Options {
             fact_bytes: 48 << 20,
             negative_entries: 100_000,
             workers: 2,
+            recheck: RecheckAges::default(),
         }
     }
 }
@@ -62,6 +67,9 @@ impl Default for Options {
 pub struct Engine {
     pub(crate) ports: Ports,
     pub(crate) options: Options,
+    /// Tells this process from its twins in messages.
+    pub(crate) replica: String,
+    pub(crate) rechecks: Arc<tokio::sync::Semaphore>,
     pub(crate) links: LinkSigner,
     pub(crate) hot: HotIndex,
     pub(crate) negative: NegativeCache,
@@ -74,9 +82,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine over `ports`. `link_key` is the cluster's shared secret for signed links.
-    pub fn new(ports: Ports, options: Options, link_key: [u8; 32]) -> Arc<Self> {
+    /// An engine over `ports`. `link_key` is the cluster's shared secret for signed links, `replica` a name that no
+    /// twin has.
+    pub fn new(ports: Ports, options: Options, link_key: [u8; 32], replica: &str) -> Arc<Self> {
         Arc::new(Engine {
+            replica: replica.to_owned(),
+            rechecks: Arc::new(tokio::sync::Semaphore::new(RECHECKS)),
             links: LinkSigner::new(link_key),
             hot: HotIndex::new(options.hot_bytes),
             negative: NegativeCache::new(options.negative_entries),

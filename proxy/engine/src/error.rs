@@ -72,6 +72,9 @@ pub enum FetchError {
     /// The body broke off.
     #[error("upstream's answer broke off: {0}")]
     Truncated(String),
+    /// Another replica tried, and this is what it said.
+    #[error("{0}")]
+    Elsewhere(String),
     /// Everyone who wanted the body left.
     #[error("the fetch was given up because every client had left")]
     Abandoned,
@@ -118,6 +121,7 @@ impl FetchError {
             | FetchError::WrongKind { .. }
             | FetchError::TooLarge { .. }
             | FetchError::Truncated(_)
+            | FetchError::Elsewhere(_)
             | FetchError::Abandoned
             | FetchError::Index(_)
             | FetchError::Blob(_)

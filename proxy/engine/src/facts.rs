@@ -161,7 +161,7 @@ impl Engine {
 
     /// The stored document at canonical `path` (with `?query`), however stale.
     pub(crate) async fn held(
-        &self,
+        self: &Arc<Self>,
         remote: &Remote,
         path: &str,
     ) -> Result<Option<Arc<HotEntry>>, FetchError> {

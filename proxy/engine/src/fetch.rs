@@ -102,9 +102,12 @@ impl Engine {
     }
 
     /// What is stored under `key`: from memory, else from the database.
-    pub(crate) async fn lookup(&self, key: &ArtifactKey) -> Result<Option<Arc<HotEntry>>, FetchError> {
+    pub(crate) async fn lookup(
+        self: &Arc<Self>,
+        key: &ArtifactKey,
+    ) -> Result<Option<Arc<HotEntry>>, FetchError> {
         if let Some(entry) = self.hot.get(key) {
-            return Ok(Some(entry));
+            return self.trusted(key, entry).await;
         }
         let Some(row) = self.ports.metadata.artifact(key).await? else { return Ok(None) };
         let body = if row.size <= self.options.small_body {
@@ -188,7 +191,7 @@ impl Engine {
     /// For a body that belongs to another document (a detached signature): whether it was fetched after that
     /// document last changed. `None` when it belongs to none that is stored.
     async fn agrees_with_companion(
-        &self,
+        self: &Arc<Self>,
         remote: &Remote,
         resource: &Resource,
         entry: &HotEntry,
@@ -287,6 +290,9 @@ impl Engine {
                 Ok(Obtained::Growing { head, body, outcome })
             }
             Progress::Done(Finished::Stored(entry)) => Ok(Obtained::Held { entry, outcome }),
+            Progress::Done(Finished::Landed(entry)) => {
+                Ok(Obtained::Held { entry, outcome: CacheOutcome::Collapsed })
+            }
             Progress::Done(Finished::Confirmed(entry)) => {
                 Ok(Obtained::Held { entry, outcome: CacheOutcome::Revalidated })
             }
@@ -332,6 +338,7 @@ impl Engine {
             accept: resource.accept.map(str::to_owned),
             if_none_match: None,
             if_modified_since: None,
+            resume: None,
             scope: resource.scope.clone(),
             body: None,
         };

@@ -3,6 +3,7 @@
 
 mod head;
 mod tee;
+mod turn;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -17,7 +18,7 @@ use artifactapi_model::{
     ports::{
         StagedBlob, UpstreamMethod, UpstreamRequest, UpstreamResponse,
         metadata::{ArtifactRow, Committed},
-        upstream::Framing,
+        upstream::{Framing, Resume},
     },
     repository::OnUpstreamGone,
 };
@@ -28,6 +29,7 @@ use head::merge_headers;
 pub(crate) use head::{Head, head_of, refusal};
 use tee::Kept;
 pub(crate) use tee::{Poured, Tee};
+use turn::Start;
 
 use crate::{
     Engine, blocking::whole, error::FetchError, fetch::Need, flights::Pilot, hot::HotEntry, verify,
@@ -57,6 +59,8 @@ pub(crate) enum Finished {
     Stored(Arc<HotEntry>),
     /// Upstream confirmed the stored body.
     Confirmed(Arc<HotEntry>),
+    /// A twin had stored a body when this fill began.
+    Landed(Arc<HotEntry>),
     /// The body is whole but could not or must not be kept.
     Unstored { head: Arc<Head>, window: Arc<Window>, size: u64 },
     /// There is none.
@@ -109,7 +113,7 @@ impl Engine {
         tokio::spawn(async move {
             let finished = tokio::select! {
                 biased;
-                finished = engine.run_fill(&job, &pilot) => finished,
+                finished = engine.fill(&job, &pilot) => finished,
                 () = engine.given_up(&job.key, &pilot) => Err(FetchError::Abandoned),
             };
             let finished = match finished {
@@ -152,6 +156,7 @@ impl Engine {
         if let FetchError::NotFound { gone } = error {
             rest = job.remote.spec.negative_ttl;
             self.negative.put(job.key.clone(), now + rest, *gone);
+            self.share_absence(&job.key, *gone, rest);
             if let Some(previous) = &job.previous
                 && job.remote.spec.on_upstream_gone == OnUpstreamGone::Evict
                 && let Err(error) = self.forget(&job.key, &previous.row.digest).await
@@ -164,27 +169,36 @@ impl Engine {
         }
     }
 
-    async fn run_fill(self: &Arc<Self>, job: &Job, pilot: &Pilot) -> Result<Finished, FetchError> {
+    async fn run_fill<'a>(
+        self: &Arc<Self>,
+        job: &'a Job,
+        pilot: &'a Pilot,
+        start: Start<'a>,
+    ) -> Result<Finished, FetchError> {
         let (mut request, known) = self.locate(&job.remote, &job.resource, job.depth).await?;
         let mut checksums = job.resource.checksums.clone();
         checksums.extend(known.checksums);
-        let previous = job.previous.as_ref().filter(|_| !job.unconditional);
+        let previous = start.previous.as_ref().filter(|_| !job.unconditional && start.taken.is_none());
         if let Some(previous) = previous {
             if Self::compares_by_head(&job.resource)
-                && let Some(confirmed) = self.compare_by_head(job, previous, &request).await?
+                && let Some(confirmed) = self.compare_by_head(job, &start, previous, &request).await?
             {
                 return Ok(confirmed);
             }
             request.if_none_match = previous.row.header("etag").map(str::to_owned);
             request.if_modified_since = previous.row.header("last-modified").map(str::to_owned);
         }
+        request.resume = start.taken.as_ref().and_then(resume_at);
         failpoint("fill.request.before");
         let response = self.send_anew(job, request, &mut checksums).await?;
         failpoint("fill.head.after");
         match response.status {
-            StatusCode::OK => self.take_body(job, pilot, response, checksums).await,
+            StatusCode::OK => self.take_body(job, pilot, start, response, checksums).await,
+            StatusCode::PARTIAL_CONTENT if start.taken.is_some() => {
+                self.take_body(job, pilot, start, response, checksums).await
+            }
             StatusCode::NOT_MODIFIED => match previous {
-                Some(previous) => self.confirm(job, previous, Some(&response.headers)).await,
+                Some(previous) => self.confirm(job, &start, previous, Some(&response.headers)).await,
                 None => Err(FetchError::UpstreamStatus(304)),
             },
             _ => Err(refusal(&job.resource, &response)),
@@ -219,6 +233,7 @@ impl Engine {
     async fn compare_by_head(
         &self,
         job: &Job,
+        start: &Start<'_>,
         previous: &Arc<HotEntry>,
         request: &UpstreamRequest,
     ) -> Result<Option<Finished>, FetchError> {
@@ -229,7 +244,11 @@ impl Engine {
             let then = previous.row.header("docker-content-digest").map(str::to_owned);
             let then = then.unwrap_or_else(|| previous.row.digest.to_string());
             let unchanged = now == Some(then.as_str());
-            return if unchanged { self.confirm(job, previous, None).await.map(Some) } else { Ok(None) };
+            return if unchanged {
+                self.confirm(job, start, previous, None).await.map(Some)
+            } else {
+                Ok(None)
+            };
         }
         match response.status {
             // A registry without HEAD is asked by GET; a refused HEAD is never followed by one (RS-91).
@@ -242,44 +261,53 @@ impl Engine {
     async fn confirm(
         &self,
         job: &Job,
+        start: &Start<'_>,
         previous: &Arc<HotEntry>,
         headers: Option<&HeaderMap>,
     ) -> Result<Finished, FetchError> {
         let now = self.ports.clock.now();
         let mut row = previous.row.clone();
-        row.checked_at = now;
+        (row.checked_at, row.fetch_seq) = (now, start.fetch_seq);
         if let Some(headers) = headers {
             row.headers = merge_headers(&row.headers, headers);
         }
         failpoint("fill.confirm.before");
         let metadata = &self.ports.metadata;
         let recorded = metadata.confirm_artifact(&job.key, row.fetch_seq, now, Some(&row.headers)).await;
-        if let Err(error) = recorded {
-            tracing::warn!(key = ?job.key, error = %error, "a confirmation could not be recorded");
+        match recorded {
+            Ok(true) => self.tell_changed(&job.key),
+            Ok(false) => tracing::debug!(key = ?job.key, "a later fill has replaced what was confirmed"),
+            Err(error) => {
+                tracing::warn!(key = ?job.key, error = %error, "a confirmation could not be recorded");
+            }
         }
         let entry = HotEntry::new(row, previous.body.clone(), now);
         self.hot.put(job.key.clone(), entry.clone());
         Ok(Finished::Confirmed(entry))
     }
 
-    async fn take_body(
+    async fn take_body<'a>(
         self: &Arc<Self>,
-        job: &Job,
-        pilot: &Pilot,
+        job: &'a Job,
+        pilot: &'a Pilot,
+        start: Start<'a>,
         response: UpstreamResponse,
         mut checksums: Checksums,
     ) -> Result<Finished, FetchError> {
-        if let Some(pinned) = self.pinned(job).await? {
+        if let Some(pinned) = start.pinned.filter(|_| job.mutability == Mutability::Immutable) {
             checksums.push(Checksum::Sha256(pinned.0));
         }
-        let head = Arc::new(head_of(&job.remote, &job.resource, job.mutability, &response, checksums));
+        let head = head_of(&job.remote, &job.resource, job.mutability, &response, checksums);
         let over = |length| job.resource.max_size.filter(|limit| length > *limit);
         if let Some(limit) = head.length.and_then(over) {
             return Err(FetchError::TooLarge { limit });
         }
-        let mut tee = match self.ports.blobs.stage(head.length).await {
-            Ok(staged) => Tee::staged(&job.resource, &pilot.progress, head.clone(), staged),
-            Err(error) => return Err(error.into()),
+        let mut tee = match start.taken {
+            Some(taken) => taken_up(taken, head, response.status, &response.headers).await?,
+            None => {
+                let staged = self.ports.blobs.stage(head.length).await?;
+                Tee::staged(&job.resource, &pilot.progress, Arc::new(head), staged)
+            }
         };
         let mut body = response.body;
         while let Some(chunk) = body.next().await {
@@ -290,9 +318,10 @@ impl Engine {
             }
             failpoint("fill.chunk.after");
         }
+        let head = tee.head();
         let Poured { staged, window, hashed } = tee.finish()?;
         match staged {
-            Some(staged) => self.settle(job, head, staged, window, hashed).await,
+            Some(staged) => self.settle(job, start.fetch_seq, head, staged, window, hashed).await,
             None => match verify::check_outside(&head.checksums, &hashed) {
                 Ok(()) => Ok(Finished::Unstored { head, window, size: hashed.size }),
                 Err(error) => Err(self.explain_mismatch(job, &hashed, error).await),
@@ -311,6 +340,7 @@ impl Engine {
     async fn settle(
         self: &Arc<Self>,
         job: &Job,
+        fetch_seq: i64,
         head: Arc<Head>,
         staged: Box<dyn StagedBlob>,
         window: Arc<Window>,
@@ -328,8 +358,10 @@ impl Engine {
             tracing::info!(key = ?job.key, "uncacheable: close-delimited body without a known digest");
             return Ok(Finished::Unstored { head, window, size });
         }
-        match self.store(job, &head, staged, &hashed).await {
-            Ok(finished) => Ok(finished),
+        match self.store(job, fetch_seq, &head, staged, &hashed).await {
+            Ok(Some(finished)) => Ok(finished),
+            // Readers have begun with these bytes, and they are whole: the next request gets the newer ones.
+            Ok(None) => Ok(Finished::Unstored { head, window, size }),
             Err(error @ (FetchError::Blob(_) | FetchError::Metadata(_))) => {
                 tracing::warn!(key = ?job.key, error = %error, "a body could not be stored; it is served all the same");
                 Ok(Finished::Unstored { head, window, size })
@@ -348,13 +380,15 @@ impl Engine {
         }
     }
 
+    /// Stores and records the body; `None` when another fill has recorded other bytes meanwhile.
     async fn store(
-        &self,
+        self: &Arc<Self>,
         job: &Job,
+        fetch_seq: i64,
         head: &Head,
         staged: Box<dyn StagedBlob>,
         hashed: &Hashed,
-    ) -> Result<Finished, FetchError> {
+    ) -> Result<Option<Finished>, FetchError> {
         // Read before the commit consumes the stage: it is in the page cache either way.
         let small = if hashed.size <= self.options.small_body {
             whole(&staged.reader(), hashed.size).await
@@ -364,7 +398,6 @@ impl Engine {
         failpoint("fill.blob.before");
         staged.commit(&hashed.digest).await?;
         failpoint("fill.blob.after");
-        let fetch_seq = self.ports.metadata.next_fetch_seq().await?;
         let now = self.ports.clock.now();
         let row = ArtifactRow {
             digest: hashed.digest,
@@ -383,17 +416,57 @@ impl Engine {
                 let entry = HotEntry::new(row, small, now);
                 self.hot.put(job.key.clone(), entry.clone());
                 self.negative.remove(&job.key);
-                if job.resource.max_size.is_some() {
-                    self.generation.fetch_add(1, Ordering::AcqRel);
-                }
-                Ok(Finished::Stored(entry))
+                self.note_new_index(job);
+                self.tell_changed(&job.key);
+                Ok(Some(Finished::Stored(entry)))
             }
             Committed::Superseded => {
                 self.hot.remove(&job.key);
-                let entry = self.lookup(&job.key).await?;
-                Ok(Finished::Stored(entry.unwrap_or_else(|| HotEntry::new(row, small, now))))
+                let newer = self.lookup(&job.key).await?;
+                Ok(newer.filter(|newer| newer.row.digest == hashed.digest).map(Finished::Stored))
             }
             Committed::Pinned(pinned) => Err(FetchError::Mutated { pinned }),
         }
     }
+
+    /// A document that others are held against may have been stored.
+    pub(crate) fn note_new_index(&self, job: &Job) {
+        if job.resource.max_size.is_some() {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Where upstream may go on with a body that a lost twin began, if its validator says which body it was.
+fn resume_at(taken: &Tee<'_>) -> Option<Resume> {
+    let head = taken.head();
+    let etag = head.header("etag").filter(|etag| etag.starts_with('"'))?;
+    let is_partial = taken.written() > 0 && head.length.is_some();
+    is_partial.then(|| Resume { offset: taken.written(), etag: etag.to_owned() })
+}
+
+/// Goes on with `taken`: the answer brings the rest of its body (206), or the whole of a body that must be the same.
+async fn taken_up<'a>(
+    mut taken: Tee<'a>,
+    mut head: Head,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Result<Tee<'a>, FetchError> {
+    if status == StatusCode::PARTIAL_CONTENT {
+        let range = headers.get(http::header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let begins = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+        if begins != Some(taken.written()) {
+            return Err(FetchError::Truncated(
+                "upstream went on at another place than it was asked to".into(),
+            ));
+        }
+        let before = taken.head();
+        (head.length, head.framing) = (before.length, before.framing);
+        taken.go_on();
+    } else {
+        taken.begin_again();
+    }
+    taken.expect_same(&head)?;
+    taken.retarget(Arc::new(head)).await?;
+    Ok(taken)
 }

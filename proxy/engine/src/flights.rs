@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -64,6 +64,8 @@ impl Seat {
 pub(crate) struct Pilot {
     pub(crate) progress: watch::Sender<Progress>,
     readers: Arc<Readers>,
+    /// Whether the bytes come from a twin: then no twin may have them from here.
+    follows: Arc<AtomicBool>,
     number: u64,
 }
 
@@ -73,7 +75,12 @@ impl Pilot {
         let (sender, receiver) = watch::channel(Progress::Asking);
         let readers = Arc::new(Readers::default());
         let seat = Seat { progress: receiver, interest: Interest::new(&readers), started: true };
-        (Pilot { progress: sender, readers, number: 0 }, seat)
+        (Pilot { progress: sender, readers, follows: Arc::default(), number: 0 }, seat)
+    }
+
+    /// Says whether the bytes come from a twin now.
+    pub(crate) fn set_follows(&self, follows: bool) {
+        self.follows.store(follows, Ordering::Release);
     }
 
     /// Resolves when nobody is interested.
@@ -87,6 +94,7 @@ impl Pilot {
 struct Flight {
     progress: watch::Receiver<Progress>,
     readers: Arc<Readers>,
+    follows: Arc<AtomicBool>,
     number: u64,
 }
 
@@ -113,10 +121,22 @@ impl Flights {
         let (mut pilot, seat) = Pilot::solo();
         inner.next += 1;
         pilot.number = inner.next;
-        let flight =
-            Flight { progress: seat.progress.clone(), readers: pilot.readers.clone(), number: pilot.number };
+        let flight = Flight {
+            progress: seat.progress.clone(),
+            readers: pilot.readers.clone(),
+            follows: pilot.follows.clone(),
+            number: pilot.number,
+        };
         inner.by_key.insert(key.clone(), flight);
         (seat, Some(pilot))
+    }
+
+    /// A place at the fill of `key`, if one runs here and asks upstream itself.
+    pub(crate) fn visit(&self, key: &ArtifactKey) -> Option<Seat> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let flight = inner.by_key.get(key).filter(|flight| !flight.follows.load(Ordering::Acquire))?;
+        let interest = Interest::new(&flight.readers);
+        Some(Seat { progress: flight.progress.clone(), interest, started: false })
     }
 
     /// Closes the fill: who asks from now on starts another. Called before its result is announced, so that

@@ -1,9 +1,12 @@
 //! The bounded in-memory index: rows of recently used keys, with the bodies of the small ones. A hit here
 //! costs no SQL and no file.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use artifactapi_model::{
@@ -12,6 +15,9 @@ use artifactapi_model::{
 };
 use bytes::Bytes;
 use quick_cache::{Weighter, sync::Cache};
+
+/// How long a doubtful entry is used after the database did not answer.
+const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A stored body as the hit path sees it.
 #[derive(Debug)]
@@ -24,6 +30,10 @@ pub(crate) struct HotEntry {
     flushed: AtomicI64,
     /// The generation of stored indexes this body was last held against.
     pub(crate) judged: AtomicU64,
+    /// When the database last said that this is its row, or was last asked in vain, in milliseconds.
+    seen: AtomicI64,
+    /// Somebody has said that the row is another by now.
+    doubtful: AtomicBool,
     /// Until when upstream is not asked again, in milliseconds, since it has just failed to confirm this body.
     retry_at: AtomicI64,
 }
@@ -36,12 +46,37 @@ impl HotEntry {
             used: AtomicI64::new(now.0),
             flushed: AtomicI64::new(0),
             judged: AtomicU64::new(0),
+            seen: AtomicI64::new(now.0),
+            doubtful: AtomicBool::new(false),
             retry_at: AtomicI64::new(0),
         })
     }
 
     pub(crate) fn touch(&self, now: Timestamp) {
         self.used.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Whether it may be used without asking the database, at an age of at most `limit`.
+    pub(crate) fn standing(&self, now: Timestamp, limit: Duration) -> Standing {
+        let age = now.since(Timestamp(self.seen.load(Ordering::Relaxed)));
+        if self.doubtful.load(Ordering::Relaxed) {
+            if age >= DOUBT_PAUSE { Standing::Doubtful } else { Standing::Good }
+        } else if age >= limit {
+            Standing::Old
+        } else {
+            Standing::Good
+        }
+    }
+
+    /// The database has this very row.
+    pub(crate) fn confirmed(&self, now: Timestamp) {
+        self.seen.store(now.0, Ordering::Relaxed);
+        self.doubtful.store(false, Ordering::Relaxed);
+    }
+
+    /// The database did not answer, or is being asked: it is not asked again at once.
+    pub(crate) fn unanswered(&self, now: Timestamp) {
+        self.seen.store(now.0, Ordering::Relaxed);
     }
 
     /// Asks for a pause before the next revalidation.
@@ -52,6 +87,17 @@ impl HotEntry {
     pub(crate) fn is_resting(&self, now: Timestamp) -> bool {
         now.0 < self.retry_at.load(Ordering::Relaxed)
     }
+}
+
+/// How far an entry can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It can be used.
+    Good,
+    /// It can be used; the database should be asked meanwhile.
+    Old,
+    /// The database should be asked first.
+    Doubtful,
 }
 
 /// A derived document as the hit path sees it.
@@ -107,6 +153,29 @@ impl HotIndex {
 
     pub(crate) fn remove(&self, key: &ArtifactKey) {
         self.stored.remove(key);
+    }
+
+    /// Somebody says that the row of `key` has changed.
+    pub(crate) fn doubt(&self, key: &ArtifactKey) {
+        if let Some(entry) = self.stored.peek(key) {
+            entry.seen.store(0, Ordering::Relaxed);
+            entry.doubtful.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The same for all keys that `meant` names. A walk; only on somebody's command.
+    pub(crate) fn doubt_all(&self, meant: impl Fn(&ArtifactKey) -> bool) {
+        for (_, entry) in self.stored.iter().filter(|(key, _)| meant(key)) {
+            entry.seen.store(0, Ordering::Relaxed);
+            entry.doubtful.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets the database be asked about every entry when it is next used.
+    pub(crate) fn age_all(&self) {
+        for (_, entry) in self.stored.iter() {
+            entry.seen.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn derived(&self, inputs: &Digest) -> Option<Arc<HotDerived>> {

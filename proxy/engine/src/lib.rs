@@ -11,6 +11,9 @@
 //!                                 ▼                  ▼
 //!                       derived document ◄── fill: upstream ─► tee(hash, staged) ─► verify ─► commit
 //! ```
+//!
+//! Among replicas one holds the [`share`] lease of a key and asks upstream; the others follow its fill and stream
+//! to their clients from its first byte.
 
 mod blocking;
 pub mod content;
@@ -27,6 +30,7 @@ mod negative;
 mod recheck;
 pub mod scrub;
 mod serve;
+mod share;
 mod through;
 mod verify;
 mod window;
@@ -34,3 +38,4 @@ mod window;
 pub use content::{Body, CacheOutcome, Content, GrowingBody, Reply};
 pub use engine::{Engine, Options, Ports};
 pub use error::FetchError;
+pub use share::RecheckAges;

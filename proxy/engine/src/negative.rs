@@ -35,4 +35,9 @@ impl NegativeCache {
     pub(crate) fn remove(&self, key: &ArtifactKey) {
         self.0.remove(key);
     }
+
+    /// Forgets all that `meant` names. A walk; only on somebody's command.
+    pub(crate) fn remove_all(&self, meant: impl Fn(&ArtifactKey) -> bool) {
+        self.0.retain(|key, _| !meant(key));
+    }
 }

@@ -5,10 +5,12 @@ pub mod blobs;
 pub mod coordination;
 pub mod housekeeping;
 pub mod metadata;
+pub mod peers;
 pub mod upstream;
 
 pub use blobs::{BlobError, BlobReader, BlobStore, StagedBlob};
 pub use coordination::{CoordinationError, Coordinator, Heard, Lease, Messages};
 pub use housekeeping::Housekeeping;
 pub use metadata::{MetadataError, MetadataStore};
+pub use peers::{NoPeers, Part, Parts, PeerError, Peers};
 pub use upstream::{Upstream, UpstreamError, UpstreamMethod, UpstreamRequest, UpstreamResponse};

@@ -197,6 +197,10 @@ fn headers(
     set(header::ACCEPT_ENCODING, Some("identity"))?;
     set(header::IF_NONE_MATCH, request.if_none_match.as_deref())?;
     set(header::IF_MODIFIED_SINCE, request.if_modified_since.as_deref())?;
+    if let Some(resume) = &request.resume {
+        set(header::RANGE, Some(&format!("bytes={}-", resume.offset)))?;
+        set(header::IF_RANGE, Some(&resume.etag))?;
+    }
     if let Some(body) = body_of(request, method) {
         set(header::CONTENT_TYPE, body.content_type.as_deref())?;
         set(header::CONTENT_ENCODING, body.content_encoding.as_deref())?;

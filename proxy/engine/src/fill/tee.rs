@@ -6,9 +6,9 @@ use artifactapi_formats::Resource;
 use artifactapi_model::{
     Hasher,
     digest::Hashed,
-    ports::{BlobError, StagedBlob, upstream::Framing},
+    ports::{BlobError, BlobReader as _, StagedBlob, blobs::MAX_READ, upstream::Framing},
 };
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::sync::watch;
 
 use super::{Head, Progress};
@@ -46,13 +46,15 @@ pub(crate) struct Tee<'a> {
     window: Arc<Window>,
     hasher: Hasher,
     written: u64,
+    /// Where the source is: behind `written` while a body that begins anew is held against what was taken.
+    position: u64,
     kind: Vec<u8>,
     kind_known: bool,
 }
 
 impl<'a> Tee<'a> {
     /// Of a body that goes to `staged` for as long as there is room.
-    pub(super) fn staged(
+    pub(crate) fn staged(
         resource: &'a Resource,
         progress: &'a watch::Sender<Progress>,
         head: Arc<Head>,
@@ -87,13 +89,74 @@ impl<'a> Tee<'a> {
             staged,
             window,
             written: 0,
+            position: 0,
             kind: Vec::with_capacity(KIND_BYTES),
             kind_known: false,
         }
     }
 
+    /// What is known of the body.
+    pub(crate) fn head(&self) -> Arc<Head> {
+        self.head.clone()
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Another source gives the body from its begin: what has been taken is compared, since readers have seen it.
+    pub(crate) fn begin_again(&mut self) {
+        self.position = 0;
+    }
+
+    /// Another source gives the body from here on.
+    pub(crate) fn go_on(&mut self) {
+        self.position = self.written;
+    }
+
+    /// Whether `head` can be the same body: readers have been told its length.
+    ///
+    /// # Errors
+    /// [`FetchError::Truncated`].
+    pub(crate) fn expect_same(&self, head: &Head) -> Result<(), FetchError> {
+        if head.length == self.head.length { Ok(()) } else { Err(changed()) }
+    }
+
+    /// Holds the body against the claims of `head` from now on, also what has been taken already.
+    pub(crate) async fn retarget(&mut self, head: Arc<Head>) -> Result<(), FetchError> {
+        let mut hasher = Hasher::for_checksums(&head.checksums);
+        let mut offset = 0;
+        while offset < self.written {
+            let left = usize::try_from(self.written - offset).unwrap_or(usize::MAX);
+            let block = self.window.read_at(offset, left.min(MAX_READ)).await?;
+            if block.is_empty() {
+                return Err(changed());
+            }
+            hasher.update(&block);
+            offset += block.len() as u64;
+        }
+        (self.hasher, self.head) = (hasher, head);
+        Ok(())
+    }
+
+    /// Takes off `chunk` what has been taken before, if it is the same.
+    async fn compare(&mut self, chunk: &mut Bytes) -> Result<(), FetchError> {
+        while self.position < self.written && !chunk.is_empty() {
+            let left = usize::try_from(self.written - self.position).unwrap_or(usize::MAX);
+            let before = self.window.read_at(self.position, left.min(chunk.len())).await?;
+            if before.is_empty() || before[..] != chunk[..before.len()] {
+                return Err(changed());
+            }
+            chunk.advance(before.len());
+            self.position += before.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Takes the next piece of the body.
     pub(crate) async fn take(&mut self, mut chunk: Bytes) -> Result<Kept, FetchError> {
+        self.compare(&mut chunk).await?;
         if let Framing::Length(length) = self.head.framing {
             // What comes after the announced end is no part of the body (RS-06).
             let left = usize::try_from(length - self.written).unwrap_or(usize::MAX);
@@ -109,6 +172,7 @@ impl<'a> Tee<'a> {
             }
         }
         self.written += chunk.len() as u64;
+        self.position = self.written;
         if let Some(limit) = self.resource.max_size.filter(|limit| self.written > *limit) {
             return Err(FetchError::TooLarge { limit });
         }
@@ -154,6 +218,9 @@ impl<'a> Tee<'a> {
         if !self.kind_known {
             self.check_kind()?;
         }
+        if self.position < self.written {
+            return Err(changed());
+        }
         if let Framing::Length(length) = self.head.framing
             && self.written != length
         {
@@ -161,4 +228,9 @@ impl<'a> Tee<'a> {
         }
         Ok(Poured { staged: self.staged, window: self.window, hashed: self.hasher.finish() })
     }
+}
+
+/// A body that was begun cannot be ended with the bytes of another.
+fn changed() -> FetchError {
+    FetchError::Truncated("upstream's body changed while it was being fetched".into())
 }

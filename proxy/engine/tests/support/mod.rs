@@ -19,7 +19,7 @@ use artifactapi_model::{
     clock::ManualClock,
     policy::{PathPolicy, Patterns},
     ports::{
-        BlobStore, MetadataStore as _, Upstream, UpstreamError, UpstreamMethod, UpstreamRequest,
+        BlobStore, MetadataStore as _, NoPeers, Upstream, UpstreamError, UpstreamMethod, UpstreamRequest,
         UpstreamResponse,
         upstream::{Framing, Layer},
     },
@@ -45,6 +45,7 @@ pub(crate) enum Script {
     /// The test feeds the body through the channel it got from [`FakeUpstream::gate`].
     Gated {
         length: Option<u64>,
+        etag: &'static str,
     },
 }
 
@@ -67,7 +68,7 @@ impl FakeUpstream {
     pub(crate) fn gate(&self, path: &str, length: Option<u64>) -> mpsc::Sender<Result<Bytes, UpstreamError>> {
         let (sender, receiver) = mpsc::channel(1);
         self.gates.lock().unwrap().insert(path.to_owned(), receiver);
-        self.put(path, Script::Gated { length });
+        self.put(path, Script::Gated { length, etag: "\"gated\"" });
         sender
     }
 
@@ -77,6 +78,10 @@ impl FakeUpstream {
 
     pub(crate) fn gets(&self) -> usize {
         self.requests(UpstreamMethod::Get)
+    }
+
+    pub(crate) fn all(&self) -> Vec<UpstreamRequest> {
+        self.requests.lock().unwrap().clone()
     }
 
     pub(crate) fn last(&self) -> UpstreamRequest {
@@ -98,7 +103,8 @@ impl Upstream for FakeUpstream {
         let (status, framing, body) = match script {
             Script::Down => return Err(broken()),
             Script::Status(status) => (status, Framing::Length(0), futures_util::stream::empty().boxed()),
-            Script::Gated { length } => {
+            Script::Gated { length, etag } => {
+                headers.insert("etag", HeaderValue::from_static(etag));
                 let mut gate = self.gates.lock().unwrap().remove(&path).expect("a gate is used once");
                 let framing = length.map_or(Framing::Delimited, Framing::Length);
                 (200, framing, futures_util::stream::poll_fn(move |cx| gate.poll_recv(cx)).boxed())
@@ -110,7 +116,16 @@ impl Upstream for FakeUpstream {
                 let unchanged = request.if_none_match.is_some()
                     && headers.get("etag").and_then(|etag| etag.to_str().ok())
                         == request.if_none_match.as_deref();
-                if unchanged {
+                let resume = request.resume.as_ref().filter(|resume| {
+                    headers.get("etag").and_then(|etag| etag.to_str().ok()) == Some(resume.etag.as_str())
+                });
+                if let Some(resume) = resume {
+                    let rest = bytes.slice(usize::try_from(resume.offset).unwrap()..);
+                    let range = format!("bytes {}-{}/{}", resume.offset, bytes.len() - 1, bytes.len());
+                    headers.insert("content-range", HeaderValue::from_str(&range).unwrap());
+                    let framing = Framing::Length(rest.len() as u64);
+                    (206, framing, futures_util::stream::iter([Ok(rest)]).boxed())
+                } else if unchanged {
                     (304, Framing::Length(0), futures_util::stream::empty().boxed())
                 } else {
                     let framing = framing.unwrap_or(Framing::Length(bytes.len() as u64));
@@ -177,6 +192,7 @@ impl Bench {
             blobs,
             metadata: metadata.clone(),
             coordinator: Arc::new(LocalCoordinator::default()),
+            peers: Arc::new(NoPeers),
             upstream: upstream.clone(),
             clock: clock.clone(),
         };
@@ -184,8 +200,14 @@ impl Bench {
         let identity =
             metadata.ensure_repository("default", &spec.name, spec.package_type, &base_url).await.unwrap();
         let remote = Remote { identity, spec: Arc::new(spec) };
-        let engine = Engine::new(ports, Options::default(), [1; 32]);
+        let engine = Engine::new(ports, Options::default(), [1; 32], "replica");
         Bench { engine, upstream, clock, metadata, remote }
+    }
+
+    /// Lets time pass for everyone; the test's own must stand still.
+    pub(crate) async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        tokio::time::advance(time).await;
     }
 
     pub(crate) async fn request(&self, method: Method, path: &str) -> Result<Content, FetchError> {

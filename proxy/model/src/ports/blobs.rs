@@ -71,6 +71,12 @@ pub trait StagedBlob: Send + Sync {
     /// written. When it returns, the bytes survive a power cut (RS-98). A blob that is already there
     /// stays; same key, same bytes.
     async fn commit(self: Box<Self>, digest: &Digest) -> Result<(), BlobError>;
+
+    /// The same body is durable under `digest` already, put there by a twin: keeps these bytes as a local copy
+    /// where the store has such, at no cost to others.
+    async fn adopt(self: Box<Self>, digest: &Digest) -> Result<(), BlobError> {
+        self.commit(digest).await
+    }
 }
 
 /// Random access to one body.

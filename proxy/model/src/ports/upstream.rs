@@ -47,10 +47,22 @@ pub struct UpstreamRequest {
     pub if_none_match: Option<String>,
     /// Validator: upstream's own Last-Modified.
     pub if_modified_since: Option<String>,
+    /// The body is wanted from here on only, if it is still the one that begins with the bytes we have.
+    pub resume: Option<Resume>,
     /// Token scope to ask for when the challenge names none (`repository:library/alpine:pull`).
     pub scope: Option<String>,
     /// Content-Type, Content-Encoding and body of a POST; at most 1 MiB.
     pub body: Option<PostBody>,
+}
+
+/// Where a body is taken up again (RFC 9110, 13.1.5 and 14.2). The answer is 206 from `offset` on, or 200 with
+/// the whole of another body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// Bytes that are there already.
+    pub offset: u64,
+    /// Upstream's own strong ETag of the body they belong to.
+    pub etag: String,
 }
 
 /// A small request body passed on as it came.
@@ -74,6 +86,7 @@ impl UpstreamRequest {
             accept: None,
             if_none_match: None,
             if_modified_since: None,
+            resume: None,
             scope: None,
             body: None,
         }
@@ -108,7 +121,7 @@ pub struct UpstreamResponse {
 }
 
 /// Which layer failed, for status conditions and messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "named after the layers")]
 pub enum Layer {
     Dns,
@@ -120,7 +133,7 @@ pub enum Layer {
 }
 
 /// Why no usable answer came. Messages carry no secret, no query and no userinfo.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum UpstreamError {
     /// Address or host policy forbids the connection (RS-30).
     #[error("connecting to {host} is not allowed: {reason}")]

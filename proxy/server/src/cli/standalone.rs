@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use artifactapi_engine::{Engine, Options, Ports};
-use artifactapi_model::{Clock, SystemClock, ports::MetadataStore};
+use artifactapi_model::{
+    Clock, SystemClock,
+    ports::{MetadataStore, NoPeers},
+};
 use artifactapi_stores::{CountingBlobs, FsBlobs, LocalCoordinator, SqliteMetadata};
 use artifactapi_upstream::HttpUpstream;
 use tokio::{net::TcpListener, signal::unix::SignalKind};
@@ -57,11 +60,12 @@ async fn run_app(
         blobs: Arc::new(CountingBlobs::new(blobs.clone(), metrics.stores.blobs.clone())),
         metadata: metadata.clone(),
         coordinator: Arc::new(LocalCoordinator::default()),
+        peers: Arc::new(NoPeers),
         upstream: Arc::new(HttpUpstream::new(clock.clone(), observer)),
         clock,
     };
     let link_key = metadata.shared_secret("links").await?;
-    let engine = Engine::new(ports.clone(), Options::default(), link_key);
+    let engine = Engine::new(ports.clone(), Options::default(), link_key, "standalone");
     let app = App::new(&ports, engine, metrics.clone(), settings.outside.clone());
     let stop = CancellationToken::new();
     let mut manifests = Manifests::new(settings.manifests.clone());

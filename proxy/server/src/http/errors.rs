@@ -101,6 +101,7 @@ pub fn refusal(error: &FetchError, path: &str) -> Refused {
         | FetchError::WrongKind { .. }
         | FetchError::TooLarge { .. }
         | FetchError::Truncated(_)
+        | FetchError::Elsewhere(_)
         | FetchError::Index(_) => Refused::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", words),
         FetchError::Abandoned => Refused::unavailable(words, Duration::from_secs(1)),
         FetchError::Blob(error) => of_blob(error),

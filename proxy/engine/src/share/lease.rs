@@ -1,0 +1,80 @@
+//! Who fills a key: taking the lease, and keeping it for as long as the fill runs.
+
+use std::{sync::Arc, time::Duration};
+
+use artifactapi_model::{
+    ArtifactKey, Digest,
+    ports::{Coordinator, Lease},
+};
+
+use crate::Engine;
+
+/// Life of a lease that is not renewed (RS-81).
+pub(super) const TTL: Duration = Duration::from_secs(10);
+/// How often it is renewed (RS-82).
+const RENEWAL: Duration = Duration::from_millis(3_333);
+
+/// Whose turn it is.
+pub(crate) enum Claim {
+    /// Ours, for as long as this lives.
+    Ours(Held),
+    /// A twin's, reached at this address.
+    Theirs(String),
+    /// The coordinator does not answer: ours, and perhaps others' as well.
+    Unknown,
+}
+
+/// A lease that renews itself until it is dropped, and is then given back.
+pub(crate) struct Held {
+    coordinator: Arc<dyn Coordinator>,
+    lease: Lease,
+    renewal: tokio::task::JoinHandle<()>,
+}
+
+/// The lease's name: the same on every replica, of a bounded length, telling nothing.
+pub(crate) fn lease_key(key: &ArtifactKey) -> String {
+    format!("fill/{}", Digest::of(format!("{key:?}").as_bytes()).to_hex())
+}
+
+impl Engine {
+    /// Tries to become the one who fills `key`.
+    pub(crate) async fn claim(&self, key: &ArtifactKey) -> Claim {
+        let (coordinator, address) = (&self.ports.coordinator, self.ports.peers.address());
+        match coordinator.acquire(&lease_key(key), &address, TTL).await {
+            Ok(Ok(lease)) => Claim::Ours(Held::new(coordinator.clone(), lease)),
+            Ok(Err(address)) => Claim::Theirs(address),
+            Err(error) => {
+                tracing::debug!(key = ?key, error = %error, "filling without a lease");
+                Claim::Unknown
+            }
+        }
+    }
+}
+
+impl Held {
+    fn new(coordinator: Arc<dyn Coordinator>, lease: Lease) -> Self {
+        let (renewing, renewed) = (coordinator.clone(), lease.clone());
+        let renewal = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEWAL).await;
+                // Lost or not, the fill goes on: its commit is fenced.
+                if let Ok(false) = renewing.renew(&renewed, TTL).await {
+                    tracing::info!(lease = renewed.key, "the lease of a fill was lost");
+                    return;
+                }
+            }
+        });
+        Held { coordinator, lease, renewal }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewal.abort();
+        let (coordinator, lease) = (self.coordinator.clone(), self.lease.clone());
+        tokio::spawn(async move {
+            // Nobody needs to know: it ends by itself.
+            let _ = coordinator.release(&lease).await;
+        });
+    }
+}
