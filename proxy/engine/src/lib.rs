@@ -12,6 +12,7 @@
 //!                       derived document ◄── fill: upstream ─► tee(hash, staged) ─► verify ─► commit
 //! ```
 
+mod announce;
 mod blocking;
 pub mod content;
 pub mod decide;
