@@ -156,11 +156,13 @@ impl Engine {
             rewrite(&inputs, source, plain, packed, &handle)
         };
         let made = tokio::task::spawn_blocking(job).await.map_err(|_| FetchError::Abandoned)??;
+        self.announce(&made.plain.digest, made.plain.size).await?;
         failpoint("derive.blob.before");
         made.plain.staged.commit(&made.plain.digest).await?;
         failpoint("derive.blob.after");
         let gzip = match made.gzip {
             Some(gzip) => {
+                self.announce(&gzip.digest, gzip.size).await?;
                 gzip.staged.commit(&gzip.digest).await?;
                 Some((gzip.digest, gzip.size))
             }

@@ -395,6 +395,7 @@ impl Engine {
         } else {
             None
         };
+        self.announce(&hashed.digest, hashed.size).await?;
         failpoint("fill.blob.before");
         staged.commit(&hashed.digest).await?;
         failpoint("fill.blob.after");

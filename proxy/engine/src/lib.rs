@@ -15,6 +15,7 @@
 //! Among replicas one holds the [`share`] lease of a key and asks upstream; the others follow its fill and stream
 //! to their clients from its first byte.
 
+mod announce;
 mod blocking;
 pub mod content;
 pub mod decide;
