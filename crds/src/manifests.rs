@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     DEFAULT_NAMESPACE, GROUP, VERSION,
@@ -66,6 +66,27 @@ pub struct Manifest {
     pub object: ObjectRef,
     /// What it says.
     pub body: Body,
+}
+
+impl Manifest {
+    /// The whole manifest as JSON, which is YAML too: parsed again it is this manifest. That of a Secret holds its
+    /// values.
+    pub fn to_json(&self) -> String {
+        let ObjectRef { kind, namespace, name } = &self.object;
+        let core = |data: Value| {
+            json!({
+                "apiVersion": "v1",
+                "kind": kind,
+                "metadata": { "namespace": namespace, "name": name },
+                "data": data,
+            })
+        };
+        match &self.body {
+            Body::Custom(_, value) => value.to_string(),
+            Body::Secret(secret) => core(json!(secret.encoded())).to_string(),
+            Body::ConfigMap(map) => core(json!(map.data)).to_string(),
+        }
+    }
 }
 
 /// What a document says.

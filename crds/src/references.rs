@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretSlice};
 
 /// A `v1/Secret`.
@@ -19,6 +20,12 @@ impl Secret {
     /// Whether there is an entry `key`.
     pub fn has(&self, key: &str) -> bool {
         self.data.contains_key(key)
+    }
+
+    /// All entries in base64, as a manifest writes them; for storing them sealed.
+    pub(crate) fn encoded(&self) -> BTreeMap<&str, String> {
+        let encode = |value: &SecretSlice<u8>| STANDARD.encode(value.expose_secret());
+        self.data.iter().map(|(key, value)| (key.as_str(), encode(value))).collect()
     }
 
     /// The entry `key` as text, without one trailing line break (the usual slip of `echo` and editors).

@@ -186,3 +186,28 @@ proptest::proptest! {
         let _ = line_of(&text, 1, &path);
     }
 }
+
+#[test]
+fn a_manifest_is_read_again_from_its_json() {
+    let text = "apiVersion: artifactapi.io/v1alpha1\nkind: Remote\nmetadata: {name: a}\n\
+                spec: {type: npm, baseURL: \"https://a.test/\"}\n---\n\
+                apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: n}\nstringData: {password: \"ü:\\n\"}\n---\n\
+                apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {ca.crt: x}\n";
+    for manifest in parse("a.yaml", text) {
+        let manifest = manifest.unwrap();
+        let json = manifest.to_json();
+        let [again] = &parse("json", &json)[..] else { panic!("one document: {json}") };
+        let again = again.as_ref().unwrap();
+        assert_eq!(again.object, manifest.object);
+        assert_eq!(again.to_json(), json);
+        match (&manifest.body, &again.body) {
+            (Body::Custom(_, one), Body::Custom(_, two)) => assert_eq!(one, two),
+            (Body::Secret(one), Body::Secret(two)) => {
+                assert_eq!(one.text("password").unwrap(), "ü:");
+                assert_eq!(two.text("password").unwrap(), "ü:");
+            }
+            (Body::ConfigMap(one), Body::ConfigMap(two)) => assert_eq!(one.data, two.data),
+            bodies => panic!("{bodies:?}"),
+        }
+    }
+}

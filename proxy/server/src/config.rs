@@ -1,6 +1,7 @@
 //! Configuration: what the command line and the environment say, and what the manifests say.
 
 pub mod directory;
+pub mod good;
 pub mod manifests;
 pub mod settings;
 pub mod snapshot;

@@ -6,6 +6,7 @@ pub mod config;
 pub mod fsck;
 pub mod http;
 pub mod layout;
+pub mod peer;
 pub mod telemetry;
 pub mod upkeep;
 

@@ -1,28 +1,14 @@
-//! A directory of manifests, followed: what is sound is served, what is not is reported, and the last good
-//! version of an object that has become unsound stays in service until it is mended or deleted.
+//! A directory of manifests, followed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
-use artifactapi_crds::{
-    manifests::ObjectRef,
-    set::{Loaded, Set, Stored},
-};
-use artifactapi_model::{
-    Remote, RepoName,
-    ports::{MetadataError, MetadataStore},
-    repository::RemoteSpec,
-};
+use artifactapi_crds::set::Set;
+use artifactapi_model::ports::{MetadataError, MetadataStore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    directory::{Files, Stamps, Unreadable},
-    snapshot::{Known, Repository, Snapshot},
+    directory::{Files, Stamps},
+    good::Good,
 };
 use crate::App;
 
@@ -34,15 +20,6 @@ pub struct Manifests {
     dir: PathBuf,
     seen: Option<Stamps>,
     good: Good,
-}
-
-/// What is in service, and where it came from.
-#[derive(Default)]
-struct Good {
-    remotes: BTreeMap<RepoName, RemoteSpec>,
-    /// The file in which each object of ours was last found, sound or not.
-    files: BTreeMap<ObjectRef, String>,
-    stored: Stored,
 }
 
 /// Why manifests could not be taken up.
@@ -79,25 +56,21 @@ impl Manifests {
         if self.seen.as_ref() == Some(&now) {
             return Ok(false);
         }
-        let (stamps, stored) = (now.clone(), self.good.stored.clone());
+        let (stamps, stored) = (now.clone(), self.good.stored().clone());
         let read = move || {
             let Files { texts, unreadable } = stamps.read();
             Ok((Set::load_over(texts, &stored), unreadable))
         };
         let (loaded, unreadable) = blocking(read).await.map_err(failed)?;
-        report(&loaded, &unreadable);
-        let problems = loaded.errors.len() + unreadable.len();
-        let (names, good) = self.good.followed_by(loaded, &unreadable);
-        let snapshot = snapshot(app, metadata, &good, names).await?;
-        for gone in self.good.remotes.values().filter(|spec| !good.remotes.contains_key(&spec.name)) {
-            app.metrics.forget(&gone.name, gone.package_type);
+        let next = self.good.next(loaded, &unreadable);
+        let mut identities = HashMap::new();
+        for spec in next.remotes() {
+            let (namespace, base_url) = (&spec.namespace, spec.base_url.as_str());
+            let identity =
+                metadata.ensure_repository(namespace, &spec.name, spec.package_type, base_url).await?;
+            identities.insert(spec.name.clone(), identity);
         }
-        app.metrics.repositories.set(i64::try_from(snapshot.len()).unwrap_or(i64::MAX));
-        app.metrics.manifest_problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
-        tracing::info!(repositories = snapshot.len(), problems, "manifests are loaded");
-        app.snapshot.store(Arc::new(snapshot));
-        app.health.set_loaded();
-        self.good = good;
+        self.good.take_up(app, next, &identities);
         self.seen = Some(now);
         Ok(true)
     }
@@ -115,146 +88,6 @@ impl Manifests {
     }
 }
 
-impl Good {
-    /// What is in service after `loaded`: everything sound, and the last good version of what is there but
-    /// unsound. An object in a file that cannot be read, or has a document nobody can name, counts as there.
-    /// Also returns the names of other kinds.
-    fn followed_by(&self, mut loaded: Loaded, unreadable: &[Unreadable]) -> (Vec<(RepoName, Known)>, Good) {
-        let nameless = loaded.errors.iter().filter(|problem| problem.object.is_none());
-        let dark: BTreeSet<&str> = nameless
-            .map(|problem| problem.origin.file.as_str())
-            .chain(unreadable.iter().map(|bad| bad.file.as_str()))
-            .collect();
-        let mut files: BTreeMap<ObjectRef, String> =
-            loaded.origins.iter().map(|(object, origin)| (object.clone(), origin.file.clone())).collect();
-        for (object, file) in self.files.iter().filter(|(_, file)| dark.contains(file.as_str())) {
-            files.entry(object.clone()).or_insert_with(|| file.clone());
-        }
-        let mut remotes: BTreeMap<RepoName, RemoteSpec> =
-            std::mem::take(&mut loaded.remotes).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
-        for object in files.keys() {
-            loaded.stored.keep(&self.stored, object);
-            let last = self.remotes.get(object.name.as_str()).filter(|_| object.kind == "Remote");
-            if let Some(last) = last.filter(|last| last.namespace == object.namespace)
-                && !remotes.contains_key(&last.name)
-            {
-                tracing::warn!(remote.name = %last.name, "its last good version stays in service");
-                remotes.insert(last.name.clone(), last.clone());
-            }
-        }
-        let virtuals = loaded.virtuals.into_iter().map(|it| (it.name, Known::Virtual(it.package_type)));
-        let locals = loaded.locals.into_iter().map(|it| (it.name, Known::Local(it.package_type)));
-        let names = virtuals.chain(locals).collect();
-        (names, Good { remotes, files, stored: loaded.stored })
-    }
-}
-
-fn report(loaded: &Loaded, unreadable: &[Unreadable]) {
-    for problem in &loaded.errors {
-        tracing::error!(
-            manifest.file = %problem.origin,
-            manifest.field = problem.field,
-            manifest.rule = problem.rule,
-            problem = %problem,
-            "a manifest cannot be used as it stands"
-        );
-    }
-    for bad in unreadable {
-        tracing::error!(manifest.file = bad.file, problem = bad.reason, "a manifest file cannot be used");
-    }
-}
-
-async fn snapshot(
-    app: &App,
-    metadata: &Arc<dyn MetadataStore>,
-    good: &Good,
-    names: Vec<(RepoName, Known)>,
-) -> Result<Snapshot, MetadataError> {
-    let mut snapshot = Snapshot::default();
-    for spec in good.remotes.values() {
-        let (name, package_type) = (&spec.name, spec.package_type);
-        let base_url = spec.base_url.as_str();
-        let identity = metadata.ensure_repository(&spec.namespace, name, package_type, base_url).await?;
-        let remote = Remote { identity, spec: Arc::new(spec.clone()) };
-        let repository = Repository::new(remote, app.metrics.repository(name, package_type));
-        snapshot.add(name.clone(), Known::Remote(Arc::new(repository)));
-    }
-    for (name, known) in names {
-        snapshot.add(name, known);
-    }
-    Ok(snapshot)
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn remote(name: &str, package_type: &str) -> String {
-        format!(
-            "apiVersion: artifactapi.io/v1alpha1\nkind: Remote\nmetadata: {{name: {name}}}\n\
-             spec: {{type: {package_type}, baseURL: \"https://{name}.test/\"}}\n"
-        )
-    }
-
-    fn follow(good: &Good, files: &[(&str, &str)], unreadable: &[&str]) -> Good {
-        let texts = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        let unreadable: Vec<_> =
-            unreadable.iter().map(|file| Unreadable { file: (*file).into(), reason: "x".into() }).collect();
-        good.followed_by(Set::load_over(texts, &good.stored), &unreadable).1
-    }
-
-    fn served(good: &Good) -> Vec<String> {
-        good.remotes.values().map(|spec| format!("{} {}", spec.name, spec.package_type)).collect()
-    }
-
-    fn both() -> Good {
-        follow(&Good::default(), &[("a.yaml", &remote("a", "npm")), ("b.yaml", &remote("b", "pypi"))], &[])
-    }
-
-    #[test]
-    fn rs_132_the_last_good_version_outlives_every_kind_of_mistake() {
-        let b = remote("b", "pypi");
-        let wrong_field = remote("a", "npm").replace("baseURL", "baseUrl");
-        for broken in [wrong_field.as_str(), "kind: [", "kind: Nonsense\n", "a: b: c"] {
-            let good = follow(&both(), &[("a.yaml", broken), ("b.yaml", &b)], &[]);
-            assert_eq!(served(&good), ["a npm", "b pypi"], "{broken}");
-            // And goes on doing so when something else changes.
-            let good = follow(&good, &[("a.yaml", broken)], &[]);
-            assert_eq!(served(&good), ["a npm"], "{broken}");
-        }
-        let good = follow(&both(), &[("b.yaml", &b)], &["a.yaml"]);
-        assert_eq!(served(&good), ["a npm", "b pypi"]);
-    }
-
-    #[test]
-    fn a_deleted_object_is_gone() {
-        let good = follow(&both(), &[("b.yaml", &remote("b", "pypi"))], &[]);
-        assert_eq!(served(&good), ["b pypi"]);
-        let good = follow(&good, &[("b.yaml", "# nothing left\n")], &[]);
-        assert!(served(&good).is_empty());
-    }
-
-    #[test]
-    fn a_type_does_not_change_by_asking_twice() {
-        let changed = remote("a", "generic");
-        let mut good = both();
-        for _ in 0..3 {
-            good = follow(&good, &[("a.yaml", &changed)], &[]);
-            assert_eq!(served(&good), ["a npm"]);
-        }
-        good = follow(&good, &[], &[]);
-        assert_eq!(served(&follow(&good, &[("a.yaml", &changed)], &[])), ["a generic"]);
-    }
-
-    #[test]
-    fn a_mended_object_takes_over() {
-        let good = follow(&both(), &[("a.yaml", "kind: [")], &[]);
-        let mended = remote("a", "npm").replace("a.test", "new.test");
-        let good = follow(&good, &[("a.yaml", &mended)], &[]);
-        assert_eq!(good.remotes["a"].base_url.as_str(), "https://new.test/");
-    }
 }
