@@ -1,9 +1,9 @@
 //! Adapters of the three storage ports of the model: where bytes, rows and leases really are.
 //!
-//! | Port | Production twin (later) | Standalone | Test twin |
+//! | Port | Production twin | Standalone | Test twin |
 //! |---|---|---|---|
 //! | blobs | S3 | [`FsBlobs`], a directory | [`MemoryBlobs`] |
-//! | metadata | PostgreSQL | [`SqliteMetadata`], one file | [`MemoryMetadata`] |
+//! | metadata | [`PostgresMetadata`], PostgreSQL | [`SqliteMetadata`], one file | [`MemoryMetadata`] |
 //! | coordination | Redis | [`LocalCoordinator`], in process | the same |
 //!
 //! Each port has one conformance suite (`blobs::suite`, `metadata::suite`, `coordination::suite`, behind the
@@ -19,5 +19,5 @@ mod random;
 
 pub use blobs::{BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs};
 pub use coordination::LocalCoordinator;
-pub use metadata::{MemoryMetadata, SqlStatements, SqliteMetadata};
+pub use metadata::{MemoryMetadata, PostgresMetadata, SqlStatements, SqliteMetadata, postgres};
 pub use open::OpenError;

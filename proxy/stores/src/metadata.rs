@@ -1,6 +1,9 @@
 //! Where rows are.
 
 mod memory;
+mod operation;
+pub mod postgres;
+mod prefix;
 mod sqlite;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
@@ -8,4 +11,6 @@ pub mod suite;
 mod twins;
 
 pub use memory::MemoryMetadata;
-pub use sqlite::{SqlStatements, SqliteMetadata};
+pub use operation::SqlStatements;
+pub use postgres::PostgresMetadata;
+pub use sqlite::SqliteMetadata;

@@ -8,7 +8,6 @@ mod connection;
 mod error;
 mod migrations;
 mod numbers;
-mod operation;
 mod readers;
 mod rows;
 mod session;
@@ -28,17 +27,19 @@ use artifactapi_model::{
     repository::RepoIdentity,
 };
 use async_trait::async_trait;
-use rusqlite::params;
+use rusqlite::{params, types::Value};
 
-pub use self::operation::SqlStatements;
 use self::{
     numbers::Numbers,
-    operation::Operation,
     readers::Readers,
     rows::{access, artifact, artifact_with_key, derived, digest, headers_text, mutability_text},
     session::Session,
     statements as sql,
     writer::Writer,
+};
+use super::{
+    operation::{Operation, SqlStatements},
+    prefix,
 };
 use crate::{OpenError, random};
 
@@ -231,8 +232,9 @@ impl MetadataStore for SqliteMetadata {
         prefix: &str,
         limit: usize,
     ) -> Result<Vec<String>, MetadataError> {
-        // The range of all texts that begin with the prefix; U+10FFFF sorts after any of its continuations.
-        let (from, to) = (prefix.to_owned(), format!("{prefix}\u{10ffff}"));
+        // SQLite sorts every text before any blob.
+        let to = prefix::end_of(prefix).map_or(Value::Blob(Vec::new()), Value::Text);
+        let from = prefix.to_owned();
         let work = move |session: &Session<'_>| {
             let values = (repo.0, epoch.0, from, to, sql_limit(limit));
             session.rows(sql::BY_PREFIX, values, |row| row.get(0))

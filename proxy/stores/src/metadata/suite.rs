@@ -21,6 +21,7 @@ pub async fn suite(make: impl AsyncFn() -> Arc<dyn MetadataStore>) {
     rs_08_one_of_two_first_digests_wins(make().await).await;
     forgetting_takes_only_what_was_meant(&*make().await).await;
     prefixes_find_the_newest_first(&*make().await).await;
+    the_longest_paths_are_keys_like_any(&*make().await).await;
     walks_page_in_order(&*make().await).await;
     derived_documents_are_kept_once(&*make().await).await;
     referenced_names_every_kind_of_row(&*make().await).await;
@@ -217,8 +218,21 @@ async fn forgetting_takes_only_what_was_meant(store: &dyn MetadataStore) {
 }
 
 async fn prefixes_find_the_newest_first(store: &dyn MetadataStore) {
-    let paths =
-        ["idx", "idx/a", "idx/b?q=1", "idx/c", "idy", "IDX/a", "idx%", "id", "idx\u{10ffff}", "ä", "äb"];
+    let last = "\u{10ffff}\u{10ffff}";
+    let paths = [
+        "idx",
+        "idx/a",
+        "idx/b?q=1",
+        "idx/c",
+        "idy",
+        "IDX/a",
+        "idx%",
+        "id",
+        "idx\u{10ffff}x",
+        "ä",
+        "äb",
+        last,
+    ];
     for (age, path) in paths.iter().enumerate() {
         let row = ArtifactRow { stored_at: Timestamp(age as i64), ..row("b", 1) };
         store.commit_artifact(&key(1, path), &row).await.unwrap();
@@ -235,7 +249,9 @@ async fn prefixes_find_the_newest_first(store: &dyn MetadataStore) {
     assert_eq!(found("idx%", 10).await, ["idx%"], "a prefix is no pattern");
     assert_eq!(found("i_x", 10).await, [""; 0]);
     assert_eq!(found("ä", 10).await, ["äb", "ä"]);
-    assert_eq!(found("idx\u{10ffff}", 10).await, ["idx\u{10ffff}"]);
+    assert_eq!(found("idx\u{10ffff}", 10).await, ["idx\u{10ffff}x"]);
+    assert_eq!(found("\u{10ffff}", 10).await, [last]);
+    assert!(found("idx", 100).await.contains(&"idx\u{10ffff}x".into()), "the last character is one like any");
     assert_eq!(found("", 100).await.len(), paths.len());
     assert_eq!(found("none", 10).await, [""; 0]);
     let at_once = ArtifactRow { stored_at: Timestamp(99), ..row("b", 2) };
@@ -243,6 +259,41 @@ async fn prefixes_find_the_newest_first(store: &dyn MetadataStore) {
         store.commit_artifact(&key(1, path), &at_once).await.unwrap();
     }
     assert_eq!(found("same/", 10).await, ["same/a", "same/b"], "equally new: by path");
+}
+
+async fn the_longest_paths_are_keys_like_any(store: &dyn MetadataStore) {
+    // Nothing that could be compressed, so that an index would have to hold it whole.
+    let mut text: String = (0..128_u8).map(|n| Digest::of(&[n]).to_hex()).collect();
+    text.truncate(8_000);
+    let paths = [format!("{text}/a"), format!("{text}/b"), format!("x{text}"), "short".into()];
+    for (seq, path) in paths.iter().enumerate() {
+        let row = immutable(&seq.to_string(), seq as i64);
+        assert_eq!(store.commit_artifact(&key(1, path), &row).await.unwrap(), Committed::Stored);
+        let body = Digest::of(seq.to_string().as_bytes());
+        store.touch(&[(key(1, path), Timestamp(9))]).await.unwrap();
+        assert_eq!(store.artifact(&key(1, path)).await.unwrap(), Some(row.clone()));
+        let start = store.begin_fetch(&key(1, path)).await.unwrap();
+        assert_eq!((start.row, start.pinned), (Some(row), Some(body)));
+        assert!(store.confirm_artifact(&key(1, path), 9, Timestamp(7), None).await.unwrap());
+    }
+    let listed = async |prefix: &str| {
+        let mut found = store.paths_with_prefix(RepoId(1), Epoch(1), prefix, 10).await.unwrap();
+        found.sort();
+        found
+    };
+    assert_eq!(listed(&text).await, paths[..2]);
+    assert_eq!(listed(&format!("{text}/b")).await, paths[1..2]);
+    assert_eq!(listed("x").await, paths[2..3]);
+    let walk = store.artifacts_after(None, 10).await.unwrap();
+    let walked: std::collections::BTreeSet<_> = walk.iter().map(|(key, _)| key.path.to_string()).collect();
+    assert_eq!(walked, paths.iter().cloned().collect());
+    let rest = store.artifacts_after(Some(&walk[1].0), 10).await.unwrap();
+    assert_eq!(rest, walk[2..]);
+    store.forget_artifact(&key(1, &paths[0]), &Digest::of(b"0")).await.unwrap();
+    store.unpin(&key(1, &paths[1])).await.unwrap();
+    assert_eq!(store.artifact(&key(1, &paths[0])).await.unwrap(), None);
+    assert_eq!(store.pinned(&key(1, &paths[0])).await.unwrap(), Some(Digest::of(b"0")));
+    assert_eq!(store.pinned(&key(1, &paths[1])).await.unwrap(), None);
 }
 
 async fn walks_page_in_order(store: &dyn MetadataStore) {

@@ -3,7 +3,7 @@
 use artifactapi_model::ports::MetadataError;
 use rusqlite::ErrorCode;
 
-use super::operation::Operation;
+use super::super::operation::Operation;
 
 pub(super) fn failed(operation: Operation, error: &rusqlite::Error) -> MetadataError {
     let message = error.to_string();

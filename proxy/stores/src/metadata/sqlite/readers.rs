@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
+    super::operation::{Operation, SqlStatements},
     error,
-    operation::{Operation, SqlStatements},
     session::Session,
 };
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 
-use super::operation::{Operation, SqlStatements};
+use super::super::operation::{Operation, SqlStatements};
 
 /// A transaction on behalf of one operation.
 pub(super) struct Session<'a> {

@@ -12,8 +12,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    super::operation::{Operation, SqlStatements},
     error,
-    operation::{Operation, SqlStatements},
     session::Session,
 };
 

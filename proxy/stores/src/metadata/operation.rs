@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// One operation of the metadata port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(in crate::metadata) enum Operation {
+    Ping,
     EnsureRepository,
     NextFetchSeq,
+    BeginFetch,
+    AnnounceBlob,
     Artifact,
     CommitArtifact,
     ConfirmArtifact,
@@ -28,9 +31,12 @@ pub(super) enum Operation {
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 19] = [
+    const ALL: [Operation; 22] = [
+        Operation::Ping,
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
+        Operation::BeginFetch,
+        Operation::AnnounceBlob,
         Operation::Artifact,
         Operation::CommitArtifact,
         Operation::ConfirmArtifact,
@@ -53,8 +59,11 @@ impl Operation {
     /// Its name in metrics, and what it is doing, for messages.
     fn words(self) -> (&'static str, &'static str) {
         match self {
+            Operation::Ping => ("ping", "looking whether it answers"),
             Operation::EnsureRepository => ("ensure_repository", "finding a repository"),
             Operation::NextFetchSeq => ("next_fetch_seq", "numbering a fetch"),
+            Operation::BeginFetch => ("begin_fetch", "beginning a fetch"),
+            Operation::AnnounceBlob => ("announce_blob", "announcing a blob"),
             Operation::Artifact => ("artifact", "looking up an artifact"),
             Operation::CommitArtifact => ("commit_artifact", "recording an artifact"),
             Operation::ConfirmArtifact => ("confirm_artifact", "confirming an artifact"),
@@ -75,7 +84,7 @@ impl Operation {
         }
     }
 
-    pub(super) fn doing(self) -> &'static str {
+    pub(in crate::metadata) fn doing(self) -> &'static str {
         self.words().1
     }
 }
@@ -85,11 +94,22 @@ impl Operation {
 #[derive(Debug, Default)]
 pub struct SqlStatements {
     counts: [AtomicU64; Operation::ALL.len()],
+    unreadable: AtomicU64,
 }
 
 impl SqlStatements {
-    pub(super) fn count(&self, operation: Operation) {
+    pub(in crate::metadata) fn count(&self, operation: Operation) {
         self.counts[operation as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A row was read that makes no sense; whether it is the first.
+    pub(in crate::metadata) fn count_unreadable(&self) -> bool {
+        self.unreadable.fetch_add(1, Relaxed) == 0
+    }
+
+    /// Rows so far that made no sense and were taken as absent (RS-88).
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable.load(Relaxed)
     }
 
     /// Each operation's name with its statements so far.

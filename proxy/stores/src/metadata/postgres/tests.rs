@@ -1,0 +1,60 @@
+//! PostgreSQL against the suite, and what only a server can get wrong.
+
+mod conformance;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use artifactapi_services::Postgres;
+use secrecy::SecretString;
+
+use super::*;
+
+/// A server, and databases on it.
+struct Server {
+    postgres: Postgres,
+    made: AtomicU32,
+}
+
+impl Server {
+    /// `None` after a line that says that `test` is skipped.
+    fn start(test: &str) -> Option<Self> {
+        let postgres = artifactapi_services::provided(Postgres::start(), test)?;
+        Some(Server { postgres, made: AtomicU32::new(0) })
+    }
+
+    fn settings(&self, database: &str) -> PostgresSettings {
+        PostgresSettings {
+            host: "127.0.0.1".into(),
+            port: self.postgres.process.port(),
+            user: Postgres::USER.into(),
+            password: SecretString::from(Postgres::PASSWORD),
+            database: database.into(),
+            tls: PostgresTls::Disable,
+        }
+    }
+
+    /// A new, empty database.
+    fn database(&self) -> PostgresSettings {
+        let name = format!("test_{}", self.made.fetch_add(1, Relaxed));
+        self.postgres.database(&name);
+        self.settings(&name)
+    }
+
+    /// A store on a new database.
+    async fn store(&self) -> Arc<PostgresMetadata> {
+        let settings = self.database();
+        PostgresMetadata::migrate(&settings).await.unwrap();
+        open(settings).await
+    }
+
+    fn sql(&self, store: &PostgresMetadata, sql: &str) -> String {
+        self.postgres.sql(&store.settings.database, sql)
+    }
+}
+
+async fn open(settings: PostgresSettings) -> Arc<PostgresMetadata> {
+    Arc::new(PostgresMetadata::open(settings, Arc::default()).await.unwrap())
+}
