@@ -17,7 +17,10 @@ pub mod metadata;
 mod open;
 mod random;
 
-pub use blobs::{BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs};
+pub use blobs::{
+    BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs, S3Blobs, S3CheckError, S3Counts, S3Settings,
+    S3Tally,
+};
 pub use coordination::LocalCoordinator;
 pub use metadata::{MemoryMetadata, SqlStatements, SqliteMetadata};
 pub use open::OpenError;
