@@ -2,7 +2,7 @@
 //!
 //! | Port | Production twin (later) | Standalone | Test twin |
 //! |---|---|---|---|
-//! | blobs | S3 | [`FsBlobs`], a directory | [`MemoryBlobs`] |
+//! | blobs | [`TieredBlobs`], S3 behind a directory | [`FsBlobs`], a directory | [`MemoryBlobs`] |
 //! | metadata | PostgreSQL | [`SqliteMetadata`], one file | [`MemoryMetadata`] |
 //! | coordination | Redis | [`LocalCoordinator`], in process | the same |
 //!
@@ -19,7 +19,7 @@ mod random;
 
 pub use blobs::{
     BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs, S3Blobs, S3CheckError, S3Counts, S3Settings,
-    S3Tally,
+    S3Tally, TierCounts, TierTally, TieredBlobs,
 };
 pub use coordination::LocalCoordinator;
 pub use metadata::{MemoryMetadata, SqlStatements, SqliteMetadata};

@@ -134,7 +134,8 @@ fn is_origin(text: &str) -> bool {
     let bare = |url: Url| {
         let same = url.as_str().trim_end_matches('/').eq_ignore_ascii_case(text.trim_end_matches('/'));
         let default_port = url.port().is_none() && (text.ends_with(":443") || text.ends_with(":80"));
-        matches!(url.scheme(), "http" | "https") && url.has_host() && (same || default_port)
+        let whole = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        matches!(url.scheme(), "http" | "https") && whole && (same || default_port)
     };
     !text.contains(char::is_whitespace) && !text.contains('@') && Url::parse(text).is_ok_and(bare)
 }
