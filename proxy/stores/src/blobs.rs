@@ -3,9 +3,13 @@
 mod counting;
 mod fs;
 mod memory;
+mod s3;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+mod tier;
 
 pub use counting::{BlobCounts, BlobTally, CountingBlobs};
 pub use fs::FsBlobs;
 pub use memory::MemoryBlobs;
+pub use s3::{S3Blobs, S3CheckError, S3Counts, S3Settings, S3Tally};
+pub use tier::{TierCounts, TierTally, TieredBlobs};

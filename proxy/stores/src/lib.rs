@@ -2,7 +2,7 @@
 //!
 //! | Port | Production twin | Standalone | Test twin |
 //! |---|---|---|---|
-//! | blobs | S3 | [`FsBlobs`], a directory | [`MemoryBlobs`] |
+//! | blobs | [`TieredBlobs`], S3 behind a directory | [`FsBlobs`], a directory | [`MemoryBlobs`] |
 //! | metadata | [`PostgresMetadata`], PostgreSQL | [`SqliteMetadata`], one file | [`MemoryMetadata`] |
 //! | coordination | Redis | [`LocalCoordinator`], in process | the same |
 //!
@@ -17,7 +17,10 @@ pub mod metadata;
 mod open;
 mod random;
 
-pub use blobs::{BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs};
+pub use blobs::{
+    BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs, S3Blobs, S3CheckError, S3Counts, S3Settings,
+    S3Tally, TierCounts, TierTally, TieredBlobs,
+};
 pub use coordination::LocalCoordinator;
 pub use metadata::{MemoryMetadata, PostgresMetadata, SqlStatements, SqliteMetadata, postgres};
 pub use open::OpenError;

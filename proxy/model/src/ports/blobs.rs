@@ -1,10 +1,11 @@
 //! The content-addressed store. Bytes are staged, verified by the caller, then committed under their
 //! SHA-256; nothing is ever written under a live key (RS rule 2).
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use url::Url;
 
 use crate::digest::Digest;
 
@@ -55,6 +56,13 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Up to `limit` blobs in digest order, after `after`.
     async fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, BlobError>;
+
+    /// A link under which a client gets the blob of `size` bytes without us until `ttl` is over; `None` where
+    /// there is no such thing. Does not look whether the blob is there.
+    async fn link(&self, digest: &Digest, size: u64, ttl: Duration) -> Result<Option<Url>, BlobError> {
+        let _ = (digest, size, ttl);
+        Ok(None)
+    }
 }
 
 /// A body on its way in: appended by one writer, readable by many while it grows.

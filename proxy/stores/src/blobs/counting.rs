@@ -1,8 +1,11 @@
 //! A wrapper that counts what is asked of a blob store, for promises such as "HEAD opens nothing".
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use artifactapi_model::{
@@ -11,6 +14,7 @@ use artifactapi_model::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
+use url::Url;
 
 /// Any blob store, counted.
 pub struct CountingBlobs {
@@ -103,6 +107,10 @@ impl BlobStore for CountingBlobs {
     async fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, BlobError> {
         self.tally.lists.fetch_add(1, Relaxed);
         self.inner.list(after, limit).await
+    }
+
+    async fn link(&self, digest: &Digest, size: u64, ttl: Duration) -> Result<Option<Url>, BlobError> {
+        self.inner.link(digest, size, ttl).await
     }
 }
 

@@ -10,11 +10,11 @@
 //! then answer (RS-98). Whatever the moment of a crash, a name under `blobs/` has its whole body.
 
 mod buffers;
-mod error;
+pub(super) mod error;
 mod growth;
-mod layout;
-mod reader;
-mod staged;
+pub(super) mod layout;
+pub(super) mod reader;
+pub(super) mod staged;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +28,7 @@ use async_trait::async_trait;
 
 use self::{
     error::{blocking, joined},
-    layout::Layout,
+    layout::{Layout, Purpose},
     reader::{BlobFile, FileIo},
     staged::StagedFile,
 };
@@ -49,7 +49,7 @@ impl FsBlobs {
     /// [`OpenError::InUse`] when another process owns the directory, [`OpenError::Io`] otherwise.
     pub async fn open(root: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let root = root.into();
-        let layout = tokio::task::spawn_blocking(move || Layout::open(&root)).await;
+        let layout = tokio::task::spawn_blocking(move || Layout::open(&root, Purpose::Store)).await;
         let layout = layout.map_err(|error| OpenError::Io {
             path: PathBuf::new(),
             doing: "waiting for the disk",

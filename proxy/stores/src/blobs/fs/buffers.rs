@@ -12,13 +12,13 @@ const KEPT: [(usize, usize); 4] = [(128 << 10, 8), (256 << 10, 8), (512 << 10, 4
 
 /// Free buffers.
 #[derive(Debug, Default)]
-pub(super) struct Buffers {
+pub(in crate::blobs) struct Buffers {
     free: [Mutex<Vec<Vec<u8>>>; KEPT.len()],
 }
 
 /// A buffer that goes back when it, or the last `Bytes` made of it, is dropped.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(in crate::blobs) struct Buffer {
     bytes: Vec<u8>,
     length: usize,
     home: Arc<Buffers>,
@@ -26,7 +26,7 @@ pub(super) struct Buffer {
 
 impl Buffers {
     /// A buffer of `length` bytes with unspecified (but initialised) contents.
-    pub(super) fn take(self: &Arc<Self>, length: usize) -> Buffer {
+    pub(in crate::blobs) fn take(self: &Arc<Self>, length: usize) -> Buffer {
         let class = KEPT.iter().position(|(size, _)| length <= *size);
         let bytes = match class {
             Some(class) if length > SMALL => {
@@ -40,7 +40,7 @@ impl Buffers {
 }
 
 impl Buffer {
-    pub(super) fn as_mut(&mut self) -> &mut [u8] {
+    pub(in crate::blobs) fn as_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[..self.length]
     }
 }

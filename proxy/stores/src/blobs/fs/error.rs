@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use tokio::task::{JoinError, spawn_blocking};
 
 /// Says what `source` means for the caller: no room, or broken while `doing`.
-pub(super) fn failed(doing: &'static str, source: impl Into<io::Error>) -> BlobError {
+pub(in crate::blobs) fn failed(doing: &'static str, source: impl Into<io::Error>) -> BlobError {
     let source = source.into();
     // EFBIG: the process's own file size limit or the file system's.
     let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG];
@@ -20,7 +20,7 @@ pub(super) fn failed(doing: &'static str, source: impl Into<io::Error>) -> BlobE
 }
 
 /// Runs `work` where it may block.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(in crate::blobs) async fn blocking<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
 ) -> Result<T, BlobError> {
@@ -28,6 +28,6 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// A blocking task ended without a result: it panicked, or the runtime is going down.
-pub(super) fn joined(error: JoinError) -> io::Error {
+pub(in crate::blobs) fn joined(error: JoinError) -> io::Error {
     io::Error::other(if error.is_panic() { "a worker panicked" } else { "the runtime is shutting down" })
 }

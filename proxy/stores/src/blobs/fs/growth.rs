@@ -27,8 +27,8 @@ const WORTH_WRITING: u64 = 256 << 10;
 const MAX_PIECES: usize = 512;
 
 /// The file and the newest part of one body.
-pub(super) struct Growth {
-    pub(super) file: Arc<File>,
+pub(in crate::blobs) struct Growth {
+    pub(in crate::blobs) file: Arc<File>,
     newest: Mutex<Newest>,
     io: Arc<FileIo>,
 }
@@ -44,7 +44,7 @@ struct Newest {
 }
 
 impl Growth {
-    pub(super) fn new(file: File, io: Arc<FileIo>) -> Self {
+    pub(in crate::blobs) fn new(file: File, io: Arc<FileIo>) -> Self {
         Growth { file: Arc::new(file), newest: Mutex::default(), io }
     }
 
@@ -54,7 +54,7 @@ impl Growth {
     }
 
     /// Appends `bytes`, readable at once. `true`: it is time to [`Growth::file_pieces`].
-    pub(super) fn push(&self, bytes: Bytes) -> bool {
+    pub(in crate::blobs) fn push(&self, bytes: Bytes) -> bool {
         let mut newest = self.newest();
         newest.written += bytes.len() as u64;
         newest.pieces.push_back(bytes);
@@ -62,13 +62,13 @@ impl Growth {
     }
 
     /// Length so far.
-    pub(super) fn written(&self) -> u64 {
+    pub(in crate::blobs) fn written(&self) -> u64 {
         self.newest().written
     }
 
     /// Writes what is in memory to the file. Blocks; one caller at a time. After an error the pieces that
     /// did not fit stay in memory, readable.
-    pub(super) fn file_pieces(&self) -> io::Result<()> {
+    pub(in crate::blobs) fn file_pieces(&self) -> io::Result<()> {
         loop {
             let (offset, pieces) = {
                 let newest = self.newest();
@@ -120,7 +120,7 @@ impl Newest {
 }
 
 /// A reader that follows the growth.
-pub(super) struct GrowingFile(pub(super) Arc<Growth>);
+pub(in crate::blobs) struct GrowingFile(pub(in crate::blobs) Arc<Growth>);
 
 #[async_trait]
 impl BlobReader for GrowingFile {

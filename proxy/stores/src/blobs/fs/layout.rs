@@ -14,7 +14,7 @@ use std::{
 
 use artifactapi_model::{Digest, failpoint, ports::BlobError};
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat},
     fs::{fstat, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat},
     io::Errno,
 };
@@ -25,9 +25,20 @@ use crate::{OpenError, lock::ProcessLock};
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// What the directories are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::blobs) enum Purpose {
+    /// The only copy: `blobs/`, and every commit is on disk before it is answered.
+    Store,
+    /// Copies of what is safe elsewhere: `cache/`, and nothing waits for the disk.
+    Cache,
+}
+
 /// The open directories of one store.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(in crate::blobs) struct Layout {
+    purpose: Purpose,
+    top: OwnedFd,
     blobs: OwnedFd,
     staging: OwnedFd,
     quarantine: OwnedFd,
@@ -35,9 +46,18 @@ pub(super) struct Layout {
     _lock: ProcessLock,
 }
 
+impl Purpose {
+    fn directory(self) -> &'static str {
+        match self {
+            Purpose::Store => "blobs",
+            Purpose::Cache => "cache",
+        }
+    }
+}
+
 impl Layout {
     /// Opens or makes the directories below `root`, takes the lock and empties `staging`.
-    pub(super) fn open(root: &Path) -> Result<Self, OpenError> {
+    pub(in crate::blobs) fn open(root: &Path, purpose: Purpose) -> Result<Self, OpenError> {
         let at = |path: &Path, doing| {
             let path = path.to_owned();
             move |source: io::Error| OpenError::Io { path, doing, source }
@@ -50,7 +70,7 @@ impl Layout {
         let sub = |parent: &OwnedFd, name: &str| {
             make_directory(parent, name).map_err(at(&root.join(name), "making the directory"))
         };
-        let blobs = sub(&sub(&top, "blobs")?, "sha256")?;
+        let blobs = sub(&sub(&top, purpose.directory())?, "sha256")?;
         for shard in 0..=u8::MAX {
             sub(&blobs, &hex::encode([shard]))?;
         }
@@ -58,9 +78,20 @@ impl Layout {
         for directory in [&blobs, &top] {
             sync_directory(directory).map_err(at(root, "writing the directory to disk"))?;
         }
-        let layout = Layout { blobs, staging, quarantine, staged: AtomicU64::new(0), _lock: lock };
+        let staged = AtomicU64::new(0);
+        let layout = Layout { purpose, top, blobs, staging, quarantine, staged, _lock: lock };
         layout.empty_staging().map_err(at(&root.join("staging"), "discarding what a dead process left"))?;
         Ok(layout)
+    }
+
+    /// The directory that holds all others.
+    pub(in crate::blobs) fn top(&self) -> &OwnedFd {
+        &self.top
+    }
+
+    /// Whether a commit must be on disk before it is answered.
+    pub(in crate::blobs) fn is_durable(&self) -> bool {
+        self.purpose == Purpose::Store
     }
 
     fn empty_staging(&self) -> io::Result<()> {
@@ -79,7 +110,7 @@ impl Layout {
     }
 
     /// A new empty file in `staging` and its name there.
-    pub(super) fn create_staged(&self) -> Result<(File, String), BlobError> {
+    pub(in crate::blobs) fn create_staged(&self) -> Result<(File, String), BlobError> {
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}", std::process::id());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -88,7 +119,7 @@ impl Layout {
     }
 
     /// Forgets a staged file.
-    pub(super) fn discard(&self, name: &str) {
+    pub(in crate::blobs) fn discard(&self, name: &str) {
         if let Err(error) = unlinkat(&self.staging, name, AtFlags::empty()) {
             tracing::warn!(%error, "a staged body could not be discarded; the next start does it");
         }
@@ -97,7 +128,7 @@ impl Layout {
     /// Gives the staged file `name`, whose bytes are on disk, its place under `digest`, and returns when that
     /// name is on disk too. `true`: the staged name is gone; `false`: it is left over, for `digest` was
     /// already there.
-    pub(super) fn place(&self, name: &str, digest: &Digest, size: u64) -> Result<bool, BlobError> {
+    pub(in crate::blobs) fn place(&self, name: &str, digest: &Digest, size: u64) -> Result<bool, BlobError> {
         let doing = "committing a blob";
         let shard = self.shard(digest).map_err(|errno| failed(doing, errno))?;
         let hex = digest.to_hex();
@@ -115,8 +146,10 @@ impl Layout {
             Err(errno) => return Err(failed(doing, errno)),
         };
         failpoint("blob.commit.after_rename");
-        // Also when the name was there: whoever put it there may not have come to this line yet.
-        sync_directory(&shard).map_err(|error| failed(doing, error))?;
+        if self.is_durable() {
+            // Also when the name was there: whoever put it there may not have come to this line yet.
+            sync_directory(&shard).map_err(|error| failed(doing, error))?;
+        }
         failpoint("blob.commit.after_directory_fsync");
         Ok(moved)
     }
@@ -132,7 +165,7 @@ impl Layout {
     }
 
     /// The blob's file and length; `None` when there is none.
-    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, BlobError> {
+    pub(in crate::blobs) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, BlobError> {
         // NONBLOCK: should a pipe stand in the blob's place, opening it must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = self.shard(digest).and_then(|shard| openat(shard, digest.to_hex(), flags, Mode::empty()));
@@ -152,29 +185,34 @@ impl Layout {
     }
 
     /// The blob's length; `None` when there is none.
-    pub(super) fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+    pub(in crate::blobs) fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
         let size = match self.shard(digest) {
             Err(Errno::NOENT) => return Ok(None),
-            shard => shard.and_then(|shard| file_size(&shard, &digest.to_hex())),
+            shard => shard.and_then(|shard| file_stat(&shard, &digest.to_hex())),
         };
+        let size = size.map(|stat| stat.map(|stat| stat.st_size.cast_unsigned()));
         size.map_err(|errno| failed("looking for a blob", errno))
     }
 
     /// Unlinks a blob; open readers keep its bytes.
-    pub(super) fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
+    pub(in crate::blobs) fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
         let removed = self.shard(digest).and_then(|shard| unlinkat(shard, digest.to_hex(), AtFlags::empty()));
         unless_missing(removed).map_err(|errno| failed("removing a blob", errno))
     }
 
     /// Moves whatever stands in the blob's place to `quarantine`.
-    pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
+    pub(in crate::blobs) fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
         let hex = digest.to_hex();
         let moved = self.shard(digest).and_then(|shard| renameat(shard, &hex, &self.quarantine, &hex));
         unless_missing(moved).map_err(|errno| failed("quarantining a blob", errno))
     }
 
     /// Up to `limit` blobs after `after`, reading no more shards than needed.
-    pub(super) fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, BlobError> {
+    pub(in crate::blobs) fn list(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, u64)>, BlobError> {
         let first = after.map_or(0, |digest| digest.0[0]);
         let mut page = Vec::new();
         for shard in first..=u8::MAX {
@@ -188,8 +226,36 @@ impl Layout {
     }
 
     fn list_shard(&self, shard: u8, after: Option<Digest>, limit: usize) -> io::Result<Vec<(Digest, u64)>> {
+        let Some((directory, mut digests)) = self.names_in(shard)? else { return Ok(Vec::new()) };
+        digests.retain(|digest| after.is_none_or(|after| *digest > after));
+        digests.sort_unstable();
+        let mut page = Vec::new();
+        for digest in digests {
+            if page.len() >= limit {
+                break;
+            }
+            if let Some(stat) = file_stat(&directory, &digest.to_hex())? {
+                page.push((digest, stat.st_size.cast_unsigned()));
+            }
+        }
+        Ok(page)
+    }
+
+    /// All blobs of one shard in no order, with length and time of the last change in seconds.
+    pub(in crate::blobs) fn scan_shard(&self, shard: u8) -> io::Result<Vec<(Digest, u64, i64)>> {
+        let Some((directory, digests)) = self.names_in(shard)? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for digest in digests {
+            if let Some(stat) = file_stat(&directory, &digest.to_hex())? {
+                found.push((digest, stat.st_size.cast_unsigned(), stat.st_mtime));
+            }
+        }
+        Ok(found)
+    }
+
+    fn names_in(&self, shard: u8) -> io::Result<Option<(OwnedFd, Vec<Digest>)>> {
         let directory = match openat(&self.blobs, hex::encode([shard]), DIRECTORY, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(Errno::NOENT) => return Ok(None),
             directory => directory?,
         };
         let mut digests = Vec::new();
@@ -197,19 +263,9 @@ impl Layout {
             let entry = entry?;
             let name = entry.file_name().to_str().ok().filter(|name| name.len() == 64);
             let digest = name.and_then(|name| name.parse::<Digest>().ok());
-            digests.extend(digest.filter(|digest| digest.0[0] == shard && after.is_none_or(|a| *digest > a)));
+            digests.extend(digest.filter(|digest| digest.0[0] == shard));
         }
-        digests.sort_unstable();
-        let mut page = Vec::new();
-        for digest in digests {
-            if page.len() >= limit {
-                break;
-            }
-            if let Some(size) = file_size(&directory, &digest.to_hex())? {
-                page.push((digest, size));
-            }
-        }
-        Ok(page)
+        Ok(Some((directory, digests)))
     }
 
     fn shard(&self, digest: &Digest) -> Result<OwnedFd, Errno> {
@@ -217,14 +273,14 @@ impl Layout {
     }
 }
 
-/// Length of a regular file; `None` for anything else and for nothing.
-fn file_size(directory: &OwnedFd, name: &str) -> Result<Option<u64>, Errno> {
+/// A regular file's metadata; `None` for anything else and for nothing.
+fn file_stat(directory: &OwnedFd, name: &str) -> Result<Option<Stat>, Errno> {
     let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(None),
         stat => stat?,
     };
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    Ok(is_file.then_some(stat.st_size.cast_unsigned()))
+    Ok(is_file.then_some(stat))
 }
 
 fn unless_missing(result: Result<(), Errno>) -> Result<(), Errno> {

@@ -26,15 +26,15 @@ use super::{
 
 /// What all reads of a store share.
 #[derive(Debug, Default)]
-pub(super) struct FileIo {
-    pub(super) buffers: Arc<Buffers>,
+pub(in crate::blobs) struct FileIo {
+    pub(in crate::blobs) buffers: Arc<Buffers>,
     /// The file system does not know reads that do not wait.
     must_wait: AtomicBool,
 }
 
 impl FileIo {
     /// Fills the first `length` bytes of `buffer` from `file` at `offset`; the file must be that long.
-    pub(super) async fn read(
+    pub(in crate::blobs) async fn read(
         &self,
         file: &Arc<File>,
         offset: u64,
@@ -79,12 +79,12 @@ impl FileIo {
 }
 
 /// How many bytes a read of `length` at `offset` returns from a body of `size`.
-pub(super) fn readable(size: u64, offset: u64, length: usize) -> usize {
+pub(in crate::blobs) fn readable(size: u64, offset: u64, length: usize) -> usize {
     usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(length).min(MAX_READ)
 }
 
 /// A committed blob, open.
-pub(super) struct BlobFile {
+pub(in crate::blobs) struct BlobFile {
     file: Arc<File>,
     size: u64,
     digest: Digest,
@@ -92,7 +92,7 @@ pub(super) struct BlobFile {
 }
 
 impl BlobFile {
-    pub(super) fn new(file: File, size: u64, digest: Digest, io: Arc<FileIo>) -> Self {
+    pub(in crate::blobs) fn new(file: File, size: u64, digest: Digest, io: Arc<FileIo>) -> Self {
         BlobFile { file: Arc::new(file), size, digest, io }
     }
 }

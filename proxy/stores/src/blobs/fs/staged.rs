@@ -25,7 +25,7 @@ use super::{
 };
 
 /// One file in `staging`.
-pub(super) struct StagedFile {
+pub(in crate::blobs) struct StagedFile {
     layout: Arc<Layout>,
     growth: Arc<Growth>,
     /// Name in `staging`; `None` once it has been moved.
@@ -38,7 +38,7 @@ pub(super) struct StagedFile {
 
 impl StagedFile {
     /// Makes the file and takes room for `length` bytes. Blocks.
-    pub(super) fn create(
+    pub(in crate::blobs) fn create(
         layout: Arc<Layout>,
         io: Arc<FileIo>,
         length: Option<u64>,
@@ -77,17 +77,22 @@ impl StagedFile {
         Ok(())
     }
 
+    /// Brings everything written into the file and returns how much that is. Nothing may be written after.
+    pub(in crate::blobs) async fn settle(&mut self) -> Result<u64, BlobError> {
+        self.filed().await?;
+        let (growth, reserved) = (self.growth.clone(), self.reserved);
+        blocking("writing a blob", move || settle(&growth, reserved)).await
+    }
+
     /// Everything after the last write. Blocks.
-    fn finish(mut self, digest: &Digest) -> Result<(), BlobError> {
+    pub(in crate::blobs) fn finish(mut self, digest: &Digest) -> Result<(), BlobError> {
         let doing = "committing a blob";
-        let size = self.growth.written();
-        self.growth.file_pieces().map_err(|error| failed("writing a blob", error))?;
-        if self.reserved > size {
-            ftruncate(&self.growth.file, size).map_err(|errno| failed(doing, errno))?;
+        let size = settle(&self.growth, self.reserved)?;
+        if self.layout.is_durable() {
+            failpoint("blob.commit.before_fdatasync");
+            self.growth.file.sync_data().map_err(|error| failed(doing, error))?;
+            failpoint("blob.commit.after_fdatasync");
         }
-        failpoint("blob.commit.before_fdatasync");
-        self.growth.file.sync_data().map_err(|error| failed(doing, error))?;
-        failpoint("blob.commit.after_fdatasync");
         if let Some(name) = &self.name
             && self.layout.place(name, digest, size)?
         {
@@ -95,6 +100,16 @@ impl StagedFile {
         }
         Ok(())
     }
+}
+
+/// Brings the last pieces into the file and gives back room that was not needed. Blocks.
+fn settle(growth: &Growth, reserved: u64) -> Result<u64, BlobError> {
+    let size = growth.written();
+    growth.file_pieces().map_err(|error| failed("writing a blob", error))?;
+    if reserved > size {
+        ftruncate(&growth.file, size).map_err(|errno| failed("committing a blob", errno))?;
+    }
+    Ok(size)
 }
 
 #[async_trait]

@@ -1,0 +1,240 @@
+//! Bodies in an S3 bucket: AWS, MinIO, Ceph RGW.
+//!
+//! ```text
+//! blobs/sha256/aa/<hex>     bodies, each named by its SHA-256
+//! quarantine/<hex>          damaged bodies, kept for inspection
+//! probe/<random>            written and removed by the check at start
+//! ```
+//! Only what every S3 has is needed. A store that refuses to overwrite (`If-None-Match`) saves a question per
+//! small body, no more: the same key always has the same bytes. Requests are retried a few times, bounded in
+//! time, and each one is counted.
+
+mod check;
+mod client;
+mod error;
+mod settings;
+mod stream;
+#[cfg(test)]
+pub(in crate::blobs) mod testing;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use artifactapi_model::{
+    Digest,
+    ports::{BlobError, BlobReader},
+};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::{
+    ObjectStore, ObjectStoreExt, aws::AmazonS3, client::HttpClient, path::Path, signer::Signer,
+};
+use url::Url;
+
+pub(in crate::blobs) use self::stream::ObjectStream;
+pub use self::{
+    check::S3CheckError,
+    client::{S3Counts, S3Tally},
+    settings::S3Settings,
+};
+use self::{client::Client, error::Failure, settings::RETRIES, upload::Memory};
+
+const BLOBS: &str = "blobs/sha256";
+/// Largest object that S3 copies in one request.
+const MAX_COPY: u64 = 5 << 30;
+
+/// A bucket.
+#[derive(Clone)]
+pub struct S3Blobs(Arc<Shared>);
+
+/// What uploads and streams share.
+pub(in crate::blobs) struct Shared {
+    settings: S3Settings,
+    /// Asks again by itself.
+    store: AmazonS3,
+    /// Does not: streams do that themselves.
+    streams: AmazonS3,
+    /// Signs links.
+    public: Option<AmazonS3>,
+    patience: Duration,
+    /// The store refuses to overwrite when asked to.
+    conditional: AtomicBool,
+    memory: Memory,
+    tally: Arc<S3Tally>,
+}
+
+impl Shared {
+    fn conditional_put(&self) -> bool {
+        self.conditional.load(Relaxed)
+    }
+
+    async fn head(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        match self.store.head(&place_of(digest)).await.map_err(Failure::from) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(failure) if failure.is_missing() => Ok(None),
+            Err(failure) => Err(failure.into_blob("looking for an object in S3")),
+        }
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
+        match self.store.delete(&place_of(digest)).await.map_err(Failure::from) {
+            Err(failure) if !failure.is_missing() => Err(failure.into_blob("removing an object from S3")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
+        let aside = Path::from(format!("quarantine/{}", digest.to_hex()));
+        match self.store.copy(&place_of(digest), &aside).await.map_err(Failure::from) {
+            Ok(()) => {}
+            Err(failure) if failure.is_missing() => return Ok(()),
+            Err(failure) => {
+                if self.head(digest).await?.is_none_or(|size| size <= MAX_COPY) {
+                    return Err(failure.into_blob("quarantining an object in S3"));
+                }
+                tracing::warn!(blob.digest = %digest, "a damaged object is too large to be kept, and removed");
+            }
+        }
+        self.remove(digest).await
+    }
+}
+
+/// Key of a blob.
+fn place_of(digest: &Digest) -> Path {
+    let hex = digest.to_hex();
+    Path::from(format!("{BLOBS}/{}/{hex}", &hex[..2]))
+}
+
+impl S3Blobs {
+    /// A client of the bucket; asks nothing yet. Call it where blocking is allowed: it may read certificates.
+    ///
+    /// # Errors
+    /// Which setting cannot be used.
+    pub fn new(settings: S3Settings) -> Result<Self, S3CheckError> {
+        let http = client::http_client(settings.secure).map_err(S3CheckError::Settings)?;
+        Self::with_client(settings, http)
+    }
+
+    /// The same over another HTTP client.
+    pub(in crate::blobs) fn with_client(
+        settings: S3Settings,
+        http: HttpClient,
+    ) -> Result<Self, S3CheckError> {
+        settings.validate().map_err(S3CheckError::Settings)?;
+        let tally = Arc::new(S3Tally::default());
+        let http = HttpClient::new(Client::new(http, tally.clone(), settings.patience));
+        let build = |base: &str, retries| {
+            let store = settings.build(base, http.clone(), retries);
+            store.map_err(|error| S3CheckError::Settings(error.to_string()))
+        };
+        Ok(S3Blobs(Arc::new(Shared {
+            store: build(&settings.base(), RETRIES)?,
+            streams: build(&settings.base(), 0)?,
+            public: settings.public_endpoint.as_deref().map(|base| build(base, 0)).transpose()?,
+            patience: settings.patience,
+            conditional: AtomicBool::new(false),
+            memory: Memory::new(),
+            tally,
+            settings,
+        })))
+    }
+
+    /// Makes sure that the bucket is there and may be read and written, and finds out what the store can.
+    ///
+    /// # Errors
+    /// What is wrong, in one sentence that names the variable to look at.
+    pub async fn check(&self) -> Result<(), S3CheckError> {
+        check::check(&self.0).await
+    }
+
+    /// Where requests are counted.
+    pub fn tally(&self) -> Arc<S3Tally> {
+        self.0.tally.clone()
+    }
+
+    /// Most bytes that uploads have had in memory at one time.
+    pub fn upload_memory_peak(&self) -> u64 {
+        self.0.memory.peak()
+    }
+
+    /// The object's length; one request.
+    pub(in crate::blobs) async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        self.0.head(digest).await
+    }
+
+    /// Puts the first `size` bytes of `reader` in the place of `digest`; returns when they are there.
+    pub(in crate::blobs) async fn upload(
+        &self,
+        digest: &Digest,
+        size: u64,
+        reader: &dyn BlobReader,
+    ) -> Result<(), BlobError> {
+        upload::upload(&self.0, digest, size, reader).await
+    }
+
+    /// The object's bytes from `from` on, which must be within it; `None` when it is not there.
+    pub(in crate::blobs) async fn stream(
+        &self,
+        digest: &Digest,
+        from: u64,
+    ) -> Result<Option<ObjectStream>, BlobError> {
+        ObjectStream::open(self.0.clone(), *digest, from).await
+    }
+
+    /// Forgets an object; no error when it is not there.
+    pub(in crate::blobs) async fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
+        self.0.remove(digest).await
+    }
+
+    /// Moves a damaged object out of the way; no error when it is not there.
+    pub(in crate::blobs) async fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
+        self.0.quarantine(digest).await
+    }
+
+    /// Up to `limit` objects in digest order, after `after`. Strangers under the prefix are passed over.
+    pub(in crate::blobs) async fn list(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, u64)>, BlobError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let prefix = Path::from(BLOBS);
+        let objects = match after {
+            Some(after) => self.0.store.list_with_offset(Some(&prefix), &place_of(&after)),
+            None => self.0.store.list(Some(&prefix)),
+        };
+        let blobs = objects.try_filter_map(|meta| async move {
+            let digest = meta.location.filename().and_then(|name| name.parse::<Digest>().ok());
+            Ok(digest.filter(|digest| place_of(digest) == meta.location).map(|digest| (digest, meta.size)))
+        });
+        let page = blobs.take(limit).try_collect().await.map_err(Failure::from);
+        page.map_err(|failure| failure.into_blob("listing S3"))
+    }
+
+    /// A link by which anyone may get the object until `ttl` is over; `None` without a public endpoint. Asks
+    /// nothing.
+    pub(in crate::blobs) async fn link(
+        &self,
+        digest: &Digest,
+        ttl: Duration,
+    ) -> Result<Option<Url>, BlobError> {
+        let Some(public) = &self.0.public else { return Ok(None) };
+        let link = public.signed_url(reqwest::Method::GET, &place_of(digest), ttl).await;
+        link.map(Some).map_err(|error| Failure::from(error).into_blob("signing a link"))
+    }
+}
+
+impl std::fmt::Debug for S3Blobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("S3Blobs").field(&self.0.settings).finish()
+    }
+}

@@ -1,0 +1,138 @@
+//! One object's bytes in order, unbroken: a GET that breaks midway goes on by Range from the last good byte.
+
+use std::{sync::Arc, time::Duration};
+
+use artifactapi_model::{Digest, ports::BlobError};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::BoxStream};
+use object_store::{GetOptions, GetRange, ObjectStore};
+
+use super::{Shared, error::Failure, place_of, settings::RETRIES};
+
+/// After so many bytes without a break the retries are counted anew.
+const FORGIVEN: u64 = 8 << 20;
+const DOING: &str = "reading from S3";
+
+/// A body on its way from S3, from some offset to its end.
+pub(in crate::blobs) struct ObjectStream {
+    s3: Arc<Shared>,
+    digest: Digest,
+    /// Length of the whole object.
+    size: u64,
+    /// Offset of the next byte.
+    at: u64,
+    body: Option<BoxStream<'static, object_store::Result<Bytes>>>,
+    retries: Retries,
+}
+
+/// How often has been asked again since the last good stretch.
+#[derive(Default)]
+struct Retries {
+    used: u32,
+    /// Where the stretch began.
+    since: u64,
+}
+
+impl Retries {
+    /// Counts a failure at offset `at` and waits a little, or gives the failure back when it is one too many.
+    async fn after(&mut self, failure: Failure, at: u64) -> Result<(), Failure> {
+        if at >= self.since.saturating_add(FORGIVEN) {
+            self.used = 0;
+        }
+        self.since = at;
+        self.used += 1;
+        if self.used > RETRIES || !failure.may_pass() {
+            return Err(failure);
+        }
+        tracing::debug!(%failure, at, "asking S3 again");
+        tokio::time::sleep(pause(self.used)).await;
+        Ok(())
+    }
+}
+
+/// Pause before the `n`-th retry: longer each time, and never the same for all replicas.
+pub(super) fn pause(n: u32) -> Duration {
+    let longest = 50 * 4_u64.pow(n.clamp(1, 4) - 1);
+    let [jitter] = crate::random::random::<1>().unwrap_or([0]);
+    Duration::from_millis(longest / 2 + longest * u64::from(jitter) / 512)
+}
+
+impl ObjectStream {
+    /// Asks for the object from `from` on; `None` when there is none. One request if all goes well.
+    pub(super) async fn open(s3: Arc<Shared>, digest: Digest, from: u64) -> Result<Option<Self>, BlobError> {
+        let mut retries = Retries { used: 0, since: from };
+        loop {
+            match get(&s3, &digest, from).await {
+                Ok((size, body)) => {
+                    return Ok(Some(ObjectStream { s3, digest, size, at: from, body: Some(body), retries }));
+                }
+                Err(failure) if failure.is_missing() => return Ok(None),
+                Err(failure) => {
+                    retries.after(failure, from).await.map_err(|failure| failure.into_blob(DOING))?;
+                }
+            }
+        }
+    }
+
+    /// Length of the whole object.
+    pub(in crate::blobs) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Offset of the next byte.
+    pub(in crate::blobs) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(in crate::blobs) async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
+        while self.at < self.size {
+            let failure = match self.piece().await {
+                Ok(bytes) => {
+                    self.at += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Err(failure) => failure,
+            };
+            self.body = None;
+            self.retries.after(failure, self.at).await.map_err(|failure| failure.into_blob(DOING))?;
+        }
+        Ok(None)
+    }
+
+    async fn piece(&mut self) -> Result<Bytes, Failure> {
+        let broken = |kind, text: &str| Failure::Broken(std::io::Error::new(kind, text));
+        if self.body.is_none() {
+            let (size, body) = get(&self.s3, &self.digest, self.at).await?;
+            if size != self.size {
+                return Err(broken(std::io::ErrorKind::InvalidData, "the object has changed its length"));
+            }
+            self.body = Some(body);
+        }
+        let Some(body) = &mut self.body else { unreachable!("it has been asked for") };
+        loop {
+            match tokio::time::timeout(self.s3.patience, body.next()).await {
+                Ok(Some(Ok(bytes))) if bytes.is_empty() => {}
+                Ok(Some(Ok(mut bytes))) => {
+                    bytes.truncate(usize::try_from(self.size - self.at).unwrap_or(usize::MAX));
+                    return Ok(bytes);
+                }
+                Ok(Some(Err(error))) => return Err(error.into()),
+                Ok(None) => return Err(broken(std::io::ErrorKind::UnexpectedEof, "S3 ended the body early")),
+                Err(_) => return Err(broken(std::io::ErrorKind::TimedOut, "S3 sends nothing any more")),
+            }
+        }
+    }
+}
+
+/// One GET: the object's length and its bytes from `from` on.
+async fn get(
+    s3: &Shared,
+    digest: &Digest,
+    from: u64,
+) -> Result<(u64, BoxStream<'static, object_store::Result<Bytes>>), Failure> {
+    let range = (from > 0).then_some(GetRange::Offset(from));
+    let options = GetOptions { range, ..GetOptions::default() };
+    let answer = s3.streams.get_opts(&place_of(digest), options).await?;
+    Ok((answer.meta.size, answer.into_stream()))
+}
