@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// One operation of the metadata port.
+/// One operation of the metadata port, or of housekeeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     EnsureRepository,
@@ -24,11 +24,24 @@ pub(super) enum Operation {
     Referenced,
     DerivedAfter,
     ForgetDerived,
+    AnnounceBlob,
+    CondemnBlobs,
+    ClaimBlobs,
+    DropBlob,
+    TakeUpStrays,
+    BlobStates,
+    Usage,
+    ExpireUnused,
+    LeastUsed,
+    Change,
+    ExpireDerived,
+    RetireOthers,
+    ExpireRetired,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 19] = [
+    const ALL: [Operation; 32] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -48,6 +61,19 @@ impl Operation {
         Operation::Referenced,
         Operation::DerivedAfter,
         Operation::ForgetDerived,
+        Operation::AnnounceBlob,
+        Operation::CondemnBlobs,
+        Operation::ClaimBlobs,
+        Operation::DropBlob,
+        Operation::TakeUpStrays,
+        Operation::BlobStates,
+        Operation::Usage,
+        Operation::ExpireUnused,
+        Operation::LeastUsed,
+        Operation::Change,
+        Operation::ExpireDerived,
+        Operation::RetireOthers,
+        Operation::ExpireRetired,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -72,6 +98,19 @@ impl Operation {
             Operation::Referenced => ("referenced", "looking for references"),
             Operation::DerivedAfter => ("derived_after", "listing derived documents"),
             Operation::ForgetDerived => ("forget_derived", "forgetting a derived document"),
+            Operation::AnnounceBlob => ("announce_blob", "announcing a blob"),
+            Operation::CondemnBlobs => ("condemn_blobs", "condemning blobs"),
+            Operation::ClaimBlobs => ("claim_blobs", "claiming blobs"),
+            Operation::DropBlob => ("drop_blob", "dropping a blob"),
+            Operation::TakeUpStrays => ("take_up_strays", "taking up strays"),
+            Operation::BlobStates => ("blob_states", "counting blobs"),
+            Operation::Usage => ("usage", "counting artifacts"),
+            Operation::ExpireUnused => ("expire_unused", "expiring unused artifacts"),
+            Operation::LeastUsed => ("least_used", "listing the least used artifacts"),
+            Operation::Change => ("change", "changing artifacts"),
+            Operation::ExpireDerived => ("expire_derived", "expiring derived documents"),
+            Operation::RetireOthers => ("retire_others", "retiring repositories"),
+            Operation::ExpireRetired => ("expire_retired", "expiring retired repositories"),
         }
     }
 
