@@ -1,5 +1,7 @@
 //! Where rows are.
 
+#[cfg(any(test, feature = "suite"))]
+pub mod housekeeping_suite;
 mod memory;
 mod operation;
 pub mod postgres;

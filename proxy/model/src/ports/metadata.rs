@@ -166,15 +166,14 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// Says that a blob of `size` bytes is about to be put, or is there and about to be named by a row: it
     /// becomes live and is kept for the collector's grace period, counted on the database's clock. Called before
     /// the bytes go to the blob store, so that a collection under way can never take them (RS-114).
-    async fn announce_blob(&self, _digest: &Digest, _size: u64) -> Result<Announced, MetadataError> {
-        Ok(Announced::Kept)
-    }
+    async fn announce_blob(&self, digest: &Digest, size: u64) -> Result<Announced, MetadataError>;
 
     /// What is stored under `key`.
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactRow>, MetadataError>;
 
     /// Records `row` under `key` in one statement: fenced by `row.fetch_seq`; for immutable rows the ledger
-    /// takes the digest when it has none and refuses another.
+    /// takes the digest when it has none and refuses another. The same transaction announces the blob again; one
+    /// that is being deleted is not named: that is an error, and nothing is recorded.
     async fn commit_artifact(&self, key: &ArtifactKey, row: &ArtifactRow)
     -> Result<Committed, MetadataError>;
 
@@ -209,7 +208,8 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// The derived document made from `inputs` (a digest over everything it depends on).
     async fn derived(&self, inputs: &Digest) -> Result<Option<DerivedRow>, MetadataError>;
 
-    /// Records it. Another row under the same inputs stays.
+    /// Records it. Another row under the same inputs stays. Its blobs are announced again, as by
+    /// [`MetadataStore::commit_artifact`].
     async fn put_derived(
         &self,
         inputs: &Digest,

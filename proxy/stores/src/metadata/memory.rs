@@ -1,10 +1,12 @@
 //! Rows in memory: the test twin of the databases, and the model that random tests hold them against.
 
+mod housekeeping;
+
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     ops::Bound,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -12,7 +14,8 @@ use std::{
 use artifactapi_model::{
     ArtifactKey, Digest, Epoch, Mutability, PackageType, RepoId, RepoName, Timestamp,
     ports::metadata::{
-        AccessRecord, ArtifactPage, ArtifactRow, Committed, DerivedRow, MetadataError, MetadataStore,
+        AccessRecord, Announced, ArtifactPage, ArtifactRow, Committed, DerivedRow, MetadataError,
+        MetadataStore,
     },
     repository::RepoIdentity,
 };
@@ -24,6 +27,8 @@ use crate::random::random;
 #[derive(Debug, Default)]
 pub struct MemoryMetadata {
     tables: Mutex<Tables>,
+    /// Turns that are taken.
+    turns: Arc<Mutex<BTreeSet<&'static str>>>,
     calls: AtomicU64,
     down: AtomicBool,
 }
@@ -31,13 +36,23 @@ pub struct MemoryMetadata {
 /// (repo, epoch, path): the order of a walk over all artifacts.
 type Key = (RepoId, Epoch, String);
 
+#[derive(Debug)]
+struct Stored {
+    row: ArtifactRow,
+    used_at: Timestamp,
+}
+
 #[derive(Debug, Default)]
 struct Tables {
     repositories: BTreeMap<(String, String, PackageType), (RepoIdentity, String)>,
     fetch_seq: i64,
-    artifacts: BTreeMap<Key, ArtifactRow>,
+    artifacts: BTreeMap<Key, Stored>,
     ledger: BTreeMap<Key, Digest>,
-    derived: BTreeMap<Digest, DerivedRow>,
+    /// With the time at which it was made.
+    derived: BTreeMap<Digest, (DerivedRow, Timestamp)>,
+    blobs: BTreeMap<Digest, housekeeping::Blob>,
+    /// Repositories that are missing from the configuration, since when.
+    retired: BTreeMap<RepoId, Timestamp>,
     secrets: BTreeMap<String, [u8; 32]>,
     access_log: Vec<AccessRecord>,
 }
@@ -76,6 +91,10 @@ fn key_from((repo, epoch, path): &Key) -> ArtifactKey {
     ArtifactKey { repo: *repo, epoch: *epoch, path: path.as_str().into() }
 }
 
+fn being_deleted(doing: &'static str) -> MetadataError {
+    MetadataError::Failed { doing, message: "its blob is being deleted".into() }
+}
+
 #[async_trait]
 impl MetadataStore for MemoryMetadata {
     async fn ensure_repository(
@@ -96,7 +115,9 @@ impl MetadataStore for MemoryMetadata {
             identity.epoch.0 += 1;
             base_url.clone_into(url);
         }
-        Ok(*identity)
+        let identity = *identity;
+        tables.retired.remove(&identity.id);
+        Ok(identity)
     }
 
     async fn next_fetch_seq(&self) -> Result<i64, MetadataError> {
@@ -105,8 +126,13 @@ impl MetadataStore for MemoryMetadata {
         Ok(tables.fetch_seq)
     }
 
+    async fn announce_blob(&self, digest: &Digest, size: u64) -> Result<Announced, MetadataError> {
+        let kept = self.tables()?.keep([(*digest, size)].into_iter());
+        Ok(if kept { Announced::Kept } else { Announced::BeingDeleted })
+    }
+
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactRow>, MetadataError> {
-        Ok(self.tables()?.artifacts.get(&key_of(key)).cloned())
+        Ok(self.tables()?.artifacts.get(&key_of(key)).map(|stored| stored.row.clone()))
     }
 
     async fn commit_artifact(
@@ -121,13 +147,16 @@ impl MetadataStore for MemoryMetadata {
         {
             return Ok(Committed::Pinned(*pinned));
         }
-        if tables.artifacts.get(&key).is_some_and(|stored| stored.fetch_seq > row.fetch_seq) {
+        if !tables.keep([(row.digest, row.size)].into_iter()) {
+            return Err(being_deleted("recording an artifact"));
+        }
+        if tables.artifacts.get(&key).is_some_and(|stored| stored.row.fetch_seq > row.fetch_seq) {
             return Ok(Committed::Superseded);
         }
         if row.mutability == Mutability::Immutable {
             tables.ledger.insert(key.clone(), row.digest);
         }
-        tables.artifacts.insert(key, row.clone());
+        tables.artifacts.insert(key, Stored { row: row.clone(), used_at: row.checked_at });
         Ok(Committed::Stored)
     }
 
@@ -139,8 +168,8 @@ impl MetadataStore for MemoryMetadata {
         headers: Option<&[(String, String)]>,
     ) -> Result<bool, MetadataError> {
         let mut tables = self.tables()?;
-        let Some(row) = tables.artifacts.get_mut(&key_of(key)).filter(|row| row.fetch_seq <= fetch_seq)
-        else {
+        let found = tables.artifacts.get_mut(&key_of(key)).map(|stored| &mut stored.row);
+        let Some(row) = found.filter(|row| row.fetch_seq <= fetch_seq) else {
             return Ok(false);
         };
         row.fetch_seq = fetch_seq;
@@ -153,7 +182,7 @@ impl MetadataStore for MemoryMetadata {
 
     async fn forget_artifact(&self, key: &ArtifactKey, digest: &Digest) -> Result<(), MetadataError> {
         if let Entry::Occupied(entry) = self.tables()?.artifacts.entry(key_of(key))
-            && entry.get().digest == *digest
+            && entry.get().row.digest == *digest
         {
             entry.remove();
         }
@@ -182,21 +211,25 @@ impl MetadataStore for MemoryMetadata {
             .iter()
             .filter(|((r, e, path), _)| (*r, *e) == (repo, epoch) && path.starts_with(prefix))
             .collect();
-        found.sort_by_key(|((_, _, path), row)| (-row.stored_at.0, path.clone()));
+        found.sort_by_key(|((_, _, path), stored)| (-stored.row.stored_at.0, path.clone()));
         Ok(found.into_iter().take(limit).map(|((_, _, path), _)| path.clone()).collect())
     }
 
     async fn derived(&self, inputs: &Digest) -> Result<Option<DerivedRow>, MetadataError> {
-        Ok(self.tables()?.derived.get(inputs).cloned())
+        Ok(self.tables()?.derived.get(inputs).map(|(row, _)| row.clone()))
     }
 
     async fn put_derived(
         &self,
         inputs: &Digest,
         row: &DerivedRow,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<(), MetadataError> {
-        self.tables()?.derived.entry(*inputs).or_insert_with(|| row.clone());
+        let mut tables = self.tables()?;
+        if !tables.keep(std::iter::once((row.digest, row.size)).chain(row.gzip)) {
+            return Err(being_deleted("recording a derived document"));
+        }
+        tables.derived.entry(*inputs).or_insert_with(|| (row.clone(), now));
         Ok(())
     }
 
@@ -213,8 +246,14 @@ impl MetadataStore for MemoryMetadata {
         Ok(secret)
     }
 
-    async fn touch(&self, _uses: &[(ArtifactKey, Timestamp)]) -> Result<(), MetadataError> {
-        self.tables().map(drop)
+    async fn touch(&self, uses: &[(ArtifactKey, Timestamp)]) -> Result<(), MetadataError> {
+        let mut tables = self.tables()?;
+        for (key, at) in uses {
+            if let Some(stored) = tables.artifacts.get_mut(&key_of(key)) {
+                stored.used_at = stored.used_at.max(*at);
+            }
+        }
+        Ok(())
     }
 
     async fn log_access(&self, records: &[AccessRecord]) -> Result<(), MetadataError> {
@@ -237,15 +276,11 @@ impl MetadataStore for MemoryMetadata {
         let from = after.map(key_of).map_or(Bound::Unbounded, Bound::Excluded);
         let tables = self.tables()?;
         let page = tables.artifacts.range((from, Bound::Unbounded)).take(limit);
-        Ok(page.map(|(key, row)| (key_from(key), row.clone())).collect())
+        Ok(page.map(|(key, stored)| (key_from(key), stored.row.clone())).collect())
     }
 
     async fn referenced(&self, digests: &[Digest]) -> Result<Vec<Digest>, MetadataError> {
-        let tables = self.tables()?;
-        let derived = tables.derived.values();
-        let derived = derived.flat_map(|row| [Some(row.digest), row.gzip.map(|(digest, _)| digest)]);
-        let named: BTreeSet<Digest> =
-            tables.artifacts.values().map(|row| row.digest).chain(derived.flatten()).collect();
+        let named = self.tables()?.named();
         Ok(digests.iter().filter(|digest| named.contains(digest)).copied().collect())
     }
 
@@ -257,7 +292,7 @@ impl MetadataStore for MemoryMetadata {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let tables = self.tables()?;
         let page = tables.derived.range((from, Bound::Unbounded)).take(limit);
-        Ok(page.map(|(inputs, row)| (*inputs, row.clone())).collect())
+        Ok(page.map(|(inputs, (row, _))| (*inputs, row.clone())).collect())
     }
 
     async fn forget_derived(&self, inputs: &Digest) -> Result<(), MetadataError> {
@@ -271,11 +306,20 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::metadata::suite;
+    use crate::metadata::{housekeeping_suite, suite};
 
     #[tokio::test]
     async fn conforms() {
         suite::suite(async || Arc::new(MemoryMetadata::default()) as Arc<dyn MetadataStore>).await;
+    }
+
+    #[tokio::test]
+    async fn conforms_as_housekeeping() {
+        housekeeping_suite::suite(async || {
+            let store = Arc::new(MemoryMetadata::default());
+            (store.clone() as Arc<dyn MetadataStore>, store as _)
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod connection;
 mod error;
+mod housekeeping;
 mod migrations;
 mod numbers;
 mod readers;
@@ -16,13 +17,16 @@ mod statements;
 mod tests;
 mod writer;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use artifactapi_model::{
     ArtifactKey, Digest, Epoch, Mutability, PackageType, RepoId, RepoName, Timestamp,
     ports::{
         MetadataError, MetadataStore,
-        metadata::{AccessRecord, ArtifactPage, ArtifactRow, Committed, DerivedRow},
+        metadata::{AccessRecord, Announced, ArtifactPage, ArtifactRow, Committed, DerivedRow},
     },
     repository::RepoIdentity,
 };
@@ -57,6 +61,7 @@ pub struct SqliteMetadata {
     readers: Readers,
     writer: Writer,
     fetch_numbers: Numbers,
+    path: PathBuf,
 }
 
 impl SqliteMetadata {
@@ -72,21 +77,29 @@ impl SqliteMetadata {
             let readers: Result<_, _> = (0..READERS).map(|_| connection::reader(&path)).collect();
             let readers = Readers::new(readers?, statements.clone());
             let writer = Writer::start(writer, statements).map_err(|source| OpenError::Io {
-                path,
+                path: path.clone(),
                 doing: "starting the writing thread",
                 source,
             })?;
-            Ok(SqliteMetadata { readers, writer, fetch_numbers: Numbers::default() })
+            Ok(SqliteMetadata { readers, writer, fetch_numbers: Numbers::default(), path })
         });
         opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 }
 
-fn commit(session: &Session<'_>, key: &ArtifactKey, row: &ArtifactRow) -> rusqlite::Result<Committed> {
+/// `None`: the blob is being deleted, and nothing was recorded.
+fn commit(
+    session: &Session<'_>,
+    key: &ArtifactKey,
+    row: &ArtifactRow,
+) -> rusqlite::Result<Option<Committed>> {
     let is_immutable = row.mutability == Mutability::Immutable;
     let pinned = session.find(sql::PINNED, place(key), |row| digest(row, 0))?;
     if let Some(pinned) = pinned.filter(|pinned| is_immutable && *pinned != row.digest) {
-        return Ok(Committed::Pinned(pinned));
+        return Ok(Some(Committed::Pinned(pinned)));
+    }
+    if !housekeeping::keep(session, &row.digest, row.size)? {
+        return Ok(None);
     }
     let values = params![
         key.repo.0,
@@ -103,12 +116,12 @@ fn commit(session: &Session<'_>, key: &ArtifactKey, row: &ArtifactRow) -> rusqli
         row.fetch_seq,
     ];
     if session.execute(sql::PUT_ARTIFACT, values)? == 0 {
-        return Ok(Committed::Superseded);
+        return Ok(Some(Committed::Superseded));
     }
     if is_immutable && pinned.is_none() {
         session.execute(sql::PIN, (key.repo.0, key.epoch.0, &*key.path, row.digest.to_hex()))?;
     }
-    Ok(Committed::Stored)
+    Ok(Some(Committed::Stored))
 }
 
 fn ensure(
@@ -132,7 +145,42 @@ fn ensure(
             (id, 1)
         }
     };
+    session.execute(sql::ADOPT_REPOSITORY, [id])?;
     Ok(RepoIdentity { id: RepoId(id), epoch: Epoch(epoch) })
+}
+
+/// Records a derived document; `false`: one of its blobs is being deleted, and nothing was recorded.
+fn put_derived(
+    session: &Session<'_>,
+    inputs: &Digest,
+    row: &DerivedRow,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    for (digest, size) in std::iter::once((row.digest, row.size)).chain(row.gzip) {
+        if !housekeeping::keep(session, &digest, size)? {
+            return Ok(false);
+        }
+    }
+    let values = (
+        inputs.to_hex(),
+        row.digest.to_hex(),
+        row.size.cast_signed(),
+        row.gzip.map(|(digest, _)| digest.to_hex()),
+        row.gzip.map(|(_, size)| size.cast_signed()),
+        &row.content_type,
+        now.0,
+    );
+    session.execute(sql::PUT_DERIVED, values)?;
+    Ok(true)
+}
+
+fn being_deleted(operation: Operation) -> MetadataError {
+    MetadataError::Failed { doing: operation.doing(), message: "its blob is being deleted".into() }
+}
+
+/// The end of the range that begins with `prefix`. SQLite sorts every text before any blob.
+fn end_of_prefix(prefix: &str) -> Value {
+    prefix::end_of(prefix).map_or(Value::Blob(Vec::new()), Value::Text)
 }
 
 fn place(key: &ArtifactKey) -> (i64, i64, &str) {
@@ -171,6 +219,13 @@ impl MetadataStore for SqliteMetadata {
         }
     }
 
+    async fn announce_blob(&self, digest: &Digest, size: u64) -> Result<Announced, MetadataError> {
+        let digest = *digest;
+        let work = move |session: &Session<'_>| housekeeping::keep(session, &digest, size);
+        let kept = self.writer.run(Operation::AnnounceBlob, work).await?;
+        Ok(if kept { Announced::Kept } else { Announced::BeingDeleted })
+    }
+
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactRow>, MetadataError> {
         let key = key.clone();
         let work =
@@ -184,7 +239,9 @@ impl MetadataStore for SqliteMetadata {
         row: &ArtifactRow,
     ) -> Result<Committed, MetadataError> {
         let (key, row) = (key.clone(), row.clone());
-        self.writer.run(Operation::CommitArtifact, move |session| commit(session, &key, &row)).await
+        let work = move |session: &Session<'_>| commit(session, &key, &row);
+        let committed = self.writer.run(Operation::CommitArtifact, work).await?;
+        committed.ok_or_else(|| being_deleted(Operation::CommitArtifact))
     }
 
     async fn confirm_artifact(
@@ -232,9 +289,7 @@ impl MetadataStore for SqliteMetadata {
         prefix: &str,
         limit: usize,
     ) -> Result<Vec<String>, MetadataError> {
-        // SQLite sorts every text before any blob.
-        let to = prefix::end_of(prefix).map_or(Value::Blob(Vec::new()), Value::Text);
-        let from = prefix.to_owned();
+        let (from, to) = (prefix.to_owned(), end_of_prefix(prefix));
         let work = move |session: &Session<'_>| {
             let values = (repo.0, epoch.0, from, to, sql_limit(limit));
             session.rows(sql::BY_PREFIX, values, |row| row.get(0))
@@ -254,20 +309,10 @@ impl MetadataStore for SqliteMetadata {
         row: &DerivedRow,
         now: Timestamp,
     ) -> Result<(), MetadataError> {
-        let (inputs, row) = (inputs.to_hex(), row.clone());
-        let work = move |session: &Session<'_>| {
-            let values = (
-                inputs,
-                row.digest.to_hex(),
-                row.size.cast_signed(),
-                row.gzip.map(|(digest, _)| digest.to_hex()),
-                row.gzip.map(|(_, size)| size.cast_signed()),
-                row.content_type,
-                now.0,
-            );
-            session.execute(sql::PUT_DERIVED, values).map(drop)
-        };
-        self.writer.run(Operation::PutDerived, work).await
+        let (inputs, row) = (*inputs, row.clone());
+        let work = move |session: &Session<'_>| put_derived(session, &inputs, &row, now);
+        let done = self.writer.run(Operation::PutDerived, work).await?;
+        if done { Ok(()) } else { Err(being_deleted(Operation::PutDerived)) }
     }
 
     async fn shared_secret(&self, name: &str) -> Result<[u8; 32], MetadataError> {

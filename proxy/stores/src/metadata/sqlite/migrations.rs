@@ -30,6 +30,13 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Makes the schema of an older release.
+#[cfg(test)]
+pub(super) fn run_up_to(connection: &mut Connection, version: i32) {
+    let runner = embedded::migrations::runner().set_target(refinery::Target::Version(version));
+    runner.run(connection).unwrap();
+}
+
 /// Version of the last migration applied; 0 for a new file.
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     if !connection.table_exists(None, "refinery_schema_history")? {

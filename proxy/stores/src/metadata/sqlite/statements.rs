@@ -5,6 +5,8 @@ pub(super) const REPOSITORY: &str =
 pub(super) const ADD_REPOSITORY: &str = "INSERT INTO repositories (id, namespace, name, package_type, base_url, epoch) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const MOVE_REPOSITORY: &str = "UPDATE repositories SET epoch = ?2, base_url = ?3 WHERE id = ?1";
+pub(super) const ADOPT_REPOSITORY: &str =
+    "UPDATE repositories SET retired_at = NULL WHERE id = ?1 AND retired_at IS NOT NULL";
 pub(super) const COUNT: &str = "INSERT INTO counters (name, value) VALUES (?1, ?2) \
      ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value";
 pub(super) const ARTIFACT: &str = "SELECT digest, size, mutability, headers, source_url, verified, stored_at, \

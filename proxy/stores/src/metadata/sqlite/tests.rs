@@ -1,7 +1,14 @@
 //! SQLite against the suite, and what only a file can get wrong.
 
+use std::time::Duration;
+
+use artifactapi_model::ports::Housekeeping as _;
+
 use super::*;
-use crate::metadata::suite::{self, key, row};
+use crate::metadata::{
+    housekeeping_suite,
+    suite::{self, key, row},
+};
 
 async fn open(path: impl AsRef<Path>) -> SqliteMetadata {
     SqliteMetadata::open(path, Arc::default()).await.unwrap()
@@ -18,6 +25,18 @@ async fn passes_the_suite() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_the_housekeeping_suite() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    housekeeping_suite::suite(async || {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let store = Arc::new(open(dir.path().join(format!("{number}.db"))).await);
+        (store.clone() as Arc<dyn MetadataStore>, store as _)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn rs_118_a_file_that_is_no_database_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -26,6 +45,45 @@ async fn rs_118_a_file_that_is_no_database_is_refused_and_left_alone() {
     let refused = SqliteMetadata::open(&path, Arc::default()).await;
     assert!(matches!(refused, Err(OpenError::Unusable { .. })));
     assert_eq!(std::fs::read(&path).unwrap(), b"these are not the rows you are looking for");
+}
+
+#[tokio::test]
+async fn rs_117_blobs_that_an_older_release_stored_are_kept_and_collected_like_others() {
+    const NONE: Duration = Duration::ZERO;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metadata.db");
+    let mut old = rusqlite::Connection::open(&path).unwrap();
+    migrations::run_up_to(&mut old, 1);
+    for text in ["one", "two"] {
+        let (digest, size) = (Digest::of(text.as_bytes()).to_hex(), text.len());
+        let sql = format!(
+            "INSERT INTO artifacts VALUES (1, 1, '{text}', '{digest}', {size}, 'mutable', '[]', '', 0, 1, 1, 1, 1)"
+        );
+        old.execute(&sql, []).unwrap();
+    }
+    drop(old);
+    let store = open(&path).await;
+    let [one, two, stray] =
+        ["one", "two", "stray"].map(|text| (Digest::of(text.as_bytes()), text.len() as u64));
+    assert_eq!(store.condemn_blobs(NONE, 10, false).await.unwrap(), []);
+    assert_eq!(store.take_up_strays(&[one, two, stray]).await.unwrap(), 1, "rows name the others");
+    assert_eq!(store.blob_states().await.unwrap().live.count, 2);
+    assert_eq!(store.condemn_blobs(NONE, 10, false).await.unwrap(), []);
+    store.forget_artifact(&key(1, "two"), &two.0).await.unwrap();
+    assert_eq!(store.condemn_blobs(NONE, 10, false).await.unwrap(), [two]);
+    let mut claimed = store.claim_blobs(NONE, 10).await.unwrap();
+    claimed.sort_unstable_by_key(|(_, size)| *size);
+    assert_eq!(claimed, [two, stray]);
+}
+
+#[tokio::test]
+async fn a_turn_is_seen_by_whoever_opens_the_same_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (open(dir.path().join("m.db")).await, open(dir.path().join("m.db")).await);
+    let turn = one.take_turn("collect").await.unwrap();
+    assert!(turn.is_some() && other.take_turn("collect").await.unwrap().is_none());
+    drop(turn);
+    assert!(other.take_turn("collect").await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -79,7 +137,7 @@ async fn a_miss_costs_few_statements_and_numbers_cost_almost_none() {
     store.artifact(&key(1, "a")).await.unwrap();
     store.commit_artifact(&key(1, "a"), &row("body", 1)).await.unwrap();
     let counted: Vec<_> = statements.by_operation().filter(|(_, count)| *count > 0).collect();
-    assert_eq!(counted, [("next_fetch_seq", 1), ("artifact", 1), ("commit_artifact", 2)]);
+    assert_eq!(counted, [("next_fetch_seq", 1), ("artifact", 1), ("commit_artifact", 3)]);
 }
 
 #[tokio::test]

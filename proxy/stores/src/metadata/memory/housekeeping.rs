@@ -1,0 +1,275 @@
+//! The collector's side of the rows in memory. The database's clock is the machine's.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use artifactapi_model::{
+    ArtifactKey, Clock as _, Digest, Epoch, RepoId, SystemClock, Timestamp,
+    ports::{
+        Housekeeping, MetadataError,
+        housekeeping::{BlobStates, Change, Selection, Total, Turn},
+    },
+};
+use async_trait::async_trait;
+
+use super::{Key, MemoryMetadata, Tables, key_from};
+
+/// Where a blob is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Live,
+    Condemned,
+    Deleting,
+}
+
+/// What is known of a blob.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blob {
+    size: u64,
+    state: State,
+    /// Last announced while live, else the beginning of the state.
+    since: Timestamp,
+}
+
+impl Blob {
+    fn new(size: u64, state: State) -> Self {
+        Blob { size, state, since: SystemClock.now() }
+    }
+
+    fn is(&self, state: State, grace: Duration) -> bool {
+        self.state == state && self.since + grace <= SystemClock.now()
+    }
+}
+
+impl Tables {
+    /// Says that the blobs are named or about to be; `false`, and nothing done, while one is being deleted.
+    pub(super) fn keep(&mut self, blobs: impl Iterator<Item = (Digest, u64)> + Clone) -> bool {
+        let deleting = |(digest, _): (Digest, u64)| {
+            self.blobs.get(&digest).is_some_and(|blob| blob.state == State::Deleting)
+        };
+        if blobs.clone().any(deleting) {
+            return false;
+        }
+        for (digest, size) in blobs {
+            self.blobs.insert(digest, Blob::new(size, State::Live));
+        }
+        true
+    }
+
+    /// Digests that some row names.
+    pub(super) fn named(&self) -> BTreeSet<Digest> {
+        let derived = self.derived.values();
+        let derived = derived.flat_map(|(row, _)| [Some(row.digest), row.gzip.map(|(digest, _)| digest)]);
+        self.artifacts.values().map(|stored| stored.row.digest).chain(derived.flatten()).collect()
+    }
+
+    /// Moves up to `limit` blobs that are `from` for `grace` and that no row names on to `to`.
+    fn advance(
+        &mut self,
+        [from, to]: [State; 2],
+        grace: Duration,
+        limit: usize,
+        dry: bool,
+    ) -> Vec<(Digest, u64)> {
+        let named = self.named();
+        let mut moved = Vec::new();
+        let meant =
+            self.blobs.iter_mut().filter(|(digest, blob)| blob.is(from, grace) && !named.contains(digest));
+        for (digest, blob) in meant.take(limit) {
+            moved.push((*digest, blob.size));
+            if !dry {
+                *blob = Blob::new(blob.size, to);
+            }
+        }
+        moved
+    }
+
+    /// Keys of a repository and epoch, least recently used first.
+    fn by_use(&self, repo: RepoId, epoch: Epoch) -> Vec<(Timestamp, Key)> {
+        let within = self.artifacts.iter().filter(|((r, e, _), _)| (*r, *e) == (repo, epoch));
+        let mut found: Vec<_> = within.map(|(key, stored)| (stored.used_at, key.clone())).collect();
+        found.sort();
+        found
+    }
+}
+
+fn is_meant((r, e, path): &Key, repo: RepoId, epoch: Epoch, selection: &Selection) -> bool {
+    let chosen = match selection {
+        Selection::Path(exact) => path == exact,
+        Selection::Prefix(prefix) => path.starts_with(prefix),
+    };
+    (*r, *e) == (repo, epoch) && chosen
+}
+
+/// A turn that is given back to the store it came from.
+struct Held(std::sync::Arc<std::sync::Mutex<BTreeSet<&'static str>>>, &'static str);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(self.1);
+    }
+}
+
+#[async_trait]
+impl Housekeeping for MemoryMetadata {
+    async fn take_turn(&self, name: &'static str) -> Result<Option<Turn>, MetadataError> {
+        drop(self.tables()?);
+        let free = self.turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name);
+        Ok(free.then(|| Box::new(Held(self.turns.clone(), name)) as Turn))
+    }
+
+    async fn condemn_blobs(
+        &self,
+        grace: Duration,
+        limit: usize,
+        dry: bool,
+    ) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        Ok(self.tables()?.advance([State::Live, State::Condemned], grace, limit, dry))
+    }
+
+    async fn claim_blobs(&self, grace: Duration, limit: usize) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        let mut tables = self.tables()?;
+        let half = tables.blobs.iter().filter(|(_, blob)| blob.state == State::Deleting);
+        let mut claimed: Vec<_> = half.map(|(digest, blob)| (*digest, blob.size)).take(limit).collect();
+        let left = limit - claimed.len();
+        claimed.extend(tables.advance([State::Condemned, State::Deleting], grace, left, false));
+        Ok(claimed)
+    }
+
+    async fn drop_blob(&self, digest: &Digest) -> Result<(), MetadataError> {
+        let mut tables = self.tables()?;
+        if tables.blobs.get(digest).is_some_and(|blob| blob.state == State::Deleting) {
+            tables.blobs.remove(digest);
+        }
+        Ok(())
+    }
+
+    async fn take_up_strays(&self, found: &[(Digest, u64)]) -> Result<u64, MetadataError> {
+        let mut tables = self.tables()?;
+        let mut strays = 0;
+        for (digest, size) in found {
+            if !tables.blobs.contains_key(digest) {
+                tables.blobs.insert(*digest, Blob::new(*size, State::Condemned));
+                strays += 1;
+            }
+        }
+        Ok(strays)
+    }
+
+    async fn blob_states(&self) -> Result<BlobStates, MetadataError> {
+        let mut states = BlobStates::default();
+        for blob in self.tables()?.blobs.values() {
+            let total = match blob.state {
+                State::Live => &mut states.live,
+                State::Condemned => &mut states.condemned,
+                State::Deleting => &mut states.deleting,
+            };
+            total.count += 1;
+            total.bytes += blob.size;
+        }
+        Ok(states)
+    }
+
+    async fn usage(&self, repo: RepoId, epoch: Epoch) -> Result<Total, MetadataError> {
+        let tables = self.tables()?;
+        let within = tables.artifacts.iter().filter(|((r, e, _), _)| (*r, *e) == (repo, epoch));
+        Ok(within.fold(Total::default(), |total, (_, stored)| Total {
+            count: total.count + 1,
+            bytes: total.bytes + stored.row.size,
+        }))
+    }
+
+    async fn expire_unused(
+        &self,
+        repo: RepoId,
+        epoch: Epoch,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ArtifactKey>, MetadataError> {
+        let mut tables = self.tables()?;
+        let unused = tables.by_use(repo, epoch).into_iter().filter(|(used, _)| *used < before);
+        let keys: Vec<Key> = unused.take(limit).map(|(_, key)| key).collect();
+        keys.iter().for_each(|key| drop(tables.artifacts.remove(key)));
+        Ok(keys.iter().map(key_from).collect())
+    }
+
+    async fn least_used(
+        &self,
+        repo: RepoId,
+        epoch: Epoch,
+        limit: usize,
+    ) -> Result<Vec<(ArtifactKey, Digest, u64)>, MetadataError> {
+        let tables = self.tables()?;
+        let row = |key: &Key| tables.artifacts.get(key).map(|stored| (stored.row.digest, stored.row.size));
+        let found = tables.by_use(repo, epoch).into_iter().take(limit);
+        Ok(found
+            .filter_map(|(_, key)| row(&key).map(|(digest, size)| (key_from(&key), digest, size)))
+            .collect())
+    }
+
+    async fn change(
+        &self,
+        repo: RepoId,
+        epoch: Epoch,
+        selection: &Selection,
+        change: Change,
+    ) -> Result<u64, MetadataError> {
+        let mut tables = self.tables()?;
+        let meant = |key: &Key| is_meant(key, repo, epoch, selection);
+        let before = (tables.artifacts.len(), tables.ledger.len());
+        let mut refreshed = 0;
+        match change {
+            Change::Evict => tables.artifacts.retain(|key, _| !meant(key)),
+            Change::Unpin => tables.ledger.retain(|key, _| !meant(key)),
+            Change::Refresh => {
+                for (_, stored) in tables.artifacts.iter_mut().filter(|(key, _)| meant(key)) {
+                    stored.row.checked_at = Timestamp(0);
+                    refreshed += 1;
+                }
+            }
+        }
+        let gone = (before.0 - tables.artifacts.len()) + (before.1 - tables.ledger.len());
+        Ok(gone as u64 + refreshed)
+    }
+
+    async fn expire_derived(&self, before: Timestamp, limit: usize) -> Result<u64, MetadataError> {
+        let mut tables = self.tables()?;
+        let mut old: Vec<_> = tables.derived.iter().map(|(inputs, (_, made))| (*made, *inputs)).collect();
+        old.sort();
+        old.retain(|(made, _)| *made < before);
+        old.truncate(limit);
+        old.iter().for_each(|(_, inputs)| drop(tables.derived.remove(inputs)));
+        Ok(old.len() as u64)
+    }
+
+    async fn retire_others(&self, present: &[RepoId]) -> Result<(), MetadataError> {
+        let mut tables = self.tables()?;
+        let now = SystemClock.now();
+        let all: Vec<RepoId> = tables.repositories.values().map(|(identity, _)| identity.id).collect();
+        for repo in all {
+            if present.contains(&repo) {
+                tables.retired.remove(&repo);
+            } else {
+                tables.retired.entry(repo).or_insert(now);
+            }
+        }
+        Ok(())
+    }
+
+    async fn expire_retired(&self, grace: Duration, limit: usize) -> Result<u64, MetadataError> {
+        let mut tables = self.tables()?;
+        let now = SystemClock.now();
+        let over: Vec<Key> = tables
+            .artifacts
+            .keys()
+            .filter(|(repo, epoch, _)| {
+                let current = tables.repositories.values().find(|(identity, _)| identity.id == *repo);
+                current.is_some_and(|(identity, _)| *epoch < identity.epoch)
+                    || tables.retired.get(repo).is_some_and(|since| *since + grace <= now)
+            })
+            .take(limit)
+            .cloned()
+            .collect();
+        over.iter().for_each(|key| drop(tables.artifacts.remove(key)));
+        Ok(over.len() as u64)
+    }
+}
