@@ -4,19 +4,26 @@
 //! Tests that need a tool this machine lacks report themselves as ignored with the reason; `hack/test` names
 //! them at its end.
 
+pub mod balancer;
 pub mod client;
 pub mod fingerprint;
 pub mod fixtures;
+mod forward;
 pub mod http;
+pub mod link;
 pub mod manifest;
 pub mod metrics;
+pub mod oracle;
 pub mod proxy;
 pub mod raw;
 pub mod scenario;
 pub mod upstream;
 pub mod wait;
 
+pub use balancer::Balancer;
 pub use client::{Missing, Run};
+pub use link::{Fault, Link};
 pub use manifest::RemoteManifest;
+pub use oracle::Oracle;
 pub use proxy::Proxy;
 pub use upstream::{Act, Answer, Behaviour, Framing, Gate, Guard, Recorded, Tree, Upstream};
