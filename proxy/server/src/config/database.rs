@@ -1,0 +1,160 @@
+//! The configuration in PostgreSQL, followed: by notification, and by a slow look at its version in case one was
+//! missed. A replica takes it up whole or not at all; the last one stays in service while the database is away.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use artifactapi_crds::set::Set;
+use artifactapi_model::{
+    Notice, Sealer,
+    ports::{Heard, MetadataError},
+    seal::SealError,
+};
+use artifactapi_stores::{
+    PostgresMetadata,
+    postgres::{Config, StoredObject},
+};
+use artifactapi_upstream::HttpUpstream;
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::good::Good;
+use crate::App;
+
+/// How often the version is looked at.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Why a configuration could not be taken up. The last one stays in service.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The database.
+    #[error("the configuration cannot be read: {0}")]
+    Database(#[from] MetadataError),
+    /// A credential cannot be opened: nothing is served with half of them.
+    #[error("ARTIFACTAPI_ENCRYPTION_KEY: {kind} {namespace}/{name} cannot be opened: {cause}")]
+    Sealed {
+        /// Its kind.
+        kind: String,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Why.
+        cause: SealError,
+    },
+    /// There are sealed credentials and no key.
+    #[error("ARTIFACTAPI_ENCRYPTION_KEY is not set, and the configuration holds {0} sealed Secrets")]
+    NoKey(usize),
+}
+
+/// Follows the configuration.
+pub struct Database {
+    store: Arc<PostgresMetadata>,
+    sealer: Option<Arc<Sealer>>,
+    good: Good,
+    version: Option<i64>,
+}
+
+/// What a sealed object is bound to.
+pub fn place_of(object: &StoredObject) -> String {
+    format!("{} {}/{}", object.kind, object.namespace, object.name)
+}
+
+impl Database {
+    /// Follows the configuration in `store`; nothing is read yet.
+    pub fn new(store: Arc<PostgresMetadata>, sealer: Option<Arc<Sealer>>) -> Self {
+        Database { store, sealer, good: Good::default(), version: None }
+    }
+
+    /// Takes up the configuration unless it is the one in service.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub async fn refresh(&mut self, app: &App) -> Result<(), ConfigError> {
+        if self.version.is_some() && self.version == Some(self.store.config_version().await?) {
+            return Ok(());
+        }
+        let Config { version, objects, repositories } = self.store.load_config().await?;
+        if self.version.is_some_and(|ours| ours >= version) {
+            return Ok(());
+        }
+        let texts = texts(&objects, self.sealer.as_deref())?;
+        let stored = self.good.stored().clone();
+        // Thousands of manifests take a while to validate.
+        let loaded = tokio::task::spawn_blocking(move || Set::load_over(texts, &stored)).await;
+        let loaded = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let next = self.good.next(loaded, &[]);
+        let identities: HashMap<_, _> =
+            repositories.into_iter().map(|(declared, identity)| (declared.name, identity)).collect();
+        self.good.take_up(app, next, &identities);
+        self.version = Some(version);
+        Ok(())
+    }
+
+    /// Follows configuration and messages of the command line until `stop`. A failure is logged when it begins,
+    /// not as long as it lasts.
+    pub async fn follow(mut self, app: Arc<App>, upstream: Arc<HttpUpstream>, stop: CancellationToken) {
+        let mut told = None;
+        let mut messages = self.store.listen();
+        loop {
+            let next = stop.run_until_cancelled(tokio::time::timeout(PERIOD, messages.next()));
+            match next.await {
+                None => return,
+                Some(Ok(Some(heard))) => hear(&app, &upstream, &heard),
+                Some(Ok(None)) => tokio::time::sleep(PERIOD).await,
+                Some(Err(_)) => {}
+            }
+            let failure = self.refresh(&app).await.err().map(|error| error.to_string());
+            if let Some(error) = failure.as_ref().filter(|_| failure != told) {
+                tracing::error!(error, "the last configuration stays in service");
+            }
+            told = failure;
+        }
+    }
+}
+
+/// Passes on what was heard to those whom it concerns.
+pub fn hear(app: &App, upstream: &HttpUpstream, heard: &Heard) {
+    match heard {
+        Heard::Gap => app.engine.heard_gap(),
+        // Others may use the channel too.
+        Heard::Message(message) => {
+            if let Some(notice) = Notice::parse(message) {
+                app.engine.hear(&notice);
+                upstream.hear(&notice);
+            }
+        }
+    }
+}
+
+/// The objects as files of one manifest each, opened.
+fn texts(
+    objects: &[StoredObject],
+    sealer: Option<&Sealer>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let Some(sealer) = sealer else {
+        let sealed = objects.iter().filter(|object| object.sealed).count();
+        if sealed > 0 {
+            return Err(ConfigError::NoKey(sealed));
+        }
+        return Ok(objects.iter().map(|object| (place_of(object), object.document.clone())).collect());
+    };
+    objects.iter().map(|object| Ok((place_of(object), open(object, sealer)?))).collect()
+}
+
+/// The manifest of `object`.
+///
+/// # Errors
+/// [`ConfigError::Sealed`].
+pub fn open(object: &StoredObject, sealer: &Sealer) -> Result<String, ConfigError> {
+    if !object.sealed {
+        return Ok(object.document.clone());
+    }
+    let failed = |cause| ConfigError::Sealed {
+        kind: object.kind.clone(),
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+        cause,
+    };
+    let bytes = sealer.open(&place_of(object), &object.document).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| failed(SealError::Damaged))
+}
