@@ -2,14 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// One operation of the metadata port.
+/// One operation of the metadata port, of housekeeping, or of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::metadata) enum Operation {
-    Ping,
     EnsureRepository,
     NextFetchSeq,
-    BeginFetch,
-    AnnounceBlob,
     Artifact,
     CommitArtifact,
     ConfirmArtifact,
@@ -27,16 +24,36 @@ pub(in crate::metadata) enum Operation {
     Referenced,
     DerivedAfter,
     ForgetDerived,
+    AnnounceBlob,
+    CondemnBlobs,
+    ClaimBlobs,
+    DropBlob,
+    TakeUpStrays,
+    BlobStates,
+    Usage,
+    ExpireUnused,
+    LeastUsed,
+    Change,
+    ExpireDerived,
+    RetireOthers,
+    ExpireRetired,
+    Ping,
+    BeginFetch,
+    RegisterReplica,
+    LiveReplicas,
+    ForgetReplica,
+    LoadConfig,
+    ConfigVersion,
+    ApplyConfig,
+    Notify,
+    TakeTurn,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 22] = [
-        Operation::Ping,
+    const ALL: [Operation; 42] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
-        Operation::BeginFetch,
-        Operation::AnnounceBlob,
         Operation::Artifact,
         Operation::CommitArtifact,
         Operation::ConfirmArtifact,
@@ -54,16 +71,36 @@ impl Operation {
         Operation::Referenced,
         Operation::DerivedAfter,
         Operation::ForgetDerived,
+        Operation::AnnounceBlob,
+        Operation::CondemnBlobs,
+        Operation::ClaimBlobs,
+        Operation::DropBlob,
+        Operation::TakeUpStrays,
+        Operation::BlobStates,
+        Operation::Usage,
+        Operation::ExpireUnused,
+        Operation::LeastUsed,
+        Operation::Change,
+        Operation::ExpireDerived,
+        Operation::RetireOthers,
+        Operation::ExpireRetired,
+        Operation::Ping,
+        Operation::BeginFetch,
+        Operation::RegisterReplica,
+        Operation::LiveReplicas,
+        Operation::ForgetReplica,
+        Operation::LoadConfig,
+        Operation::ConfigVersion,
+        Operation::ApplyConfig,
+        Operation::Notify,
+        Operation::TakeTurn,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
     fn words(self) -> (&'static str, &'static str) {
         match self {
-            Operation::Ping => ("ping", "looking whether it answers"),
             Operation::EnsureRepository => ("ensure_repository", "finding a repository"),
             Operation::NextFetchSeq => ("next_fetch_seq", "numbering a fetch"),
-            Operation::BeginFetch => ("begin_fetch", "beginning a fetch"),
-            Operation::AnnounceBlob => ("announce_blob", "announcing a blob"),
             Operation::Artifact => ("artifact", "looking up an artifact"),
             Operation::CommitArtifact => ("commit_artifact", "recording an artifact"),
             Operation::ConfirmArtifact => ("confirm_artifact", "confirming an artifact"),
@@ -81,6 +118,29 @@ impl Operation {
             Operation::Referenced => ("referenced", "looking for references"),
             Operation::DerivedAfter => ("derived_after", "listing derived documents"),
             Operation::ForgetDerived => ("forget_derived", "forgetting a derived document"),
+            Operation::AnnounceBlob => ("announce_blob", "announcing a blob"),
+            Operation::CondemnBlobs => ("condemn_blobs", "condemning blobs"),
+            Operation::ClaimBlobs => ("claim_blobs", "claiming blobs"),
+            Operation::DropBlob => ("drop_blob", "dropping a blob"),
+            Operation::TakeUpStrays => ("take_up_strays", "taking up strays"),
+            Operation::BlobStates => ("blob_states", "counting blobs"),
+            Operation::Usage => ("usage", "counting artifacts"),
+            Operation::ExpireUnused => ("expire_unused", "expiring unused artifacts"),
+            Operation::LeastUsed => ("least_used", "listing the least used artifacts"),
+            Operation::Change => ("change", "changing artifacts"),
+            Operation::ExpireDerived => ("expire_derived", "expiring derived documents"),
+            Operation::RetireOthers => ("retire_others", "retiring repositories"),
+            Operation::ExpireRetired => ("expire_retired", "expiring retired repositories"),
+            Operation::Ping => ("ping", "looking whether it answers"),
+            Operation::BeginFetch => ("begin_fetch", "beginning a fetch"),
+            Operation::RegisterReplica => ("register_replica", "registering a replica"),
+            Operation::LiveReplicas => ("live_replicas", "listing replicas"),
+            Operation::ForgetReplica => ("forget_replica", "forgetting a replica"),
+            Operation::LoadConfig => ("load_config", "loading the configuration"),
+            Operation::ConfigVersion => ("config_version", "reading the configuration's version"),
+            Operation::ApplyConfig => ("apply_config", "applying a configuration"),
+            Operation::Notify => ("notify", "notifying replicas"),
+            Operation::TakeTurn => ("take_turn", "taking a turn"),
         }
     }
 
@@ -91,10 +151,19 @@ impl Operation {
 
 /// How many SQL statements were executed for each operation. What opens and ends a transaction is not
 /// counted: operations share it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SqlStatements {
     counts: [AtomicU64; Operation::ALL.len()],
     unreadable: AtomicU64,
+}
+
+impl Default for SqlStatements {
+    fn default() -> Self {
+        SqlStatements {
+            counts: [const { AtomicU64::new(0) }; Operation::ALL.len()],
+            unreadable: AtomicU64::new(0),
+        }
+    }
 }
 
 impl SqlStatements {
