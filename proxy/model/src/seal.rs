@@ -32,6 +32,7 @@ pub enum SealError {
 }
 
 /// Seals and opens texts under one key.
+#[derive(Clone)]
 pub struct Sealer {
     key: LessSafeKey,
     id: String,

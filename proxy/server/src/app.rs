@@ -37,6 +37,24 @@ pub struct App {
 impl App {
     /// A proxy without repositories over `ports`.
     pub fn new(ports: &Ports, engine: Arc<Engine>, metrics: Arc<Metrics>, outside: Outside) -> Arc<Self> {
+        let health = Health::new(ports.blobs.clone(), ports.metadata.clone());
+        Self::with(health, ports, engine, metrics, outside)
+    }
+
+    /// The same as one of many: once ready, it stays so for as long as it can serve what it has, whatever becomes of
+    /// the stores.
+    pub fn replica(ports: &Ports, engine: Arc<Engine>, metrics: Arc<Metrics>, outside: Outside) -> Arc<Self> {
+        let health = Health::new(ports.blobs.clone(), ports.metadata.clone()).without_stores();
+        Self::with(health, ports, engine, metrics, outside)
+    }
+
+    fn with(
+        health: Health,
+        ports: &Ports,
+        engine: Arc<Engine>,
+        metrics: Arc<Metrics>,
+        outside: Outside,
+    ) -> Arc<Self> {
         Arc::new(App {
             engine,
             snapshot: ArcSwap::default(),
@@ -45,7 +63,7 @@ impl App {
             outside,
             origins: Origins::default(),
             budget: Arc::default(),
-            health: Health::new(ports.blobs.clone(), ports.metadata.clone()),
+            health,
             clock: ports.clock.clone(),
         })
     }

@@ -1,15 +1,23 @@
 //! The command line.
 
+mod apply;
 mod check;
 mod descriptors;
 mod fsck;
+mod migrate;
+mod running;
+mod serve;
 mod standalone;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Settings, settings::Flags};
+use crate::config::{
+    Settings,
+    environment::{self, ServeSettings},
+    settings::Flags,
+};
 
 /// A caching proxy and registry for ten package types.
 ///
@@ -27,6 +35,22 @@ struct Cli {
 enum Command {
     /// Serves the manifests of a directory, with everything it keeps in another
     Standalone(Flags),
+    /// Serves as one of many replicas over PostgreSQL, S3 and Redis; configured by the environment
+    #[command(after_help = environment::HELP)]
+    Serve,
+    /// Brings the schema of the PostgreSQL database up to date; safe to run at any time
+    #[command(after_help = environment::HELP)]
+    Migrate,
+    /// Puts the manifests of a directory into the database, for all replicas
+    #[command(after_help = environment::HELP)]
+    Apply {
+        /// Directory of manifests
+        #[arg(short = 'f', long = "manifests", value_name = "DIR")]
+        manifests: std::path::PathBuf,
+        /// Removes what is in the database and not in the directory
+        #[arg(long)]
+        prune: bool,
+    },
     /// Checks the manifests of a directory and says everything that is wrong with them
     CheckConfig {
         /// Directory of manifests [default: crds/examples if it exists, else manifests]
@@ -58,22 +82,46 @@ pub fn main() -> ExitCode {
         }
         Some(Command::Standalone(flags)) => standalone(&flags),
         None => standalone(&cli.flags),
+        Some(Command::Serve) => match ServeSettings::read(&environment::process) {
+            Ok(settings) => ended(serve::run(settings)),
+            Err(errors) => wrong(&errors),
+        },
+        Some(Command::Migrate) => ended(migrate::run()),
+        Some(Command::Apply { manifests, prune }) => ended(apply::run(&manifests, prune)),
     }
 }
 
-fn standalone(flags: &Flags) -> ExitCode {
-    let settings = match Settings::of(flags) {
-        Ok(settings) => settings,
-        Err(errors) => {
-            for error in errors {
-                eprintln!("artifactapi: {error}");
-            }
-            return ExitCode::from(2);
-        }
-    };
-    match standalone::run(settings) {
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
+    }
+}
+
+/// Exit code for being asked wrongly, after everything that is wrong.
+fn wrong(errors: &[String]) -> ExitCode {
+    for error in errors {
+        eprintln!("artifactapi: {error}");
+    }
+    ExitCode::from(2)
+}
+
+/// Settings, or all that is wrong with them as one failure.
+fn settings<T>(read: Result<T, Vec<String>>) -> Result<T, Failure> {
+    read.map_err(|errors| errors.join("\nartifactapi: ").into())
+}
+
+/// The executor of every command, with our one TLS provider.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    // The first provider in a process wins; a second call says so and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+fn standalone(flags: &Flags) -> ExitCode {
+    match Settings::of(flags) {
+        Ok(settings) => ended(standalone::run(settings)),
+        Err(errors) => wrong(&errors),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Configuration: what the command line and the environment say, and what the manifests say.
 
+pub mod apply;
+pub mod database;
 pub mod directory;
+pub mod environment;
 pub mod good;
 pub mod manifests;
 pub mod settings;

@@ -30,3 +30,4 @@ pub mod route;
 pub mod serve;
 pub mod target;
 pub mod tls;
+pub mod waiting;

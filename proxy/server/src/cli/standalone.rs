@@ -1,6 +1,6 @@
 //! `standalone`: SQLite, a directory and in-process coordination behind the same proxy.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use artifactapi_engine::{Engine, Options, Ports};
 use artifactapi_model::{
@@ -9,28 +9,24 @@ use artifactapi_model::{
 };
 use artifactapi_stores::{CountingBlobs, FsBlobs, LocalCoordinator, SqliteMetadata};
 use artifactapi_upstream::HttpUpstream;
-use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, descriptors};
+use super::{
+    Failure, descriptors,
+    running::{self, Running},
+};
 use crate::{
     App,
     config::{Manifests, Settings},
-    http::{metrics_page, serve::Server, tls::Tls},
+    http::tls::Tls,
     layout,
     telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver},
     upkeep,
 };
 
-/// Longest wait for requests under way when told to stop (RS-119).
-const DRAIN: Duration = Duration::from_secs(60);
-
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(settings: Settings) -> Result<(), Failure> {
-    // The first provider in a process wins; a second call says so and changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings))
+    super::runtime()?.block_on(serve(settings))
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
@@ -71,62 +67,16 @@ async fn run_app(
     let mut manifests = Manifests::new(settings.manifests.clone());
     manifests.refresh(&app, &metadata).await?;
 
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(|error| format!("{} cannot be listened on: {error}", settings.listen))?;
-    start_metrics(&settings, &metrics).await;
+    let listener = running::listen(settings.listen).await?;
+    running::start_metrics(settings.metrics, &metrics).await;
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
-    if let Some(tls) = &tls {
-        tokio::spawn(tls.clone().follow(stop.clone()));
-    }
     let log = tokio::spawn(app.access.clone().run(sink, json, metadata.clone(), stop.clone()));
     tokio::spawn(manifests.follow(app.clone(), metadata.clone(), stop.clone()));
     tokio::spawn(upkeep::run(app.clone(), metadata.clone(), blobs, stop.clone()));
-
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let address = listener.local_addr()?;
-    tracing::info!(listen.addr = %address, manifests = %settings.manifests.display(), "serving on {scheme}://{address}");
-    let server = Server::new(app.clone(), tls, descriptors::connections());
-    let accepting = server.clone();
-    tokio::spawn(async move { accepting.accept(listener).await });
-
-    wait_for_signal().await?;
-    tracing::info!("stopping: no new connections, requests under way may end");
-    app.health.set_leaving();
-    let left = tokio::select! {
-        left = server.leave(DRAIN) => left,
-        signal = wait_for_signal() => { signal?; 0 }
-    };
-    if left > 0 {
-        tracing::warn!(connections = left, "connections were cut off");
-    }
-    stop.cancel();
+    tracing::info!(manifests = %settings.manifests.display(), data = %settings.data.display(), "standalone");
+    let running = Running { app: app.clone(), tls, listener, connections: descriptors::connections() };
+    running.until_told_to_stop(&stop).await?;
     let _ = log.await;
     app.engine.record_uses().await?;
-    Ok(())
-}
-
-async fn start_metrics(settings: &Settings, metrics: &Arc<Metrics>) {
-    match TcpListener::bind(settings.metrics).await {
-        Ok(listener) => {
-            if let Ok(address) = listener.local_addr() {
-                tracing::info!(metrics.addr = %address, "metrics are at http://{address}/metrics");
-            }
-            tokio::spawn(metrics_page::serve(metrics.clone(), listener));
-        }
-        Err(error) => tracing::warn!(
-            metrics.addr = %settings.metrics, error = %error,
-            "no metrics: the address cannot be listened on; set ARTIFACTAPI_METRICS_ADDR to another"
-        ),
-    }
-}
-
-async fn wait_for_signal() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
     Ok(())
 }

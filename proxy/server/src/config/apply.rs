@@ -62,7 +62,9 @@ pub fn plan(
         for manifest in manifests::parse(name, text).into_iter().flatten() {
             let object = &manifest.object;
             let key = (object.kind.to_owned(), object.namespace.clone(), object.name.clone());
-            wanted.entry(key).or_insert_with(|| (manifest.to_json(), matches!(manifest.body, Body::Secret(_))));
+            wanted
+                .entry(key)
+                .or_insert_with(|| (manifest.to_json(), matches!(manifest.body, Body::Secret(_))));
         }
     }
     if sealer.is_none() && wanted.values().any(|(_, is_secret)| *is_secret) {
@@ -75,9 +77,10 @@ pub fn plan(
         None if object.sealed => Err(ConfigError::NoKey(1)),
         None => Ok(object.document.clone()),
     };
-    let kept: Vec<&&StoredObject> =
-        stored.iter().filter(|(key, _)| !prune && !wanted.contains_key(*key)).map(|(_, object)| object).collect();
-    let loaded = check(files, &kept, &opened)?;
+    let is_wanted = |object: &&StoredObject| wanted.contains_key(&key_of(object));
+    let (_, others): (Vec<&StoredObject>, Vec<&StoredObject>) = config.objects.iter().partition(is_wanted);
+    let (pruned, kept) = if prune { (others, Vec::new()) } else { (Vec::new(), others) };
+    let loaded = check(files, config, &kept, &opened)?;
     let mut changes = Changes { based_on: Some(config.version), ..Changes::default() };
     let mut steps = Vec::new();
     for (key, (document, is_secret)) in wanted {
@@ -106,32 +109,30 @@ pub fn plan(
         steps.push(if before.is_some() { Step::Configured(place) } else { Step::Created(place) });
         changes.upserts.push(object);
     }
-    for object in config.objects.iter().filter(|_| prune) {
-        let key = key_of(object);
-        let stays = steps.iter().any(|step| {
-            matches!(step, Step::Created(place) | Step::Configured(place) | Step::Unchanged(place)
-                if *place == place_of(object))
-        });
-        if !stays {
-            steps.push(Step::Pruned(place_of(object)));
-            changes.deletes.push(key);
-        }
+    for object in pruned {
+        steps.push(Step::Pruned(place_of(object)));
+        changes.deletes.push(key_of(object));
     }
     changes.repositories = declared(&loaded);
     Ok((changes, steps))
 }
 
-/// Loads the directory's files together with what stays of the configuration: all of it must be sound.
+/// Loads the directory's files together with what stays of the configuration: all of it must be sound, and no
+/// object may change what never changes.
 fn check(
     files: &[(String, String)],
-    kept: &[&&StoredObject],
+    config: &Config,
+    kept: &[&StoredObject],
     opened: &dyn Fn(&StoredObject) -> Result<String, ConfigError>,
 ) -> Result<Loaded, ApplyError> {
+    let text = |object: &StoredObject| Ok::<_, ConfigError>((place_of(object), opened(object)?));
+    let before: Vec<_> = config.objects.iter().map(text).collect::<Result<_, _>>()?;
+    let before = Set::load(before).stored;
     let mut texts = files.to_vec();
     for object in kept {
-        texts.push((place_of(object), opened(object)?));
+        texts.push(text(object)?);
     }
-    let loaded = Set::load(texts);
+    let loaded = Set::load_over(texts, &before);
     if loaded.errors.is_empty() {
         Ok(loaded)
     } else {
@@ -152,4 +153,89 @@ fn declared(loaded: &Loaded) -> Vec<Declared> {
         .map(|spec| of(&spec.namespace, &spec.name, spec.package_type, spec.base_url.as_str()));
     let locals = loaded.locals.iter().map(|it| of(&it.namespace, &it.name, it.package_type, ""));
     remotes.chain(locals).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "a key of at least thirty-two characters";
+
+    fn remote(name: &str, url: &str, more: &str) -> String {
+        format!(
+            "apiVersion: artifactapi.io/v1alpha1\nkind: Remote\nmetadata: {{name: {name}}}\n\
+             spec: {{type: npm, baseURL: \"{url}\"{more}}}\n"
+        )
+    }
+
+    const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {token: canary}\n";
+
+    fn files(texts: &[&str]) -> Vec<(String, String)> {
+        texts.iter().enumerate().map(|(n, text)| (format!("{n}.yaml"), (*text).to_owned())).collect()
+    }
+
+    fn empty() -> Config {
+        Config { version: 0, objects: Vec::new(), repositories: Vec::new() }
+    }
+
+    fn after(config: &Config, changes: &Changes) -> Config {
+        let mut objects: BTreeMap<Key, StoredObject> =
+            config.objects.iter().map(|object| (key_of(object), object.clone())).collect();
+        objects.extend(changes.upserts.iter().map(|object| (key_of(object), object.clone())));
+        changes.deletes.iter().for_each(|key| drop(objects.remove(key)));
+        Config {
+            version: config.version + 1,
+            objects: objects.into_values().collect(),
+            repositories: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn applying_twice_changes_nothing() {
+        let sealer = Sealer::new(KEY).unwrap();
+        let with_auth = remote("a", "https://a.test/", ", auth: {secretRef: {name: s}}");
+        let manifests = files(&[&with_auth, SECRET, &remote("b", "https://b.test/", "")]);
+        let (changes, steps) = plan(&manifests, &empty(), Some(&sealer), false).unwrap();
+        assert!(steps.iter().all(|step| matches!(step, Step::Created(_))), "{steps:?}");
+        assert_eq!((changes.upserts.len(), changes.repositories.len()), (3, 2));
+        let stored = format!("{changes:?}");
+        assert!(!stored.contains("canary"), "{stored}");
+        let config = after(&empty(), &changes);
+        let (changes, steps) = plan(&manifests, &config, Some(&sealer), true).unwrap();
+        assert!(steps.iter().all(|step| matches!(step, Step::Unchanged(_))), "{steps:?}");
+        assert!(changes.upserts.is_empty() && changes.deletes.is_empty());
+
+        let fewer = files(&[&remote("b", "https://new.test/", "")]);
+        let (changes, _) = plan(&fewer, &config, Some(&sealer), false).unwrap();
+        assert_eq!((changes.upserts.len(), changes.repositories.len()), (1, 2), "the rest stays");
+        let (changes, steps) = plan(&fewer, &config, Some(&sealer), true).unwrap();
+        assert_eq!(changes.deletes.len(), 2);
+        assert!(steps.contains(&Step::Pruned("Secret default/s".into())), "{steps:?}");
+    }
+
+    #[test]
+    fn nothing_is_applied_that_would_not_be_sound() {
+        let sealer = Sealer::new(KEY).unwrap();
+        let one = files(&[&remote("a", "https://a.test/", "")]);
+        let (changes, _) = plan(&one, &empty(), None, false).unwrap();
+        let config = after(&empty(), &changes);
+        let generic = remote("a", "https://a.test/", "").replace("npm", "generic");
+        let broken = remote("c", "ftp://x", "");
+        for bad in [generic.as_str(), &broken, "kind: ["] {
+            let error = plan(&files(&[bad]), &config, Some(&sealer), false).unwrap_err();
+            assert!(
+                matches!(&error, ApplyError::Problems(problems) if !problems.is_empty()),
+                "{bad}: {error}"
+            );
+        }
+        assert!(matches!(plan(&files(&[SECRET]), &config, None, false), Err(ApplyError::NoKey)));
+        let (changes, _) = plan(&files(&[SECRET]), &config, Some(&sealer), false).unwrap();
+        let config = after(&config, &changes);
+        let other = Sealer::new("another key, as long as it has to be").unwrap();
+        let error = plan(&one, &config, Some(&other), false).unwrap_err().to_string();
+        assert!(
+            error.contains("ARTIFACTAPI_ENCRYPTION_KEY") && error.contains("Secret default/s"),
+            "{error}"
+        );
+    }
 }

@@ -127,10 +127,7 @@ pub fn hear(app: &App, upstream: &HttpUpstream, heard: &Heard) {
 }
 
 /// The objects as files of one manifest each, opened.
-fn texts(
-    objects: &[StoredObject],
-    sealer: Option<&Sealer>,
-) -> Result<Vec<(String, String)>, ConfigError> {
+fn texts(objects: &[StoredObject], sealer: Option<&Sealer>) -> Result<Vec<(String, String)>, ConfigError> {
     let Some(sealer) = sealer else {
         let sealed = objects.iter().filter(|object| object.sealed).count();
         if sealed > 0 {

@@ -3,7 +3,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
-use artifactapi_crds::ByteQuantity;
+use artifactapi_crds::quantity::ByteQuantity;
 use artifactapi_model::Sealer;
 use artifactapi_stores::{
     S3Settings,

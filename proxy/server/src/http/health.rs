@@ -30,6 +30,8 @@ pub struct Health {
     began: Instant,
     loaded: AtomicBool,
     leaving: AtomicBool,
+    /// Whether a store that does not answer makes the process unfit to serve.
+    stores_count: bool,
     /// Milliseconds after `began` when the stores last answered; 0 for never.
     answered: AtomicU64,
 }
@@ -43,8 +45,16 @@ impl Health {
             began: Instant::now(),
             loaded: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            stores_count: true,
             answered: AtomicU64::new(0),
         }
+    }
+
+    /// The same for a replica: it serves its warm set without any store, so that taking it out of service because
+    /// the database is away would take all replicas out at once (RS-85). Stores are still reported.
+    #[must_use]
+    pub fn without_stores(self) -> Self {
+        Health { stores_count: false, ..self }
     }
 
     /// Manifests are loaded.
@@ -69,14 +79,16 @@ impl Health {
 
     /// 200 when ready, else 503; `verbose` adds a line per check.
     pub async fn readyz(&self, verbose: bool) -> Response<ReplyBody> {
-        let stores = if verbose || !self.has_answered_lately() { self.probe().await } else { (true, true) };
+        let is_asked = verbose || (self.stores_count && !self.has_answered_lately());
+        let stores = if is_asked { self.probe().await } else { (true, true) };
         let checks = [
             ("manifests", self.loaded.load(Relaxed)),
             ("metadata", stores.0),
             ("blobs", stores.1),
             ("shutdown", !self.is_leaving()),
         ];
-        let ready = checks.iter().all(|(_, ok)| *ok);
+        let counts = |name: &str| self.stores_count || !matches!(name, "metadata" | "blobs");
+        let ready = checks.iter().all(|(name, ok)| *ok || !counts(name));
         let mut page = String::new();
         for (name, ok) in checks {
             if verbose || !ok {

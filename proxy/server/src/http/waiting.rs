@@ -101,7 +101,9 @@ impl Waiting {
         let mut response = match request.uri().path() {
             "/livez" => return Health::livez(),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, self.page()),
-            _ => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting: not everything needed is there yet\n"),
+            _ => {
+                text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting: not everything needed is there yet\n")
+            }
         };
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
         response

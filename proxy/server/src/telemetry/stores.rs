@@ -1,21 +1,31 @@
 //! What the stores count of themselves, on the metrics page.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use artifactapi_stores::{BlobCounts, BlobTally, SqlStatements};
+use artifactapi_stores::{BlobCounts, BlobTally, S3Counts, SqlStatements, TierCounts, TieredBlobs};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{MetricType, counter::ConstCounter},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
 };
 
 /// The stores' own counters; hand them over when the stores are opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct StoreCounts {
     /// SQL statements by operation.
     pub sql: Arc<SqlStatements>,
     /// Calls of the blob store.
     pub blobs: Arc<BlobTally>,
+    tiered: Arc<OnceLock<Arc<TieredBlobs>>>,
+}
+
+impl StoreCounts {
+    /// Shows what `blobs` counts, too.
+    pub fn watch_blobs(&self, blobs: &Arc<TieredBlobs>) {
+        // One process has one of them.
+        let _ = self.tiered.set(blobs.clone());
+    }
 }
 
 impl Collector for StoreCounts {
@@ -31,8 +41,47 @@ impl Collector for StoreCounts {
             ("remove", removals),
             ("read", reads),
         ];
-        family(&mut encoder, "blob_calls", "Calls of the blob store", "call", calls.into_iter())
+        family(&mut encoder, "blob_calls", "Calls of the blob store", "call", calls.into_iter())?;
+        match self.tiered.get() {
+            Some(tiered) => encode_tiered(&mut encoder, tiered),
+            None => Ok(()),
+        }
     }
+}
+
+impl std::fmt::Debug for StoreCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreCounts")
+            .field("sql", &self.sql)
+            .field("blobs", &self.blobs)
+            .finish_non_exhaustive()
+    }
+}
+
+fn encode_tiered(encoder: &mut DescriptorEncoder<'_>, tiered: &TieredBlobs) -> Result<(), std::fmt::Error> {
+    let S3Counts { gets, puts, heads, lists, deletes, multiparts, failures } = tiered.s3().tally().counts();
+    let calls = [
+        ("get", gets),
+        ("put", puts),
+        ("head", heads),
+        ("list", lists),
+        ("delete", deletes),
+        ("multipart", multiparts),
+        ("failed", failures),
+    ];
+    family(encoder, "s3_calls", "Requests to S3", "call", calls.into_iter())?;
+    let TierCounts { hits, streams, throughs, evictions, damaged, bytes } = tiered.counts();
+    let events = [
+        ("hit", hits),
+        ("stream", streams),
+        ("through", throughs),
+        ("eviction", evictions),
+        ("damaged", damaged),
+    ];
+    family(encoder, "tier_events", "What the disk tier did", "event", events.into_iter())?;
+    let help = "Bytes of copies in the disk tier";
+    let size = encoder.encode_descriptor("tier_size", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+    ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX)).encode(size)
 }
 
 fn family(

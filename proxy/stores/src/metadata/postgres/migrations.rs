@@ -2,7 +2,7 @@
 //! at a time. A process that dies gives the lock back, and the next one goes on after the last migration that
 //! was completed (RS-117).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use deadpool_postgres::tokio_postgres::{Error, error::SqlState};
 use tokio::time::Instant;
@@ -32,6 +32,16 @@ pub struct Migrated {
     pub from: i64,
     /// Version now.
     pub to: i64,
+}
+
+impl fmt::Display for Migrated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.from == self.to {
+            write!(f, "the schema has version {} already", self.to)
+        } else {
+            write!(f, "the schema went from version {} to {}", self.from, self.to)
+        }
+    }
 }
 
 /// Version of the last migration of this release.

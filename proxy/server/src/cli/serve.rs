@@ -1,0 +1,298 @@
+//! `serve`: one of many replicas over PostgreSQL, S3 and Redis.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use artifactapi_engine::{Engine, Options, Ports};
+use artifactapi_model::{
+    Clock, Sealer, SystemClock,
+    ports::{Coordinator, MetadataError, MetadataStore},
+};
+use artifactapi_stores::{
+    CountingBlobs, LocalCoordinator, PostgresMetadata, S3Blobs, TieredBlobs,
+    postgres::{PostgresError, PostgresSettings},
+};
+use artifactapi_upstream::HttpUpstream;
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Failure, descriptors,
+    running::{self, Running},
+};
+use crate::{
+    App,
+    config::{
+        database::{self, Database},
+        environment::ServeSettings,
+    },
+    http::{tls::Tls, waiting::Waiting},
+    peer::{self, HEARTBEAT, HttpPeers, PeerKey, Roster},
+    telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver},
+    upkeep,
+};
+
+/// Pause before a service that was not ready is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Memory for rows and small bodies, in bytes: the warm set outlives the database (RS-85).
+const HOT_BYTES: u64 = 128 << 20;
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn run(settings: ServeSettings) -> Result<(), Failure> {
+    super::runtime()?.block_on(async {
+        let metrics = Arc::new(Metrics::new());
+        let sink = LogSink::start(metrics.lines_dropped.clone())?;
+        let json = settings.log_format.is_json();
+        sink.install(json);
+        let result = serve(settings, metrics, sink.clone(), json).await;
+        sink.flush();
+        result
+    })
+}
+
+async fn serve(
+    settings: ServeSettings,
+    metrics: Arc<Metrics>,
+    sink: LogSink,
+    json: bool,
+) -> Result<(), Failure> {
+    let listener = running::listen(settings.listen).await?;
+    let peer_listener = running::listen(settings.peer_listen).await?;
+    running::start_metrics(settings.metrics, &metrics).await;
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
+    let waiting = Arc::new(Waiting::default());
+    let started = tokio::select! {
+        started = start(&settings, &metrics, &waiting, &peer_listener) => started?,
+        () = waiting.serve(&listener, tls.clone()) => return Err("the listener is gone".into()),
+        signal = running::wait_for_signal() => return Ok(signal?),
+    };
+    let Started { app, store, upstream, blobs, coordinator, peers, peer_key, configuration, replica } =
+        started;
+    let stop = CancellationToken::new();
+    let log = tokio::spawn(app.access.clone().run(sink, json, store.clone(), stop.clone()));
+    tokio::spawn(peer::serve(app.engine.clone(), peer_key, peer_listener, stop.clone()));
+    tokio::spawn(configuration.follow(app.clone(), upstream.clone(), stop.clone()));
+    tokio::spawn(listen_to_twins(app.clone(), upstream, coordinator, stop.clone()));
+    tokio::spawn(heartbeats(peers, replica.clone(), stop.clone()));
+    tokio::spawn(upkeep::run(app.clone(), store.clone(), blobs, stop.clone()));
+    let running = Running { app: app.clone(), tls, listener, connections: descriptors::connections() };
+    running.until_told_to_stop(&stop).await?;
+    let _ = log.await;
+    if let Err(error) = app.engine.record_uses().await {
+        tracing::warn!(error = %error, "last uses could not be written down");
+    }
+    // Twins need not wait for the roster to forget it.
+    let _ = store.forget_replica(&replica).await;
+    Ok(())
+}
+
+/// All that was put together at the start.
+struct Started {
+    app: Arc<App>,
+    store: Arc<PostgresMetadata>,
+    upstream: Arc<HttpUpstream>,
+    blobs: Arc<TieredBlobs>,
+    coordinator: Arc<dyn Coordinator>,
+    peers: Arc<HttpPeers>,
+    peer_key: PeerKey,
+    configuration: Database,
+    replica: String,
+}
+
+/// Waits for every service that is needed and puts the proxy together.
+async fn start(
+    settings: &ServeSettings,
+    metrics: &Arc<Metrics>,
+    waiting: &Arc<Waiting>,
+    peer_listener: &TcpListener,
+) -> Result<Started, Failure> {
+    for check in ["postgresql", "s3", "configuration"] {
+        waiting.on(check, "is not looked at yet".into());
+    }
+    let stores = &settings.stores;
+    let (store, s3) =
+        tokio::try_join!(open_database(&stores.database, metrics, waiting), open_s3(settings, waiting))?;
+    let blobs = Arc::new(TieredBlobs::open(s3, &stores.cache_dir, stores.cache_bytes).await?);
+    metrics.stores.watch_blobs(&blobs);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let sealer = stores.sealer.clone().map(Arc::new);
+    let coordinator = coordinator(settings, metrics)?;
+    let replica = hex::encode(random_id()?);
+    let (peers, peer_key) = twins(settings, &store, waiting, peer_listener).await?;
+    // Before any fill: a lease is of use to twins only if they know our address.
+    if let Err(error) = peers.heartbeat(&replica).await {
+        tracing::warn!(error = %error, "this replica is not on the roster yet");
+    }
+    let upstream = shared_upstream(&clock, metrics, &coordinator, &replica, sealer.clone());
+    let ports = Ports {
+        blobs: Arc::new(CountingBlobs::new(blobs.clone(), metrics.stores.blobs.clone())),
+        metadata: store.clone(),
+        coordinator: coordinator.clone(),
+        peers: peers.clone(),
+        upstream: upstream.clone(),
+        clock,
+    };
+    let link_key = patiently(waiting, "postgresql", || store.shared_secret("links")).await;
+    let options = Options { hot_bytes: HOT_BYTES, ..Options::default() };
+    let engine = Engine::new(ports.clone(), options, link_key, &replica);
+    let app = App::replica(&ports, engine, metrics.clone(), settings.outside.clone());
+    let mut configuration = Database::new(store.clone(), sealer);
+    while let Err(error) = configuration.refresh(&app).await {
+        waiting.on("configuration", error.to_string());
+        tokio::time::sleep(RETRY).await;
+    }
+    waiting.done("configuration");
+    Ok(Started { app, store, upstream, blobs, coordinator, peers, peer_key, configuration, replica })
+}
+
+/// Tries `what` until it succeeds.
+async fn patiently<T, F: Future<Output = Result<T, MetadataError>>>(
+    waiting: &Waiting,
+    check: &'static str,
+    mut what: impl FnMut() -> F,
+) -> T {
+    loop {
+        match what().await {
+            Ok(value) => return value,
+            Err(error) => waiting.on(check, error.to_string()),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn open_database(
+    settings: &PostgresSettings,
+    metrics: &Metrics,
+    waiting: &Waiting,
+) -> Result<Arc<PostgresMetadata>, Failure> {
+    loop {
+        match PostgresMetadata::open(settings.clone(), metrics.stores.sql.clone()).await {
+            Ok(store) => {
+                waiting.done("postgresql");
+                return Ok(Arc::new(store));
+            }
+            // No patience mends these: nothing was changed, and it must be seen.
+            Err(error @ (PostgresError::TooNew { .. } | PostgresError::Settings { .. })) => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                waiting.on("postgresql", format!("DBHOST, DBPORT, DBUSER, DBPASS, DBNAME: {error}"))
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn open_s3(settings: &ServeSettings, waiting: &Waiting) -> Result<S3Blobs, Failure> {
+    let s3 = S3Blobs::new(settings.stores.s3.clone())?;
+    while let Err(error) = s3.check().await {
+        waiting.on("s3", error.to_string());
+        tokio::time::sleep(RETRY).await;
+    }
+    waiting.done("s3");
+    Ok(s3)
+}
+
+fn coordinator(settings: &ServeSettings, metrics: &Metrics) -> Result<Arc<dyn Coordinator>, Failure> {
+    match &settings.stores.redis {
+        Some(url) => {
+            let _ = (url, metrics);
+            Ok(Arc::new(LocalCoordinator::default()))
+        }
+        None => {
+            tracing::warn!("REDIS_URL is not set: this must be the only replica");
+            Ok(Arc::new(LocalCoordinator::default()))
+        }
+    }
+}
+
+fn shared_upstream(
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+    coordinator: &Arc<dyn Coordinator>,
+    replica: &str,
+    sealer: Option<Arc<Sealer>>,
+) -> Arc<HttpUpstream> {
+    let observer = Arc::new(UpstreamObserver(metrics.clone()));
+    Arc::new(HttpUpstream::new(clock.clone(), observer).sharing(coordinator.clone(), replica, sealer))
+}
+
+struct DatabaseRoster(Arc<PostgresMetadata>);
+
+#[async_trait]
+impl Roster for DatabaseRoster {
+    async fn register(&self, id: &str, address: &str) -> Result<(), MetadataError> {
+        self.0.register_replica(id, address).await
+    }
+
+    async fn live(&self, age: Duration) -> Result<Vec<String>, MetadataError> {
+        self.0.live_replicas(age).await
+    }
+}
+
+async fn twins(
+    settings: &ServeSettings,
+    store: &Arc<PostgresMetadata>,
+    waiting: &Waiting,
+    listener: &TcpListener,
+) -> Result<(Arc<HttpPeers>, PeerKey), Failure> {
+    let key = match &settings.peer_key {
+        Some(secret) => PeerKey::new(secret.expose_secret().as_bytes()),
+        None => PeerKey::new(&patiently(waiting, "postgresql", || store.shared_secret("peers")).await),
+    };
+    let address = match &settings.peer_advertise {
+        Some(address) => address.clone(),
+        None => own_address(listener.local_addr()?, &settings.stores.database),
+    };
+    tracing::info!(peer.addr = address, "other replicas reach this one here");
+    let roster = Arc::new(DatabaseRoster(store.clone()));
+    Ok((Arc::new(HttpPeers::new(address, key.clone(), roster)?), key))
+}
+
+/// Where twins reach `listening`: its own address, or where it listens on all of them, the one by which the database
+/// is reached.
+fn own_address(listening: SocketAddr, database: &PostgresSettings) -> String {
+    if !listening.ip().is_unspecified() {
+        return listening.to_string();
+    }
+    // Nothing is sent: connecting a datagram socket only chooses a route.
+    let route = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect((database.host.as_str(), database.port))?;
+        socket.local_addr()
+    });
+    let ip = route.map_or_else(|_| std::net::Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    SocketAddr::new(ip, listening.port()).to_string()
+}
+
+async fn listen_to_twins(
+    app: Arc<App>,
+    upstream: Arc<HttpUpstream>,
+    coordinator: Arc<dyn Coordinator>,
+    stop: CancellationToken,
+) {
+    let mut messages = coordinator.subscribe();
+    while let Some(Some(heard)) = stop.run_until_cancelled(messages.next()).await {
+        database::hear(&app, &upstream, &heard);
+    }
+}
+
+async fn heartbeats(peers: Arc<HttpPeers>, replica: String, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await.is_some() {
+        if let Err(error) = peers.heartbeat(&replica).await {
+            tracing::warn!(error = %error, "this replica could not renew its place on the roster");
+        }
+    }
+}
+
+fn random_id() -> Result<[u8; 8], Failure> {
+    use ring::rand::{SecureRandom as _, SystemRandom};
+    let mut id = [0; 8];
+    SystemRandom::new().fill(&mut id).map_err(|_| "the operating system gave no random bytes")?;
+    Ok(id)
+}
