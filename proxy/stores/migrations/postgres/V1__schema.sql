@@ -248,3 +248,60 @@ BEGIN
             partition, in_from, in_to);
     END IF;
 END $$;
+
+-- Whether some row names a blob.
+CREATE FUNCTION blob_is_named(in_digest TEXT) RETURNS BOOLEAN STABLE LANGUAGE sql AS $$
+    SELECT EXISTS (SELECT 1 FROM artifacts WHERE artifacts.digest = in_digest)
+        OR EXISTS (SELECT 1 FROM derived WHERE derived.digest = in_digest)
+        OR EXISTS (SELECT 1 FROM derived WHERE derived.gzip_digest = in_digest)
+$$;
+
+-- The collector's steps. Each locks the blobs it means, leaves out those that somebody else has locked, and then
+-- looks again, in a statement of its own, at everything that could name them: whoever names a blob locks it
+-- first.
+CREATE FUNCTION condemn_blobs(in_grace DOUBLE PRECISION, in_limit BIGINT, in_dry BOOLEAN)
+RETURNS TABLE (out_digest TEXT, out_size BIGINT) LANGUAGE plpgsql AS $$
+DECLARE
+    until TIMESTAMPTZ := now() - make_interval(secs => in_grace);
+    candidates TEXT[];
+BEGIN
+    IF in_dry THEN
+        RETURN QUERY SELECT b.digest, b.size FROM blobs b
+            WHERE b.state = 'live' AND b.touched_at <= until AND NOT blob_is_named(b.digest)
+            ORDER BY b.touched_at, b.digest LIMIT in_limit;
+        RETURN;
+    END IF;
+    SELECT array_agg(c.digest) INTO candidates FROM (
+        SELECT b.digest FROM blobs b
+            WHERE b.state = 'live' AND b.touched_at <= until AND NOT blob_is_named(b.digest)
+            ORDER BY b.touched_at, b.digest LIMIT in_limit FOR UPDATE SKIP LOCKED) c;
+    RETURN QUERY UPDATE blobs b SET state = 'condemned', changed_at = now()
+        WHERE b.digest = ANY (candidates) AND NOT blob_is_named(b.digest)
+        RETURNING b.digest, b.size;
+END $$;
+
+CREATE FUNCTION claim_blobs(in_grace DOUBLE PRECISION, in_limit BIGINT)
+RETURNS TABLE (out_digest TEXT, out_size BIGINT) LANGUAGE plpgsql AS $$
+DECLARE
+    until TIMESTAMPTZ := now() - make_interval(secs => in_grace);
+    candidates TEXT[];
+    taken BIGINT := 0;
+    more BIGINT;
+BEGIN
+    -- A collector that died left these.
+    RETURN QUERY SELECT b.digest, b.size FROM blobs b
+        WHERE b.state = 'deleting' ORDER BY b.changed_at, b.digest LIMIT in_limit;
+    GET DIAGNOSTICS taken = ROW_COUNT;
+    WHILE taken < in_limit LOOP
+        SELECT array_agg(c.digest) INTO candidates FROM (
+            SELECT b.digest FROM blobs b WHERE b.state = 'condemned' AND b.changed_at <= until
+                ORDER BY b.changed_at, b.digest LIMIT in_limit - taken FOR UPDATE SKIP LOCKED) c;
+        EXIT WHEN candidates IS NULL;
+        UPDATE blobs b SET state = 'live', touched_at = now(), changed_at = now()
+            WHERE b.digest = ANY (candidates) AND blob_is_named(b.digest);
+        RETURN QUERY UPDATE blobs b SET state = 'deleting', changed_at = now()
+            WHERE b.digest = ANY (candidates) AND b.state = 'condemned' RETURNING b.digest, b.size;
+        GET DIAGNOSTICS more = ROW_COUNT;
+        taken := taken + more;
+    END LOOP;
+END $$;

@@ -2,13 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// One operation of the metadata port, or of housekeeping.
+/// One operation of the metadata port, of housekeeping, or of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::metadata) enum Operation {
-    Ping,
     EnsureRepository,
     NextFetchSeq,
-    BeginFetch,
     Artifact,
     CommitArtifact,
     ConfirmArtifact,
@@ -39,15 +37,23 @@ pub(in crate::metadata) enum Operation {
     ExpireDerived,
     RetireOthers,
     ExpireRetired,
+    Ping,
+    BeginFetch,
+    RegisterReplica,
+    LiveReplicas,
+    ForgetReplica,
+    LoadConfig,
+    ConfigVersion,
+    ApplyConfig,
+    Notify,
+    TakeTurn,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 34] = [
-        Operation::Ping,
+    const ALL: [Operation; 42] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
-        Operation::BeginFetch,
         Operation::Artifact,
         Operation::CommitArtifact,
         Operation::ConfirmArtifact,
@@ -78,15 +84,23 @@ impl Operation {
         Operation::ExpireDerived,
         Operation::RetireOthers,
         Operation::ExpireRetired,
+        Operation::Ping,
+        Operation::BeginFetch,
+        Operation::RegisterReplica,
+        Operation::LiveReplicas,
+        Operation::ForgetReplica,
+        Operation::LoadConfig,
+        Operation::ConfigVersion,
+        Operation::ApplyConfig,
+        Operation::Notify,
+        Operation::TakeTurn,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
     fn words(self) -> (&'static str, &'static str) {
         match self {
-            Operation::Ping => ("ping", "looking whether it answers"),
             Operation::EnsureRepository => ("ensure_repository", "finding a repository"),
             Operation::NextFetchSeq => ("next_fetch_seq", "numbering a fetch"),
-            Operation::BeginFetch => ("begin_fetch", "beginning a fetch"),
             Operation::Artifact => ("artifact", "looking up an artifact"),
             Operation::CommitArtifact => ("commit_artifact", "recording an artifact"),
             Operation::ConfirmArtifact => ("confirm_artifact", "confirming an artifact"),
@@ -117,6 +131,16 @@ impl Operation {
             Operation::ExpireDerived => ("expire_derived", "expiring derived documents"),
             Operation::RetireOthers => ("retire_others", "retiring repositories"),
             Operation::ExpireRetired => ("expire_retired", "expiring retired repositories"),
+            Operation::Ping => ("ping", "looking whether it answers"),
+            Operation::BeginFetch => ("begin_fetch", "beginning a fetch"),
+            Operation::RegisterReplica => ("register_replica", "registering a replica"),
+            Operation::LiveReplicas => ("live_replicas", "listing replicas"),
+            Operation::ForgetReplica => ("forget_replica", "forgetting a replica"),
+            Operation::LoadConfig => ("load_config", "loading the configuration"),
+            Operation::ConfigVersion => ("config_version", "reading the configuration's version"),
+            Operation::ApplyConfig => ("apply_config", "applying a configuration"),
+            Operation::Notify => ("notify", "notifying replicas"),
+            Operation::TakeTurn => ("take_turn", "taking a turn"),
         }
     }
 
@@ -135,8 +159,10 @@ pub struct SqlStatements {
 
 impl Default for SqlStatements {
     fn default() -> Self {
-        let counts = std::array::from_fn(|_| AtomicU64::default());
-        SqlStatements { counts, unreadable: AtomicU64::default() }
+        SqlStatements {
+            counts: [const { AtomicU64::new(0) }; Operation::ALL.len()],
+            unreadable: AtomicU64::new(0),
+        }
     }
 }
 

@@ -5,13 +5,20 @@
 //! back ([`pool`], [`gate`]). An unknown outcome of a write is [`MetadataError::Unavailable`] unless doing it
 //! again is harmless (RS-86). Rows that make no sense count as absent (RS-88, [`rows`]).
 //!
+//! Besides the port this is where the configuration is ([`config`]), where replicas find each other
+//! ([`replicas`]) and what tells them of changes ([`listen`]).
+//!
 //! The schema is brought up to date by [`PostgresMetadata::migrate`] only; [`PostgresMetadata::open`] looks
 //! whether it fits. Hits do not come here: the engine keeps rows in memory.
 
 mod access_log;
+mod config;
 mod gate;
+mod housekeeping;
+mod listen;
 mod migrations;
 mod pool;
+mod replicas;
 mod rows;
 mod schema;
 mod settings;
@@ -41,6 +48,7 @@ use self::{
     statements as sql,
 };
 pub use self::{
+    config::{Applied, Changes, Config, Declared, StoredObject},
     migrations::Migrated,
     schema::PostgresError,
     settings::{PostgresSettings, PostgresTls},

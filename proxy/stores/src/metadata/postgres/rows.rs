@@ -72,7 +72,7 @@ pub(super) fn kept<T>(read: Result<T, Nonsense>, statements: &SqlStatements, tab
     .ok()
 }
 
-fn column<'a, T: deadpool_postgres::tokio_postgres::types::FromSql<'a>>(
+pub(super) fn column<'a, T: deadpool_postgres::tokio_postgres::types::FromSql<'a>>(
     row: &'a Row,
     at: usize,
 ) -> Result<T, Nonsense> {
