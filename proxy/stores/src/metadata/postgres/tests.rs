@@ -1,5 +1,6 @@
 //! PostgreSQL against the suite, and what only a server can get wrong.
 
+mod config;
 mod conformance;
 
 use std::sync::{
