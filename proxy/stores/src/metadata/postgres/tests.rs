@@ -2,6 +2,7 @@
 
 mod config;
 mod conformance;
+mod housekeeping;
 
 use std::sync::{
     Arc,
