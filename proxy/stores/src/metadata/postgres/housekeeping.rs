@@ -44,21 +44,26 @@ const TAKE_UP: &str = "WITH added AS (INSERT INTO blobs (digest, size, state) \
 const STATES: &str = "SELECT state, COUNT(*), COALESCE(SUM(size), 0)::BIGINT FROM blobs GROUP BY state";
 const USAGE: &str =
     "SELECT COUNT(*), COALESCE(SUM(size), 0)::BIGINT FROM artifacts WHERE repo = $1 AND epoch = $2";
-const EXPIRE_UNUSED: &str = "DELETE FROM artifacts WHERE repo = $1 AND epoch = $2 AND used_at < $3 AND path IN \
-     (SELECT path FROM artifacts WHERE repo = $1 AND epoch = $2 AND used_at < $3 ORDER BY used_at, path LIMIT $4 \
-     FOR UPDATE SKIP LOCKED) RETURNING repo, epoch, COALESCE(long_path, path)";
+// What is picked is picked once: a subquery with a limit and locks might be executed for every row.
+const EXPIRE_UNUSED: &str = "WITH picked AS MATERIALIZED (SELECT repo, epoch, path FROM artifacts \
+     WHERE repo = $1 AND epoch = $2 AND used_at < $3 ORDER BY used_at, path LIMIT $4 FOR UPDATE SKIP LOCKED) \
+     DELETE FROM artifacts a USING picked p WHERE a.repo = p.repo AND a.epoch = p.epoch AND a.path = p.path \
+     RETURNING a.repo, a.epoch, COALESCE(a.long_path, a.path)";
 const LEAST_USED: &str = "SELECT repo, epoch, COALESCE(long_path, path), digest, size FROM artifacts \
      WHERE repo = $1 AND epoch = $2 ORDER BY used_at, path LIMIT $3";
-const EXPIRE_DERIVED: &str = "WITH gone AS (DELETE FROM derived WHERE inputs IN (SELECT inputs FROM derived \
-     WHERE made_at < $1 ORDER BY made_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1) SELECT COUNT(*) FROM gone";
+const EXPIRE_DERIVED: &str = "WITH picked AS MATERIALIZED (SELECT inputs FROM derived WHERE made_at < $1 \
+     ORDER BY made_at LIMIT $2 FOR UPDATE SKIP LOCKED), \
+     gone AS (DELETE FROM derived d USING picked p WHERE d.inputs = p.inputs RETURNING 1) \
+     SELECT COUNT(*) FROM gone";
 const RETIRE: &str = "UPDATE repositories SET retired_at = CASE WHEN id = ANY ($1) THEN NULL ELSE now() END \
      WHERE (retired_at IS NULL) <> (id = ANY ($1))";
 /// Of each repository the artifacts of epochs before the first that is kept: none is, when it retired long ago.
-const EXPIRE_RETIRED: &str = "WITH gone AS (DELETE FROM artifacts WHERE (repo, epoch, path) IN \
-     (SELECT past.repo, past.epoch, past.path FROM repositories r CROSS JOIN LATERAL \
-     (SELECT a.repo, a.epoch, a.path FROM artifacts a WHERE a.repo = r.id AND a.epoch < \
-     CASE WHEN r.retired_at <= now() - make_interval(secs => $1) THEN 9223372036854775807 ELSE r.epoch END \
-     LIMIT $2) past LIMIT $2) RETURNING 1) SELECT COUNT(*) FROM gone";
+const EXPIRE_RETIRED: &str = "WITH picked AS MATERIALIZED (SELECT past.repo, past.epoch, past.path \
+     FROM repositories r CROSS JOIN LATERAL (SELECT a.repo, a.epoch, a.path FROM artifacts a \
+     WHERE a.repo = r.id AND a.epoch < CASE WHEN r.retired_at <= now() - make_interval(secs => $1) \
+     THEN 9223372036854775807 ELSE r.epoch END LIMIT $2) past LIMIT $2), \
+     gone AS (DELETE FROM artifacts a USING picked p \
+     WHERE a.repo = p.repo AND a.epoch = p.epoch AND a.path = p.path RETURNING 1) SELECT COUNT(*) FROM gone";
 
 fn total(row: &Row, at: usize) -> Total {
     Total { count: row.get::<_, i64>(at).cast_unsigned(), bytes: row.get::<_, i64>(at + 1).cast_unsigned() }

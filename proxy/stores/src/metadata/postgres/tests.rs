@@ -1,6 +1,8 @@
 //! PostgreSQL against the suite, and what only a server can get wrong.
 
+mod config;
 mod conformance;
+mod housekeeping;
 
 use std::sync::{
     Arc,

@@ -22,7 +22,7 @@ async fn a_miss_costs_one_statement_to_begin_and_one_to_end() {
         ArtifactRow { mutability: artifactapi_model::Mutability::Immutable, ..row("body", start.fetch_seq) };
     assert_eq!(store.commit_artifact(&key, &row).await.unwrap(), Committed::Stored);
     let counted: Vec<_> = statements.by_operation().filter(|(_, count)| *count > 0).collect();
-    assert_eq!(counted, [("begin_fetch", 1), ("commit_artifact", 1)]);
+    assert_eq!(counted, [("commit_artifact", 1), ("begin_fetch", 1)]);
     let next = store.begin_fetch(&key).await.unwrap();
     assert!(next.fetch_seq > start.fetch_seq);
     assert_eq!((next.row, next.pinned), (Some(row.clone()), Some(row.digest)));
