@@ -12,10 +12,7 @@ use std::{
 use async_trait::async_trait;
 use object_store::{
     ClientOptions,
-    client::{
-        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
-        HttpService,
-    },
+    client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService},
 };
 use reqwest::{Method, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
@@ -80,12 +77,12 @@ impl S3Tally {
         let has = |name: &str| {
             query.split('&').any(|pair| pair.split_once('=').map_or(pair, |(name, _)| name) == name)
         };
-        match request.method() {
+        match *request.method() {
             _ if has("uploadId") || has("uploads") => &self.multiparts,
-            &Method::HEAD => &self.heads,
-            &Method::GET if has("list-type") => &self.lists,
-            &Method::GET => &self.gets,
-            &Method::DELETE => &self.deletes,
+            Method::HEAD => &self.heads,
+            Method::GET if has("list-type") => &self.lists,
+            Method::GET => &self.gets,
+            Method::DELETE => &self.deletes,
             _ => &self.puts,
         }
     }
@@ -205,7 +202,7 @@ pub(super) fn http_client(secure: bool) -> Result<HttpClient, String> {
 /// An answer without a body, for those who make answers up.
 #[cfg(test)]
 pub(super) fn empty_answer(status: u16) -> HttpResponse {
-    let mut answer = HttpResponse::new(HttpResponseBody::from(bytes::Bytes::new()));
+    let mut answer = HttpResponse::new(bytes::Bytes::new().into());
     *answer.status_mut() = StatusCode::from_u16(status).unwrap();
     answer
 }

@@ -106,6 +106,11 @@ impl Failure {
         matches!(self, Failure::Broken(_))
     }
 
+    /// Whether nobody answered in time.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Failure::Broken(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
+
     /// Whether it says that there is no such object.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Failure::Refused(refusal) if refusal.is_missing())
