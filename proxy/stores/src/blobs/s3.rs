@@ -12,6 +12,7 @@
 mod check;
 mod client;
 mod error;
+mod health;
 mod settings;
 mod stream;
 #[cfg(test)]
@@ -46,7 +47,7 @@ pub use self::{
     client::{S3Counts, S3Tally},
     settings::S3Settings,
 };
-use self::{client::Client, error::Failure, settings::RETRIES, upload::Memory};
+use self::{client::Client, error::Failure, health::Health, settings::RETRIES, upload::Memory};
 
 use super::tier::through::Through;
 
@@ -72,6 +73,7 @@ pub(in crate::blobs) struct Shared {
     conditional: AtomicBool,
     memory: Memory,
     tally: Arc<S3Tally>,
+    health: Arc<Health>,
 }
 
 impl Shared {
@@ -133,7 +135,8 @@ impl S3Blobs {
     ) -> Result<Self, S3CheckError> {
         settings.validate().map_err(S3CheckError::Settings)?;
         let tally = Arc::new(S3Tally::default());
-        let http = HttpClient::new(Client::new(http, tally.clone(), settings.patience));
+        let health = Arc::new(Health::default());
+        let http = HttpClient::new(Client::new(http, tally.clone(), health.clone(), settings.patience));
         let build = |base: &str, retries| {
             let store = settings.build(base, http.clone(), retries);
             store.map_err(|error| S3CheckError::Settings(error.to_string()))
@@ -146,6 +149,7 @@ impl S3Blobs {
             conditional: AtomicBool::new(false),
             memory: Memory::new(),
             tally,
+            health,
             settings,
         })))
     }
@@ -156,6 +160,14 @@ impl S3Blobs {
     /// What is wrong, in one sentence that names the variable to look at.
     pub async fn check(&self) -> Result<(), S3CheckError> {
         check::check(&self.0).await
+    }
+
+    /// Makes sure that the store answers and the bucket can be listed; one request.
+    ///
+    /// # Errors
+    /// As of [`S3Blobs::check`].
+    pub async fn ping(&self) -> Result<(), S3CheckError> {
+        check::ping(&self.0).await
     }
 
     /// Where requests are counted.

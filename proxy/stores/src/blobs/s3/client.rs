@@ -17,7 +17,7 @@ use object_store::{
 use reqwest::{Method, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::error::Refusal;
+use super::{error::Refusal, health::Health};
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -101,18 +101,25 @@ impl S3Counts {
 pub(super) struct Client {
     inner: HttpClient,
     tally: Arc<S3Tally>,
+    health: Arc<Health>,
     patience: Duration,
 }
 
 impl Client {
-    pub(super) fn new(inner: HttpClient, tally: Arc<S3Tally>, patience: Duration) -> Self {
-        Client { inner, tally, patience }
+    pub(super) fn new(
+        inner: HttpClient,
+        tally: Arc<S3Tally>,
+        health: Arc<Health>,
+        patience: Duration,
+    ) -> Self {
+        Client { inner, tally, health, patience }
     }
 }
 
 #[async_trait]
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.health.may_ask().map_err(|resting| HttpError::new(HttpErrorKind::Unknown, resting))?;
         self.tally.of(&request).fetch_add(1, Relaxed);
         let heavy = matches!(request.method(), &Method::PUT | &Method::POST);
         let patience = self.patience * if heavy { BODY_FACTOR } else { 1 };
@@ -120,6 +127,13 @@ impl HttpService for Client {
             Ok(answer) => answer,
             Err(late) => Err(HttpError::new(HttpErrorKind::Timeout, late)),
         };
+        match &answer {
+            Ok(_) => self.health.answered(),
+            Err(error) if matches!(error.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout) => {
+                self.health.unanswered();
+            }
+            Err(_) => {}
+        }
         let failed = answer.as_ref().map_or(true, |answer| {
             answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS
         });
