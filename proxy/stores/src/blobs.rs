@@ -3,6 +3,8 @@
 mod counting;
 mod fs;
 mod memory;
+#[cfg(test)]
+mod mount;
 mod s3;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;

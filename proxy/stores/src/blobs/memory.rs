@@ -175,7 +175,7 @@ impl BlobReader for Growing {
     }
 }
 
-struct Whole(Bytes);
+pub(super) struct Whole(pub(super) Bytes);
 
 #[async_trait]
 impl BlobReader for Whole {

@@ -12,6 +12,7 @@
 mod check;
 mod client;
 mod error;
+mod health;
 mod settings;
 mod stream;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 mod upload;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -30,8 +32,9 @@ use std::{
 
 use artifactapi_model::{
     Digest,
-    ports::{BlobError, BlobReader},
+    ports::{BlobError, BlobReader, BlobStore, StagedBlob},
 };
+use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::{
     ObjectStore, ObjectStoreExt, aws::AmazonS3, client::HttpClient, path::Path, signer::Signer,
@@ -44,7 +47,9 @@ pub use self::{
     client::{S3Counts, S3Tally},
     settings::S3Settings,
 };
-use self::{client::Client, error::Failure, settings::RETRIES, upload::Memory};
+use self::{client::Client, error::Failure, health::Health, settings::RETRIES, upload::Memory};
+
+use super::tier::through::Through;
 
 const BLOBS: &str = "blobs/sha256";
 /// Largest object that S3 copies in one request.
@@ -68,6 +73,7 @@ pub(in crate::blobs) struct Shared {
     conditional: AtomicBool,
     memory: Memory,
     tally: Arc<S3Tally>,
+    health: Arc<Health>,
 }
 
 impl Shared {
@@ -129,7 +135,8 @@ impl S3Blobs {
     ) -> Result<Self, S3CheckError> {
         settings.validate().map_err(S3CheckError::Settings)?;
         let tally = Arc::new(S3Tally::default());
-        let http = HttpClient::new(Client::new(http, tally.clone(), settings.patience));
+        let health = Arc::new(Health::default());
+        let http = HttpClient::new(Client::new(http, tally.clone(), health.clone(), settings.patience));
         let build = |base: &str, retries| {
             let store = settings.build(base, http.clone(), retries);
             store.map_err(|error| S3CheckError::Settings(error.to_string()))
@@ -142,6 +149,7 @@ impl S3Blobs {
             conditional: AtomicBool::new(false),
             memory: Memory::new(),
             tally,
+            health,
             settings,
         })))
     }
@@ -154,6 +162,14 @@ impl S3Blobs {
         check::check(&self.0).await
     }
 
+    /// Makes sure that the store answers and the bucket can be listed; one request.
+    ///
+    /// # Errors
+    /// As of [`S3Blobs::check`].
+    pub async fn ping(&self) -> Result<(), S3CheckError> {
+        check::ping(&self.0).await
+    }
+
     /// Where requests are counted.
     pub fn tally(&self) -> Arc<S3Tally> {
         self.0.tally.clone()
@@ -162,11 +178,6 @@ impl S3Blobs {
     /// Most bytes that uploads have had in memory at one time.
     pub fn upload_memory_peak(&self) -> u64 {
         self.0.memory.peak()
-    }
-
-    /// The object's length; one request.
-    pub(in crate::blobs) async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
-        self.0.head(digest).await
     }
 
     /// Puts the first `size` bytes of `reader` in the place of `digest`; returns when they are there.
@@ -188,22 +199,48 @@ impl S3Blobs {
         ObjectStream::open(self.0.clone(), *digest, from).await
     }
 
-    /// Forgets an object; no error when it is not there.
-    pub(in crate::blobs) async fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
+    /// The same; one 404 is not believed, for rows are forgotten on it (RS-88).
+    pub(in crate::blobs) async fn ask(&self, digest: &Digest, from: u64) -> Result<ObjectStream, BlobError> {
+        for _ in 0..2 {
+            if let Some(stream) = self.stream(digest, from).await? {
+                return Ok(stream);
+            }
+            if self.0.head(digest).await?.is_none() {
+                return Err(BlobError::NotFound(*digest));
+            }
+            tracing::warn!(blob.digest = %digest, "S3 has an object that it says it has not");
+        }
+        let source = io::Error::other("S3 has the object and does not give it");
+        Err(BlobError::Io { doing: "reading from S3", source })
+    }
+}
+
+/// The bucket alone, for those who check it, clean it up or read it once. Bodies are staged on a disk, so
+/// those who write open a [`TieredBlobs`](crate::TieredBlobs). What is read is not hashed.
+#[async_trait]
+impl BlobStore for S3Blobs {
+    async fn stage(&self, _length: Option<u64>) -> Result<Box<dyn StagedBlob>, BlobError> {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "a bucket alone is not written to");
+        Err(BlobError::Io { doing: "staging a blob", source })
+    }
+
+    async fn open(&self, digest: &Digest) -> Result<Arc<dyn BlobReader>, BlobError> {
+        Ok(Arc::new(Through::bare(self.clone(), *digest).await?))
+    }
+
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        self.0.head(digest).await
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
         self.0.remove(digest).await
     }
 
-    /// Moves a damaged object out of the way; no error when it is not there.
-    pub(in crate::blobs) async fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
+    async fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
         self.0.quarantine(digest).await
     }
 
-    /// Up to `limit` objects in digest order, after `after`. Strangers under the prefix are passed over.
-    pub(in crate::blobs) async fn list(
-        &self,
-        after: Option<Digest>,
-        limit: usize,
-    ) -> Result<Vec<(Digest, u64)>, BlobError> {
+    async fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, BlobError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -212,6 +249,7 @@ impl S3Blobs {
             Some(after) => self.0.store.list_with_offset(Some(&prefix), &place_of(&after)),
             None => self.0.store.list(Some(&prefix)),
         };
+        // Strangers under the prefix are passed over.
         let blobs = objects.try_filter_map(|meta| async move {
             let digest = meta.location.filename().and_then(|name| name.parse::<Digest>().ok());
             Ok(digest.filter(|digest| place_of(digest) == meta.location).map(|digest| (digest, meta.size)))
@@ -220,13 +258,7 @@ impl S3Blobs {
         page.map_err(|failure| failure.into_blob("listing S3"))
     }
 
-    /// A link by which anyone may get the object until `ttl` is over; `None` without a public endpoint. Asks
-    /// nothing.
-    pub(in crate::blobs) async fn link(
-        &self,
-        digest: &Digest,
-        ttl: Duration,
-    ) -> Result<Option<Url>, BlobError> {
+    async fn link(&self, digest: &Digest, _size: u64, ttl: Duration) -> Result<Option<Url>, BlobError> {
         let Some(public) = &self.0.public else { return Ok(None) };
         let link = public.signed_url(reqwest::Method::GET, &place_of(digest), ttl).await;
         link.map(Some).map_err(|error| Failure::from(error).into_blob("signing a link"))

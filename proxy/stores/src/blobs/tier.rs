@@ -10,11 +10,10 @@ mod flight;
 mod index;
 #[cfg(test)]
 mod tests;
-mod through;
+pub(in crate::blobs) mod through;
 
 use std::{
     collections::{HashMap, HashSet, hash_map},
-    io,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -35,10 +34,7 @@ use self::{
     disk::Disk,
     flight::{Flight, fly},
 };
-use super::{
-    fs::staged::StagedFile,
-    s3::{ObjectStream, S3Blobs},
-};
+use super::{fs::staged::StagedFile, s3::S3Blobs};
 use crate::OpenError;
 
 /// A bucket with a bounded directory in front of it.
@@ -111,6 +107,12 @@ impl TieredBlobs {
         }
     }
 
+    /// Reads every copy again, no faster than `bytes_per_second`, and drops those that have lost their bytes;
+    /// how many. The bucket behind is scrubbed by itself, through [`TieredBlobs::s3`].
+    pub async fn scrub_tier(&self, bytes_per_second: u64) -> u64 {
+        self.0.disk.scrub(bytes_per_second).await
+    }
+
     /// The bucket behind.
     pub fn s3(&self) -> &S3Blobs {
         &self.0.s3
@@ -121,21 +123,6 @@ impl Inner {
     /// A poisoned lock hides nothing: each change of the lists is whole.
     fn flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A stream of the object from `from` on. One 404 is not believed: rows are forgotten on it (RS-88).
-    async fn ask(&self, digest: &Digest, from: u64) -> Result<ObjectStream, BlobError> {
-        for _ in 0..2 {
-            if let Some(stream) = self.s3.stream(digest, from).await? {
-                return Ok(stream);
-            }
-            if self.s3.size(digest).await?.is_none() {
-                return Err(BlobError::NotFound(*digest));
-            }
-            tracing::warn!(blob.digest = %digest, "S3 has an object that it says it has not");
-        }
-        let source = io::Error::other("S3 has the object and does not give it");
-        Err(BlobError::Io { doing: "reading from S3", source })
     }
 
     /// Takes `flight` from the list.
@@ -273,8 +260,8 @@ impl BlobStore for TieredBlobs {
         self.0.s3.list(after, limit).await
     }
 
-    async fn link(&self, digest: &Digest, _size: u64, ttl: Duration) -> Result<Option<Url>, BlobError> {
-        self.0.s3.link(digest, ttl).await
+    async fn link(&self, digest: &Digest, size: u64, ttl: Duration) -> Result<Option<Url>, BlobError> {
+        self.0.s3.link(digest, size, ttl).await
     }
 }
 

@@ -41,7 +41,8 @@ pub(in crate::blobs) struct Layout {
     top: OwnedFd,
     blobs: OwnedFd,
     staging: OwnedFd,
-    quarantine: OwnedFd,
+    /// A cache has none: what is damaged there can be had again.
+    quarantine: Option<OwnedFd>,
     staged: AtomicU64,
     _lock: ProcessLock,
 }
@@ -74,7 +75,8 @@ impl Layout {
         for shard in 0..=u8::MAX {
             sub(&blobs, &hex::encode([shard]))?;
         }
-        let (staging, quarantine) = (sub(&top, "staging")?, sub(&top, "quarantine")?);
+        let staging = sub(&top, "staging")?;
+        let quarantine = (purpose == Purpose::Store).then(|| sub(&top, "quarantine")).transpose()?;
         for directory in [&blobs, &top] {
             sync_directory(directory).map_err(at(root, "writing the directory to disk"))?;
         }
@@ -200,10 +202,11 @@ impl Layout {
         unless_missing(removed).map_err(|errno| failed("removing a blob", errno))
     }
 
-    /// Moves whatever stands in the blob's place to `quarantine`.
+    /// Moves whatever stands in the blob's place to `quarantine`, or removes it from a cache.
     pub(in crate::blobs) fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
+        let Some(quarantine) = &self.quarantine else { return self.remove(digest) };
         let hex = digest.to_hex();
-        let moved = self.shard(digest).and_then(|shard| renameat(shard, &hex, &self.quarantine, &hex));
+        let moved = self.shard(digest).and_then(|shard| renameat(shard, &hex, quarantine, &hex));
         unless_missing(moved).map_err(|errno| failed("quarantining a blob", errno))
     }
 

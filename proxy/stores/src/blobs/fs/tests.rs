@@ -12,7 +12,10 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::blobs::suite::{self, pattern, put, read_all};
+use crate::blobs::{
+    mount::Mount,
+    suite::{self, pattern, put, read_all},
+};
 
 async fn open(root: &Path) -> FsBlobs {
     FsBlobs::open(root).await.unwrap()
@@ -48,26 +51,6 @@ async fn conforms() {
     .await;
 }
 
-/// A file system of its own, unmounted at the end.
-struct Mount(TempDir);
-
-impl Mount {
-    fn tmpfs(size: u64) -> Option<Self> {
-        let directory = TempDir::new().unwrap();
-        let options = format!("size={size}");
-        let arguments = ["-t", "tmpfs", "-o", &options, "tmpfs"];
-        let mounted = Command::new("mount").args(arguments).arg(directory.path()).output();
-        let mounted = mounted.is_ok_and(|output| output.status.success());
-        mounted.then_some(Mount(directory))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_96_conforms_on_a_full_disk() {
     let mounts = std::sync::Mutex::new(Vec::new());
@@ -78,7 +61,7 @@ async fn rs_96_conforms_on_a_full_disk() {
     suite::full(async |room| {
         // The directories take pages too.
         let mount = Mount::tmpfs(room + (64 << 10)).unwrap();
-        let store = open(mount.0.path()).await;
+        let store = open(mount.path()).await;
         mounts.lock().unwrap().push(mount);
         Arc::new(store) as Arc<dyn BlobStore>
     })

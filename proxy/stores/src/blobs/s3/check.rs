@@ -84,11 +84,16 @@ const UNKNOWN: [&str; 5] = [
     "AuthorizationParametersError",
 ];
 
-pub(super) async fn check(s3: &Shared) -> Result<(), S3CheckError> {
+pub(super) async fn ping(s3: &Shared) -> Result<(), S3CheckError> {
     let list = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
     let listed = s3.store.list_paginated(Some(BLOBS), list).await;
-    listed.map_err(|error| explain(s3, "list objects", error))?;
+    listed.map(|_| ()).map_err(|error| explain(s3, "list objects", error))
+}
 
+pub(super) async fn check(s3: &Shared) -> Result<(), S3CheckError> {
+    // Whoever checks wants to know why, not that it was so before.
+    s3.health.answered();
+    ping(s3).await?;
     let name = crate::random::random::<16>()
         .map_err(|error| S3CheckError::Settings(format!("no random name can be had: {error}")))?;
     let place = Path::from(format!("probe/{}", hex::encode(name)));
@@ -110,6 +115,10 @@ fn explain(s3: &Shared, doing: &'static str, error: object_store::Error) -> S3Ch
     let (endpoint, bucket) = (s3.settings.base(), s3.settings.bucket.clone());
     let refusal = match Failure::from(error) {
         Failure::Refused(refusal) => refusal,
+        Failure::Resting => {
+            let source = io::Error::new(io::ErrorKind::NotConnected, Failure::Resting.to_string());
+            return S3CheckError::Unreachable { endpoint, source };
+        }
         Failure::Broken(source)
             if [io::ErrorKind::NotConnected, io::ErrorKind::TimedOut].contains(&source.kind()) =>
         {

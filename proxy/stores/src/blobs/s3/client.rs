@@ -12,15 +12,12 @@ use std::{
 use async_trait::async_trait;
 use object_store::{
     ClientOptions,
-    client::{
-        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
-        HttpService,
-    },
+    client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService},
 };
 use reqwest::{Method, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::error::Refusal;
+use super::{error::Refusal, health::Health};
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -80,12 +77,12 @@ impl S3Tally {
         let has = |name: &str| {
             query.split('&').any(|pair| pair.split_once('=').map_or(pair, |(name, _)| name) == name)
         };
-        match request.method() {
+        match *request.method() {
             _ if has("uploadId") || has("uploads") => &self.multiparts,
-            &Method::HEAD => &self.heads,
-            &Method::GET if has("list-type") => &self.lists,
-            &Method::GET => &self.gets,
-            &Method::DELETE => &self.deletes,
+            Method::HEAD => &self.heads,
+            Method::GET if has("list-type") => &self.lists,
+            Method::GET => &self.gets,
+            Method::DELETE => &self.deletes,
             _ => &self.puts,
         }
     }
@@ -104,18 +101,25 @@ impl S3Counts {
 pub(super) struct Client {
     inner: HttpClient,
     tally: Arc<S3Tally>,
+    health: Arc<Health>,
     patience: Duration,
 }
 
 impl Client {
-    pub(super) fn new(inner: HttpClient, tally: Arc<S3Tally>, patience: Duration) -> Self {
-        Client { inner, tally, patience }
+    pub(super) fn new(
+        inner: HttpClient,
+        tally: Arc<S3Tally>,
+        health: Arc<Health>,
+        patience: Duration,
+    ) -> Self {
+        Client { inner, tally, health, patience }
     }
 }
 
 #[async_trait]
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.health.may_ask().map_err(|resting| HttpError::new(HttpErrorKind::Unknown, resting))?;
         self.tally.of(&request).fetch_add(1, Relaxed);
         let heavy = matches!(request.method(), &Method::PUT | &Method::POST);
         let patience = self.patience * if heavy { BODY_FACTOR } else { 1 };
@@ -123,6 +127,13 @@ impl HttpService for Client {
             Ok(answer) => answer,
             Err(late) => Err(HttpError::new(HttpErrorKind::Timeout, late)),
         };
+        match &answer {
+            Ok(_) => self.health.answered(),
+            Err(error) if matches!(error.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout) => {
+                self.health.unanswered();
+            }
+            Err(_) => {}
+        }
         let failed = answer.as_ref().map_or(true, |answer| {
             answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS
         });
@@ -205,7 +216,7 @@ pub(super) fn http_client(secure: bool) -> Result<HttpClient, String> {
 /// An answer without a body, for those who make answers up.
 #[cfg(test)]
 pub(super) fn empty_answer(status: u16) -> HttpResponse {
-    let mut answer = HttpResponse::new(HttpResponseBody::from(bytes::Bytes::new()));
+    let mut answer = HttpResponse::new(bytes::Bytes::new().into());
     *answer.status_mut() = StatusCode::from_u16(status).unwrap();
     answer
 }

@@ -6,6 +6,8 @@ use std::{error::Error, fmt, io};
 use artifactapi_model::ports::BlobError;
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::health::Resting;
+
 /// Most of a store's message that is repeated, in characters.
 const MAX_MESSAGE: usize = 200;
 
@@ -59,6 +61,8 @@ impl Error for Refusal {}
 pub(super) enum Failure {
     /// The store said no.
     Refused(Refusal),
+    /// Nothing was asked: S3 has not answered lately.
+    Resting,
     /// No answer, or none that means anything.
     Broken(io::Error),
 }
@@ -71,6 +75,9 @@ impl From<object_store::Error> for Failure {
         while let Some(error) = cause {
             if let Some(refusal) = error.downcast_ref::<Refusal>() {
                 return Failure::Refused(refusal.clone());
+            }
+            if error.is::<Resting>() {
+                return Failure::Resting;
             }
             if let Some(http) = error.downcast_ref::<HttpError>() {
                 kind = Some(http.kind());
@@ -97,6 +104,9 @@ impl Failure {
                 BlobError::Full(io::Error::new(io::ErrorKind::StorageFull, refusal))
             }
             Failure::Refused(refusal) => BlobError::Io { doing, source: io::Error::other(refusal) },
+            Failure::Resting => {
+                BlobError::Io { doing, source: io::Error::new(io::ErrorKind::NotConnected, Resting) }
+            }
             Failure::Broken(source) => BlobError::Io { doing, source },
         }
     }
@@ -104,6 +114,11 @@ impl Failure {
     /// Whether the same may succeed a moment later.
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Failure::Broken(_))
+    }
+
+    /// Whether nobody answered in time.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Failure::Broken(error) if error.kind() == io::ErrorKind::TimedOut)
     }
 
     /// Whether it says that there is no such object.
@@ -121,6 +136,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Refused(refusal) => refusal.fmt(f),
+            Failure::Resting => Resting.fmt(f),
             Failure::Broken(error) => error.fmt(f),
         }
     }

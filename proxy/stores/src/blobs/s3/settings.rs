@@ -144,15 +144,17 @@ fn is_origin(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut S3Settings);
+
     #[test]
     fn what_cannot_be_used_is_told_by_name() {
         let good = S3Settings::new("minio:9000", "artifacts", "key".into(), "secret".into());
-        let set = |change: fn(&mut S3Settings)| {
+        let set = |change: Change| {
             let mut settings = good.clone();
             change(&mut settings);
             settings.validate()
         };
-        let fine: [fn(&mut S3Settings); 5] = [
+        let fine: [Change; 5] = [
             |_| {},
             |s| s.endpoint = "S3.Example.com:443".into(),
             |s| s.endpoint = "[::1]:9000".into(),
@@ -162,7 +164,7 @@ mod tests {
         for (n, change) in fine.into_iter().enumerate() {
             assert_eq!(set(change), Ok(()), "{n}");
         }
-        let wrong: [(fn(&mut S3Settings), &str); 9] = [
+        let wrong: [(Change, &str); 9] = [
             (|s| s.endpoint = "http://minio:9000".into(), "MINIO_ENDPOINT"),
             (|s| s.endpoint = "minio:9000/path".into(), "MINIO_ENDPOINT"),
             (|s| s.endpoint = "no host".into(), "MINIO_ENDPOINT"),

@@ -40,7 +40,8 @@ impl Retries {
             self.used = 0;
         }
         self.since = at;
-        self.used += 1;
+        // Silence has already cost all the patience there is.
+        self.used += if failure.is_silence() { 2 } else { 1 };
         if self.used > RETRIES || !failure.may_pass() {
             return Err(failure);
         }

@@ -16,6 +16,7 @@ use object_store::client::{
     HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
 use reqwest::Method;
+use tokio::sync::Semaphore;
 
 use super::*;
 
@@ -54,6 +55,8 @@ pub(in crate::blobs) enum Fault {
     Short(u64),
     /// The byte at this offset is another one.
     Flip(u64),
+    /// The body stands still after so many bytes until [`Faulty::release`].
+    Hold(u64),
 }
 
 /// Which requests a script is for.
@@ -88,6 +91,8 @@ struct Inner {
     seen: AtomicU64,
     /// Range headers of the GETs.
     ranges: Mutex<Vec<Option<String>>>,
+    /// Closed once held bodies may go on.
+    gate: Arc<Semaphore>,
 }
 
 impl Faulty {
@@ -98,6 +103,7 @@ impl Faulty {
             refuse: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             ranges: Mutex::default(),
+            gate: Arc::new(Semaphore::new(0)),
         }))
     }
 
@@ -116,6 +122,11 @@ impl Faulty {
         self.0.refuse.store(n, Relaxed);
     }
 
+    /// Lets held bodies go on, now and from now on.
+    pub(in crate::blobs) fn release(&self) {
+        self.0.gate.close();
+    }
+
     /// Range headers of the GETs so far.
     pub(in crate::blobs) fn ranges(&self) -> Vec<Option<String>> {
         self.0.ranges.lock().unwrap().clone()
@@ -127,7 +138,7 @@ impl Faulty {
             self.0.ranges.lock().unwrap().push(range);
         }
         let every = self.0.refuse.load(Relaxed);
-        if every > 0 && self.0.seen.fetch_add(1, Relaxed) % every == 0 {
+        if every > 0 && self.0.seen.fetch_add(1, Relaxed).is_multiple_of(every) {
             return Fault::Status(503, "SlowDown");
         }
         let mut scripts = self.0.scripts.lock().unwrap();
@@ -164,6 +175,7 @@ impl HttpService for Faulty {
                 let _ = real.into_body().bytes().await;
                 Ok(answer(status, "InternalError"))
             }
+            Fault::Hold(after) => Ok(hold(real, after, self.0.gate.clone())),
             Fault::Cut(_) | Fault::Short(_) | Fault::Flip(_) => Ok(spoil(real, fault)),
         }
     }
@@ -178,6 +190,23 @@ fn spoil(real: HttpResponse, fault: Fault) -> HttpResponse {
     let pieces = body.bytes_stream().scan((0_u64, false), move |(at, over), piece| {
         let spoiled = if *over { None } else { Some(spoil_piece(piece, at, over, &fault)) };
         std::future::ready(spoiled)
+    });
+    HttpResponse::from_parts(parts, HttpResponseBody::new(Pieces(Mutex::new(pieces.boxed()))))
+}
+
+/// The answer with a body that stands still.
+fn hold(real: HttpResponse, after: u64, gate: Arc<Semaphore>) -> HttpResponse {
+    let (parts, body) = real.into_parts();
+    let mut at = 0;
+    let pieces = body.bytes_stream().then(move |piece| {
+        let gate = (at >= after).then(|| gate.clone());
+        at += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        async move {
+            if let Some(gate) = gate {
+                let _closed = gate.acquire().await;
+            }
+            piece
+        }
     });
     HttpResponse::from_parts(parts, HttpResponseBody::new(Pieces(Mutex::new(pieces.boxed()))))
 }
@@ -225,5 +254,20 @@ impl http_body::Body for Pieces {
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, HttpError>>> {
         let next = self.get_mut().0.get_mut().unwrap().poll_next_unpin(context);
         next.map(|piece| piece.map(|piece| piece.map(http_body::Frame::data)))
+    }
+}
+
+impl S3Blobs {
+    /// Everything below `prefix`.
+    pub(in crate::blobs) fn objects(
+        &self,
+        prefix: &Path,
+    ) -> futures_util::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
+        self.0.store.list(Some(prefix))
+    }
+
+    /// Puts other bytes in the place of `digest`, as a failing disk would.
+    pub(in crate::blobs) async fn overwrite(&self, digest: &Digest, bytes: Bytes) {
+        self.0.store.put(&place_of(digest), bytes.into()).await.unwrap();
     }
 }

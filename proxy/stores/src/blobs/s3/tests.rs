@@ -15,7 +15,6 @@ const MIB: usize = 1 << 20;
 
 /// A reader of `body`.
 async fn reader_of(body: &[u8]) -> Arc<dyn BlobReader> {
-    use artifactapi_model::ports::BlobStore;
     let memory = MemoryBlobs::default();
     let digest = suite::put(&memory, body).await;
     memory.open(&digest).await.unwrap()
@@ -224,9 +223,9 @@ async fn a_link_gives_the_object_and_no_more() {
     let (without, s3) = (S3Blobs::new(without).unwrap(), S3Blobs::new(with).unwrap());
     let digest = upload(&s3, b"linked").await.unwrap();
     let minute = Duration::from_secs(60);
-    assert_eq!(without.link(&digest, minute).await.unwrap(), None);
+    assert_eq!(without.link(&digest, 6, minute).await.unwrap(), None);
     let before = s3.tally().counts();
-    let link = s3.link(&digest, minute).await.unwrap().unwrap();
+    let link = s3.link(&digest, 6, minute).await.unwrap().unwrap();
     assert_eq!(s3.tally().counts(), before, "a link costs no request");
     assert_eq!(link.host_str(), Some("localhost"));
     assert!(!link.as_str().contains(Minio::SECRET_KEY));

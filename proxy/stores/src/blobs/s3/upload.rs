@@ -10,7 +10,7 @@ use std::{
 };
 
 use artifactapi_model::{
-    Digest,
+    Digest, failpoint,
     ports::{BlobError, BlobReader, blobs::MAX_READ},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -101,6 +101,7 @@ pub(super) async fn upload(
     if (size > PART || !s3.conditional_put()) && settled(s3, digest, size).await? {
         return Ok(());
     }
+    failpoint("blob.upload.before");
     let mut tries = 0;
     loop {
         let sent = if size > PART {
@@ -117,6 +118,7 @@ pub(super) async fn upload(
             if let Some(failure) = failure.filter(|failure| !failure.is_conflict()) {
                 tracing::info!(%failure, blob.digest = %digest, "S3 has the object although it said otherwise");
             }
+            failpoint("blob.upload.after");
             return Ok(());
         }
         let failure = failure
@@ -184,10 +186,13 @@ async fn parts(
             let length = part.min(size - n * part);
             let _memory = s3.memory.take(length).await;
             let body = payload(reader, n * part, length).await?;
-            Ok::<_, Failed>(s3.store.put_part(place, id, index, body).await?)
+            let sent = s3.store.put_part(place, id, index, body).await?;
+            failpoint("blob.upload.after_part");
+            Ok::<_, Failed>(sent)
         }
     });
     let sent: Vec<_> = sent.buffered(PARTS_AT_ONCE).try_collect().await?;
+    failpoint("blob.upload.before_complete");
     if let Err(error) = s3.store.complete_multipart(place, &id, sent).await {
         // It may be done all the same; then there is nothing to abort.
         let there = s3.head(digest).await.map_err(Failed::Reading)?;

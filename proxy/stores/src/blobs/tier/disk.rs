@@ -15,6 +15,7 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use artifactapi_model::{
@@ -43,8 +44,8 @@ pub(super) struct Disk {
     layout: Arc<Layout>,
     io: Arc<FileIo>,
     index: Mutex<Index>,
-    /// Files changed before this second are hashed before use.
-    trusted_since: i64,
+    /// Files not changed since then, in seconds and nanoseconds, are hashed before use.
+    trusted_since: (i64, i64),
     tally: Arc<TierTally>,
 }
 
@@ -129,7 +130,8 @@ impl Disk {
             match &opened {
                 Ok(Some(_)) => {}
                 Ok(None) => disk.index().forget(&digest),
-                Err(_) => disk.drop_blob(&digest),
+                Err(BlobError::Damaged(..)) => disk.drop_blob(&digest),
+                Err(_) => {}
             }
             opened
         });
@@ -142,8 +144,8 @@ impl Disk {
     fn open_file(&self, digest: &Digest) -> Result<Option<Arc<dyn BlobReader>>, BlobError> {
         let doing = "opening a blob";
         let Some((file, size)) = self.layout.open_blob(digest)? else { return Ok(None) };
-        let changed = fstat(&file).map_err(|errno| failed(doing, errno))?.st_ctime;
-        let proven = changed >= self.trusted_since;
+        let stat = fstat(&file).map_err(|errno| failed(doing, errno))?;
+        let proven = (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)) > self.trusted_since;
         if !proven && hash(&file, size).map_err(|error| failed(doing, error))? != *digest {
             self.tally.damaged.fetch_add(1, Relaxed);
             return Err(BlobError::Damaged(*digest, "its file has lost its bytes"));
@@ -202,6 +204,42 @@ impl Disk {
         .await
     }
 
+    /// Reads every copy again and drops the damaged ones; how many.
+    pub(super) async fn scrub(self: &Arc<Self>, bytes_per_second: u64) -> u64 {
+        let (mut after, mut damaged) = (None, 0);
+        loop {
+            let disk = self.clone();
+            let next = blocking("scrubbing the disk tier", move || {
+                let Some((digest, size)) = disk.layout.list(after, 1)?.pop() else { return Ok(None) };
+                let Some((file, _)) = disk.layout.open_blob(&digest)? else {
+                    return Ok(Some((digest, 0, true)));
+                };
+                let found = hash(&file, size).map_err(|error| failed("scrubbing the disk tier", error))?;
+                if found != digest {
+                    disk.tally.damaged.fetch_add(1, Relaxed);
+                    disk.drop_blob(&digest);
+                }
+                Ok(Some((digest, size, found == digest)))
+            });
+            match next.await {
+                Ok(None) => return damaged,
+                Ok(Some((digest, size, intact))) => {
+                    after = Some(digest);
+                    if !intact {
+                        tracing::error!(blob.digest = %digest, "a copy in the disk tier was damaged");
+                        damaged += 1;
+                    }
+                    let pace = size as f64 / bytes_per_second.max(1) as f64;
+                    tokio::time::sleep(Duration::from_secs_f64(pace)).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the disk tier cannot be scrubbed");
+                    return damaged;
+                }
+            }
+        }
+    }
+
     fn drop_blob(&self, digest: &Digest) {
         self.index().forget(digest);
         if let Err(error) = self.layout.remove(digest) {
@@ -257,10 +295,15 @@ fn hash(mut file: &File, size: u64) -> io::Result<Digest> {
     Ok(hasher.finish().digest)
 }
 
-/// The second since when files of this directory were written by this boot of this machine: the time of a
+/// The field's type differs between systems.
+fn nanoseconds(field: impl TryInto<i64>) -> i64 {
+    field.try_into().unwrap_or(0)
+}
+
+/// The time since when files of this directory were written by this boot of this machine: the time of a
 /// file that names the boot, written anew when it names another.
-fn trusted_since(layout: &Layout, root: &Path) -> Result<i64, OpenError> {
-    let read = || -> io::Result<i64> {
+fn trusted_since(layout: &Layout, root: &Path) -> Result<(i64, i64), OpenError> {
+    let read = || -> io::Result<(i64, i64)> {
         let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(layout.top(), "boot", flags, Mode::RUSR | Mode::WUSR)?);
@@ -275,7 +318,8 @@ fn trusted_since(layout: &Layout, root: &Path) -> Result<i64, OpenError> {
             let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
             futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
         }
-        Ok(fstat(&file)?.st_mtime)
+        let stat = fstat(&file)?;
+        Ok((stat.st_mtime, nanoseconds(stat.st_mtime_nsec)))
     };
     let failed =
         |source| OpenError::Io { path: root.join("boot"), doing: "reading which boot this is", source };

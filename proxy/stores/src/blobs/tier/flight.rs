@@ -16,16 +16,22 @@ use artifactapi_model::{
     ports::{BlobError, BlobReader, StagedBlob},
 };
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::{Semaphore, watch};
 
-use super::{Inner, through::Through};
-use crate::blobs::{fs::reader::readable, s3::ObjectStream};
+use super::{Inner, disk::Promise, through::Through};
+use crate::blobs::{
+    fs::{reader::readable, staged::StagedFile},
+    memory::Whole,
+    s3::ObjectStream,
+};
 
 /// Last bytes of a body, kept back until its digest agrees.
 pub(super) const HELD: u64 = 64 << 10;
 /// A reader so far ahead of what has come asks S3 itself.
 const AHEAD: u64 = 8 << 20;
+
+pub(super) const WRONG: &str = "S3 sends other bytes than were stored";
 
 /// How a flight has ended.
 #[derive(Clone, Debug)]
@@ -76,8 +82,6 @@ pub(super) struct Ticket(Arc<Flight>);
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.0.readers.fetch_sub(1, Relaxed);
-        // So that a flight that waits for S3 sees it.
-        self.0.progress.send_modify(|_| {});
     }
 }
 
@@ -113,6 +117,16 @@ impl Flight {
         self.readers.load(Relaxed) == 0 && come < size / 2
     }
 
+    /// All of it is right; readers need not wait until it is kept.
+    fn verified(&self, size: u64, reader: Arc<dyn BlobReader>) {
+        let _ = self.coming.set(Coming { size, reader });
+        self.end(End::Verified);
+    }
+
+    fn set_spare(&self, stream: ObjectStream) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    }
+
     pub(super) fn end(&self, end: End) {
         self.progress.send_modify(|progress| {
             progress.end.get_or_insert(end);
@@ -141,7 +155,7 @@ impl Flight {
     fn error(&self, end: &End) -> BlobError {
         match end {
             End::Missing => BlobError::NotFound(self.digest),
-            End::Damaged => BlobError::Damaged(self.digest, "S3 sends other bytes than were stored"),
+            End::Damaged => BlobError::Damaged(self.digest, WRONG),
             End::Failed(kind, text) => {
                 BlobError::Io { doing: "reading from S3", source: io::Error::new(*kind, text.to_string()) }
             }
@@ -153,8 +167,7 @@ impl Flight {
 }
 
 impl Ticket {
-    /// A reader, once it is known that there is something to read. A body of which every byte would be kept
-    /// back is waited for.
+    /// A reader, once it is known that there is something to read.
     pub(super) async fn reader(self, tier: &Arc<Inner>) -> Result<Arc<dyn BlobReader>, BlobError> {
         let flight = &self.0;
         let mut progress = flight.progress.subscribe();
@@ -169,11 +182,11 @@ impl Ticket {
                     return Ok(Arc::new(through));
                 }
                 (Some(end), _) => return Err(flight.error(&end)),
-                (None, Some(coming)) if coming.size > HELD => {
+                (None, Some(coming)) => {
                     let own = Through::lazy(tier.clone(), flight.digest, coming.size);
                     return Ok(Arc::new(Follower { ticket: self, own }));
                 }
-                (None, _) => {}
+                (None, None) => {}
             }
             if progress.changed().await.is_err() {
                 return Err(flight.error(&End::Abandoned));
@@ -207,6 +220,7 @@ impl BlobReader for Follower {
             let Progress { come, end: over } = progress.borrow_and_update().clone();
             match over {
                 Some(End::Verified) => return reader.read_at(offset, length).await,
+                Some(End::Damaged) => return Err(flight.error(&End::Damaged)),
                 _ if end <= come.min(free) => return reader.read_at(offset, length).await,
                 Some(End::NoRoom) => return self.own.read_at(offset, length).await,
                 Some(over) => return Err(flight.error(&over)),
@@ -222,9 +236,23 @@ impl BlobReader for Follower {
     }
 }
 
+/// Takes a flight from the list, whatever has become of it.
+struct Landing {
+    tier: Arc<Inner>,
+    flight: Arc<Flight>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.flight.end(End::Abandoned);
+        self.tier.land(&self.flight);
+    }
+}
+
 /// Flies. The flight stays in the list until everything that follows from its end is done.
 pub(super) async fn fly(tier: Arc<Inner>, flight: Arc<Flight>) {
-    let end = match bring(&tier, &flight).await {
+    let Landing { tier, flight } = &Landing { tier, flight };
+    let end = match bring(tier, flight).await {
         Ok(end) => end,
         Err(error @ BlobError::Full(_)) => {
             tracing::debug!(%error, blob.digest = %flight.digest, "no room in the disk tier");
@@ -239,22 +267,70 @@ pub(super) async fn fly(tier: Arc<Inner>, flight: Arc<Flight>) {
     if damaged {
         tier.convict(&flight.digest).await;
     }
-    tier.land(&flight);
 }
 
 async fn bring(tier: &Arc<Inner>, flight: &Arc<Flight>) -> Result<End, BlobError> {
+    let stream = tier.s3.ask(&flight.digest, 0).await?;
+    if stream.size() <= HELD {
+        bring_small(tier, flight, stream).await
+    } else {
+        bring_large(tier, flight, stream).await
+    }
+}
+
+/// All of it would be kept back, so nobody has seen a byte: wrong ones are asked for once more.
+async fn bring_small(
+    tier: &Arc<Inner>,
+    flight: &Arc<Flight>,
+    mut stream: ObjectStream,
+) -> Result<End, BlobError> {
     let digest = flight.digest;
-    let mut stream = tier.ask(&digest, 0).await?;
+    let mut body = whole(&mut stream).await?;
+    if Digest::of(&body) != digest {
+        tier.tally.damaged.fetch_add(1, Relaxed);
+        body = whole(&mut tier.s3.ask(&digest, 0).await?).await?;
+        if Digest::of(&body) != digest {
+            return Err(BlobError::Damaged(digest, WRONG));
+        }
+    }
+    tier.tally.streams.fetch_add(1, Relaxed);
+    let size = body.len() as u64;
+    flight.verified(size, Arc::new(Whole(body.clone())));
+    if let Some(promise) = tier.disk.promise(size) {
+        match tier.disk.stage(Some(size)).await {
+            Ok(mut staged) => {
+                staged.write(body).await.map_err(no_room)?;
+                keep(tier, flight, staged, promise).await;
+            }
+            Err(error) => tracing::debug!(%error, "no room in the disk tier"),
+        }
+    }
+    Ok(End::Verified)
+}
+
+async fn whole(stream: &mut ObjectStream) -> Result<Bytes, BlobError> {
+    let mut body = BytesMut::new();
+    while let Some(bytes) = stream.next().await? {
+        body.extend_from_slice(&bytes);
+    }
+    Ok(body.freeze())
+}
+
+async fn bring_large(
+    tier: &Arc<Inner>,
+    flight: &Arc<Flight>,
+    mut stream: ObjectStream,
+) -> Result<End, BlobError> {
     let size = stream.size();
     let Some(promise) = tier.disk.promise(size) else {
-        *flight.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+        flight.set_spare(stream);
         return Ok(End::NoRoom);
     };
     let mut staged = match tier.disk.stage(Some(size)).await {
         Ok(staged) => staged,
         Err(error) => {
-            *flight.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
-            return Err(BlobError::Full(io::Error::other(error)));
+            flight.set_spare(stream);
+            return Err(no_room(error));
         }
     };
     tier.tally.streams.fetch_add(1, Relaxed);
@@ -263,27 +339,38 @@ async fn bring(tier: &Arc<Inner>, flight: &Arc<Flight>) -> Result<End, BlobError
     let mut hasher = Hasher::for_checksums(&[]);
     while let Some(bytes) = stream.next().await? {
         hasher.update(&bytes);
-        // A disk that fails is a tier without room.
-        staged.write(bytes).await.map_err(|error| BlobError::Full(io::Error::other(error)))?;
+        staged.write(bytes).await.map_err(no_room)?;
         flight.progress.send_modify(|progress| progress.come = stream.at());
         if flight.is_idle() && tier.land_if(flight, Flight::is_idle) {
             return Ok(End::Abandoned);
         }
     }
-    if hasher.finish().digest != digest {
-        return Err(BlobError::Damaged(digest, "S3 sends other bytes than were stored"));
+    if hasher.finish().digest != flight.digest {
+        return Err(BlobError::Damaged(flight.digest, WRONG));
     }
-    // Readers need not wait for the file to have its name.
-    flight.end(End::Verified);
+    flight.verified(size, staged.reader());
+    keep(tier, flight, staged, promise).await;
+    Ok(End::Verified)
+}
+
+/// Makes the body one of the tier, unless it was removed meanwhile.
+async fn keep(tier: &Arc<Inner>, flight: &Flight, staged: StagedFile, promise: Promise) {
+    let digest = flight.digest;
     if tier.is_doomed(&digest) {
-        return Ok(End::Verified);
+        return;
     }
     if let Err(error) = tier.disk.admit(staged, &digest, promise).await {
         tracing::warn!(%error, blob.digest = %digest, "a body cannot be kept in the disk tier");
     }
-    // Removed meanwhile, perhaps before it had its place.
-    if tier.is_doomed(&digest) {
-        tier.disk.remove(&digest).await?;
+    // Perhaps removed before it had its place.
+    if tier.is_doomed(&digest)
+        && let Err(error) = tier.disk.remove(&digest).await
+    {
+        tracing::warn!(%error, blob.digest = %digest, "a removed body stays in the disk tier");
     }
-    Ok(End::Verified)
+}
+
+/// A disk that fails is a tier without room.
+fn no_room(error: BlobError) -> BlobError {
+    BlobError::Full(io::Error::other(error))
 }

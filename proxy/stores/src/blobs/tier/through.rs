@@ -1,7 +1,10 @@
 //! A body read from S3 without a copy: it does not fit the tier, or somebody reads far ahead. Memory holds one
 //! block and what is kept back.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use artifactapi_model::{
     Digest, Hasher,
@@ -11,13 +14,22 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Mutex;
 
-use super::{Inner, flight::HELD};
-use crate::blobs::{fs::reader::readable, s3::ObjectStream};
+use super::{
+    Inner,
+    flight::{HELD, WRONG},
+};
+use crate::blobs::{
+    fs::reader::readable,
+    s3::{ObjectStream, S3Blobs},
+};
 
 /// Reads one body in order, from any offset; every jump is another request. Read from its begin it is hashed,
 /// and its last bytes are kept back until the digest agrees. Read from elsewhere it cannot be.
-pub(super) struct Through {
-    tier: Arc<Inner>,
+///
+/// Without a tier nothing is hashed: whoever reads does that.
+pub(in crate::blobs) struct Through {
+    s3: S3Blobs,
+    tier: Option<Arc<Inner>>,
     digest: Digest,
     size: u64,
     cursor: Mutex<Cursor>,
@@ -40,18 +52,26 @@ impl Through {
         digest: Digest,
         stream: Option<ObjectStream>,
     ) -> Result<Self, BlobError> {
+        tier.tally.throughs.fetch_add(1, Relaxed);
         let stream = match stream {
             Some(stream) => stream,
-            None => tier.ask(&digest, 0).await?,
+            None => tier.s3.ask(&digest, 0).await?,
         };
-        let through = Self::lazy(tier, digest, stream.size());
-        *through.cursor.lock().await = Cursor::over(stream);
-        Ok(through)
+        let (s3, size) = (tier.s3.clone(), stream.size());
+        let cursor = Mutex::new(Cursor::over(stream, true));
+        Ok(Through { s3, tier: Some(tier), digest, size, cursor })
     }
 
     /// One that asks when it is read.
     pub(super) fn lazy(tier: Arc<Inner>, digest: Digest, size: u64) -> Self {
-        Through { tier, digest, size, cursor: Mutex::default() }
+        Through { s3: tier.s3.clone(), tier: Some(tier), digest, size, cursor: Mutex::default() }
+    }
+
+    /// One without a tier.
+    pub(in crate::blobs) async fn bare(s3: S3Blobs, digest: Digest) -> Result<Self, BlobError> {
+        let stream = s3.ask(&digest, 0).await?;
+        let size = stream.size();
+        Ok(Through { s3, tier: None, digest, size, cursor: Mutex::new(Cursor::over(stream, false)) })
     }
 
     /// Brings what a read up to `end` needs.
@@ -70,20 +90,28 @@ impl Through {
             && hasher.finish().digest != self.digest
         {
             *cursor = Cursor::default();
-            self.tier.suspect(self.digest);
+            if let Some(tier) = &self.tier {
+                tier.suspect(self.digest);
+            }
             return Err(self.damaged());
         }
         Ok(())
     }
 
+    /// Bytes in memory between two reads.
+    #[cfg(test)]
+    pub(super) async fn ready_bytes(&self) -> u64 {
+        self.cursor.lock().await.ready_bytes
+    }
+
     fn damaged(&self) -> BlobError {
-        BlobError::Damaged(self.digest, "S3 sends other bytes than were stored")
+        BlobError::Damaged(self.digest, WRONG)
     }
 }
 
 impl Cursor {
-    fn over(stream: ObjectStream) -> Self {
-        let hasher = (stream.at() == 0).then(|| Hasher::for_checksums(&[]));
+    fn over(stream: ObjectStream, hashed: bool) -> Self {
+        let hasher = (hashed && stream.at() == 0).then(|| Hasher::for_checksums(&[]));
         Cursor { at: stream.at(), stream: Some(stream), hasher, ..Cursor::default() }
     }
 
@@ -131,11 +159,14 @@ impl BlobReader for Through {
         let mut cursor = self.cursor.lock().await;
         if cursor.stream.is_none() || cursor.at != offset {
             *cursor = Cursor::default();
-            let stream = self.tier.ask(&self.digest, offset).await?;
+            if let Some(tier) = &self.tier {
+                tier.tally.throughs.fetch_add(1, Relaxed);
+            }
+            let stream = self.s3.ask(&self.digest, offset).await?;
             if stream.size() != self.size {
                 return Err(self.damaged());
             }
-            *cursor = Cursor::over(stream);
+            *cursor = Cursor::over(stream, self.tier.is_some());
         }
         self.bring(&mut cursor, offset + length as u64).await?;
         Ok(cursor.take(length))
