@@ -1,9 +1,9 @@
-//! The collector's side of the rows in memory. The database's clock is the machine's.
+//! The collector's side of the rows in memory. Its clock is the machine's, unless a test gave another.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use artifactapi_model::{
-    ArtifactKey, Clock as _, Digest, Epoch, RepoId, SystemClock, Timestamp,
+    ArtifactKey, Digest, Epoch, RepoId, Timestamp,
     ports::{
         Housekeeping, MetadataError,
         housekeeping::{BlobStates, Change, Selection, Total, Turn},
@@ -30,17 +30,11 @@ pub(super) struct Blob {
     since: Timestamp,
 }
 
-impl Blob {
-    fn new(size: u64, state: State) -> Self {
-        Blob { size, state, since: SystemClock.now() }
-    }
-
-    fn is(&self, state: State, grace: Duration) -> bool {
-        self.state == state && self.since + grace <= SystemClock.now()
-    }
-}
-
 impl Tables {
+    fn now(&self) -> Timestamp {
+        self.clock.0.now()
+    }
+
     /// Says that the blobs are named or about to be; `false`, and nothing done, while one is being deleted.
     pub(super) fn keep(&mut self, blobs: impl Iterator<Item = (Digest, u64)> + Clone) -> bool {
         let deleting = |(digest, _): (Digest, u64)| {
@@ -49,8 +43,9 @@ impl Tables {
         if blobs.clone().any(deleting) {
             return false;
         }
+        let now = self.now();
         for (digest, size) in blobs {
-            self.blobs.insert(digest, Blob::new(size, State::Live));
+            self.blobs.insert(digest, Blob { size, state: State::Live, since: now });
         }
         true
     }
@@ -70,14 +65,14 @@ impl Tables {
         limit: usize,
         dry: bool,
     ) -> Vec<(Digest, u64)> {
-        let named = self.named();
+        let (named, now) = (self.named(), self.now());
+        let is_due = |blob: &Blob| blob.state == from && blob.since + grace <= now;
         let mut moved = Vec::new();
-        let meant =
-            self.blobs.iter_mut().filter(|(digest, blob)| blob.is(from, grace) && !named.contains(digest));
+        let meant = self.blobs.iter_mut().filter(|(digest, blob)| is_due(blob) && !named.contains(digest));
         for (digest, blob) in meant.take(limit) {
             moved.push((*digest, blob.size));
             if !dry {
-                *blob = Blob::new(blob.size, to);
+                *blob = Blob { state: to, since: now, ..*blob };
             }
         }
         moved
@@ -145,10 +140,10 @@ impl Housekeeping for MemoryMetadata {
 
     async fn take_up_strays(&self, found: &[(Digest, u64)]) -> Result<u64, MetadataError> {
         let mut tables = self.tables()?;
-        let mut strays = 0;
+        let (now, mut strays) = (tables.now(), 0);
         for (digest, size) in found {
             if !tables.blobs.contains_key(digest) {
-                tables.blobs.insert(*digest, Blob::new(*size, State::Condemned));
+                tables.blobs.insert(*digest, Blob { size: *size, state: State::Condemned, since: now });
                 strays += 1;
             }
         }
@@ -243,7 +238,7 @@ impl Housekeeping for MemoryMetadata {
 
     async fn retire_others(&self, present: &[RepoId]) -> Result<(), MetadataError> {
         let mut tables = self.tables()?;
-        let now = SystemClock.now();
+        let now = tables.now();
         let all: Vec<RepoId> = tables.repositories.values().map(|(identity, _)| identity.id).collect();
         for repo in all {
             if present.contains(&repo) {
@@ -257,7 +252,7 @@ impl Housekeeping for MemoryMetadata {
 
     async fn expire_retired(&self, grace: Duration, limit: usize) -> Result<u64, MetadataError> {
         let mut tables = self.tables()?;
-        let now = SystemClock.now();
+        let now = tables.now();
         let over: Vec<Key> = tables
             .artifacts
             .keys()
