@@ -473,7 +473,7 @@ mod interleavings {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::default())]
 
         #[test]
         fn rs_113_no_interleaving_loses_a_body_or_keeps_garbage(
