@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use artifactapi_model::{
-    ArtifactKey, Digest, Epoch, RepoId, Timestamp,
+    ArtifactKey, Digest, Epoch, RepoId, RepoName, Timestamp,
     ports::{
         Housekeeping, MetadataError,
-        housekeeping::{BlobStates, Change, Selection, Total, Turn},
+        housekeeping::{BlobStates, Change, Recorded, Selection, Total, Turn},
     },
 };
 use async_trait::async_trait;
@@ -164,6 +164,18 @@ impl Housekeeping for MemoryMetadata {
         Ok(states)
     }
 
+    async fn blobs_after(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let tables = self.tables()?;
+        let rows = tables.blobs.range((from, std::ops::Bound::Unbounded));
+        let kept = rows.filter(|(_, blob)| blob.state != State::Deleting).take(limit);
+        Ok(kept.map(|(digest, blob)| (*digest, blob.size)).collect())
+    }
+
     async fn usage(&self, repo: RepoId, epoch: Epoch) -> Result<Total, MetadataError> {
         let tables = self.tables()?;
         let within = tables.artifacts.iter().filter(|((r, e, _), _)| (*r, *e) == (repo, epoch));
@@ -199,6 +211,21 @@ impl Housekeeping for MemoryMetadata {
         Ok(found
             .filter_map(|(_, key)| row(&key).map(|(digest, size)| (key_from(&key), digest, size)))
             .collect())
+    }
+
+    async fn recorded(&self, name: &RepoName) -> Result<Vec<Recorded>, MetadataError> {
+        let tables = self.tables()?;
+        let meant = tables.repositories.iter().filter(|((_, known, _), _)| known == name.as_str());
+        let mut found: Vec<_> = meant
+            .map(|((namespace, _, package_type), (identity, _))| Recorded {
+                namespace: namespace.clone(),
+                package_type: *package_type,
+                identity: *identity,
+                retired: tables.retired.contains_key(&identity.id),
+            })
+            .collect();
+        found.sort_by_key(|recorded| recorded.identity.id);
+        Ok(found)
     }
 
     async fn change(
