@@ -26,6 +26,7 @@ mod facts;
 mod fetch;
 mod fill;
 mod flights;
+pub mod gc;
 mod hot;
 mod negative;
 mod recheck;

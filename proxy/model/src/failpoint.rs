@@ -5,7 +5,7 @@
 //! with `kill -9`.
 
 /// Every point there is. The crash test visits each of them, so one that is not listed stops the process too.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 25] = [
     "blob.commit.after_directory_fsync",
     "blob.commit.after_fdatasync",
     "blob.commit.after_rename",
@@ -23,6 +23,12 @@ pub const NAMES: [&str; 19] = [
     "fill.request.before",
     "fill.row.after",
     "fill.verify.before",
+    "gc.claim.after",
+    "gc.condemn.after",
+    "gc.drop.after",
+    "gc.remove.after",
+    "gc.retention.after",
+    "gc.stray.after",
     "metadata.commit.after",
     "metadata.commit.before",
 ];

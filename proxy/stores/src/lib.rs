@@ -22,5 +22,5 @@ pub use blobs::{
     S3Tally, TierCounts, TierTally, TieredBlobs,
 };
 pub use coordination::LocalCoordinator;
-pub use metadata::{MemoryMetadata, PostgresMetadata, SqlStatements, SqliteMetadata, postgres};
+pub use metadata::{MemoryMetadata, Posted, PostgresMetadata, SqlStatements, SqliteMetadata, postgres};
 pub use open::OpenError;

@@ -15,4 +15,4 @@ mod twins;
 pub use memory::MemoryMetadata;
 pub use operation::SqlStatements;
 pub use postgres::PostgresMetadata;
-pub use sqlite::SqliteMetadata;
+pub use sqlite::{Posted, SqliteMetadata};

@@ -14,6 +14,8 @@ use crate::{
     clock::Timestamp,
     digest::Digest,
     key::{ArtifactKey, Epoch, RepoId},
+    name::RepoName,
+    repository::{PackageType, RepoIdentity},
 };
 
 /// Held by the one process that may do a piece of work; given back when dropped, also by the holder's death.
@@ -35,6 +37,19 @@ pub struct BlobStates {
     pub live: Total,
     pub condemned: Total,
     pub deleting: Total,
+}
+
+/// A repository as the database knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its type.
+    pub package_type: PackageType,
+    /// Row and origin.
+    pub identity: RepoIdentity,
+    /// Whether it is missing from the configuration.
+    pub retired: bool,
 }
 
 /// Which artifacts of one repository and epoch are meant.
@@ -85,6 +100,13 @@ pub trait Housekeeping: Send + Sync + 'static {
     /// All blobs by state.
     async fn blob_states(&self) -> Result<BlobStates, MetadataError>;
 
+    /// A page of all live and condemned blobs after `after`, in digest order.
+    async fn blobs_after(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, u64)>, MetadataError>;
+
     /// Bytes of all artifacts of a repository and epoch, each counted as often as it is named.
     async fn usage(&self, repo: RepoId, epoch: Epoch) -> Result<Total, MetadataError>;
 
@@ -105,7 +127,11 @@ pub trait Housekeeping: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(ArtifactKey, Digest, u64)>, MetadataError>;
 
-    /// Changes all artifacts that are meant; how many rows (for [`Change::Unpin`], ledger entries) were.
+    /// Every repository called `name`, of whatever namespace and type, also retired ones, in order of their ids.
+    async fn recorded(&self, name: &RepoName) -> Result<Vec<Recorded>, MetadataError>;
+
+    /// Changes all artifacts that are meant; how many rows (for [`Change::Unpin`], ledger entries) were. A
+    /// database that several processes use lets them know.
     async fn change(
         &self,
         repo: RepoId,

@@ -12,3 +12,5 @@ CREATE INDEX blobs_by_state ON blobs (state, since);
 ALTER TABLE repositories ADD COLUMN retired_at BIGINT;
 CREATE INDEX artifacts_by_use ON artifacts (repo, epoch, used_at);
 CREATE INDEX derived_by_age ON derived (made_at);
+-- What the command line tells a process that has this file open; read by its `id`.
+CREATE TABLE notices (id INTEGER PRIMARY KEY AUTOINCREMENT, at BIGINT NOT NULL, notice TEXT NOT NULL);

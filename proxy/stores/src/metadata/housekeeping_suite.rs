@@ -11,7 +11,7 @@ use artifactapi_model::{
     ArtifactKey, Digest, Epoch, Mutability, PackageType, RepoId, RepoName, Timestamp,
     ports::{
         Housekeeping, MetadataStore,
-        housekeeping::{BlobStates, Change, Selection, Total},
+        housekeeping::{BlobStates, Change, Recorded, Selection, Total},
         metadata::{Announced, ArtifactRow, Committed, DerivedRow},
     },
 };
@@ -36,6 +36,7 @@ pub async fn suite(make: impl AsyncFn() -> Faces) {
     rs_114_an_announcement_and_a_collection_at_once(make().await).await;
     rs_97_a_half_deleted_blob_is_claimed_again(make().await).await;
     dry_runs_and_limits(make().await).await;
+    blobs_are_listed_in_order(make().await).await;
     rs_115_strays_live_for_a_grace_period(make().await).await;
     rs_116_one_turn_at_a_time(make().await).await;
     rs_116_two_collectors_at_once_are_harmless(make().await).await;
@@ -45,6 +46,7 @@ pub async fn suite(make: impl AsyncFn() -> Faces) {
     retention_takes_the_least_recently_used(make().await).await;
     old_derived_documents_expire(make().await).await;
     retired_repositories_and_past_epochs_expire(make().await).await;
+    repositories_are_found_by_name(make().await).await;
 }
 
 fn blob(text: &str) -> (Digest, u64) {
@@ -241,6 +243,32 @@ async fn dry_runs_and_limits(store: Faces) {
     let after = states(&store).await;
     assert_eq!((after.live, after.condemned.count, after.deleting.count), (total(1, 4), 1, 2));
     assert_eq!(claim(&store, NONE).await.len(), 3);
+}
+
+async fn blobs_are_listed_in_order(store: Faces) {
+    let (_, keeper) = &store;
+    announce(&store, "deleting").await;
+    condemn(&store, NONE).await;
+    claim(&store, NONE).await;
+    let mut all = Vec::new();
+    for n in 0..10 {
+        announce(&store, &format!("{n}")).await;
+        all.push(blob(&format!("{n}")));
+    }
+    assert_eq!(keeper.condemn_blobs(NONE, 3, false).await.unwrap().len(), 3);
+    all.sort_unstable();
+    for limit in [1, 4, 100] {
+        let mut seen: Vec<(Digest, u64)> = Vec::new();
+        loop {
+            let page = keeper.blobs_after(seen.last().map(|(digest, _)| *digest), limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            seen.extend(page);
+        }
+        assert_eq!(seen, all, "pages of {limit}");
+    }
 }
 
 async fn rs_115_strays_live_for_a_grace_period(store: Faces) {
@@ -524,4 +552,30 @@ async fn retired_repositories_and_past_epochs_expire((metadata, keeper): Faces) 
     assert_eq!((count(stays.id, stays.epoch).await, count(moved.id, moved.epoch).await), (0, 3));
     keeper.retire_others(&[]).await.unwrap();
     assert_eq!(keeper.expire_retired(NONE, ALL).await.unwrap(), 3);
+}
+
+async fn repositories_are_found_by_name((metadata, keeper): Faces) {
+    let name = |text: &str| RepoName::try_from(text).unwrap();
+    let ensure = async |namespace: &str, text: &str, package_type, url: &str| {
+        metadata.ensure_repository(namespace, &name(text), package_type, url).await.unwrap()
+    };
+    let first = ensure("default", "a", PackageType::Pypi, "https://a.test/").await;
+    let other = ensure("team", "a", PackageType::Npm, "https://a.test/").await;
+    let apart = ensure("default", "ab", PackageType::Npm, "https://a.test/").await;
+    let moved = ensure("default", "a", PackageType::Pypi, "https://b.test/").await;
+    assert_eq!(moved.id, first.id);
+    keeper.retire_others(&[first.id, apart.id]).await.unwrap();
+    let recorded = |namespace: &str, package_type, identity, retired| Recorded {
+        namespace: namespace.to_owned(),
+        package_type,
+        identity,
+        retired,
+    };
+    let mut want = vec![
+        recorded("default", PackageType::Pypi, moved, false),
+        recorded("team", PackageType::Npm, other, true),
+    ];
+    want.sort_by_key(|recorded| recorded.identity.id);
+    assert_eq!(keeper.recorded(&name("a")).await.unwrap(), want);
+    assert_eq!(keeper.recorded(&name("b")).await.unwrap(), []);
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use artifactapi_model::{
-    ArtifactKey, Digest, Epoch, Mutability, PackageType, RepoId, RepoName, Timestamp,
+    ArtifactKey, Clock, Digest, Epoch, Mutability, PackageType, RepoId, RepoName, SystemClock, Timestamp,
     ports::metadata::{
         AccessRecord, Announced, ArtifactPage, ArtifactRow, Committed, DerivedRow, MetadataError,
         MetadataStore,
@@ -42,8 +42,24 @@ struct Stored {
     used_at: Timestamp,
 }
 
+/// The database's own clock.
+struct DatabaseClock(Arc<dyn Clock>);
+
+impl Default for DatabaseClock {
+    fn default() -> Self {
+        DatabaseClock(Arc::new(SystemClock))
+    }
+}
+
+impl std::fmt::Debug for DatabaseClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0.now())
+    }
+}
+
 #[derive(Debug, Default)]
 struct Tables {
+    clock: DatabaseClock,
     repositories: BTreeMap<(String, String, PackageType), (RepoIdentity, String)>,
     fetch_seq: i64,
     artifacts: BTreeMap<Key, Stored>,
@@ -58,6 +74,12 @@ struct Tables {
 }
 
 impl MemoryMetadata {
+    /// A store whose grace periods are counted by `clock`.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        let tables = Tables { clock: DatabaseClock(clock), ..Tables::default() };
+        MemoryMetadata { tables: Mutex::new(tables), ..MemoryMetadata::default() }
+    }
+
     /// Calls of the port so far, failed ones included.
     pub fn calls(&self) -> u64 {
         self.calls.load(Relaxed)

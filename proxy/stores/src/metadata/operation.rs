@@ -47,11 +47,14 @@ pub(in crate::metadata) enum Operation {
     ApplyConfig,
     Notify,
     TakeTurn,
+    Recorded,
+    BlobsAfter,
+    Notices,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 42] = [
+    const ALL: [Operation; 45] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -94,6 +97,9 @@ impl Operation {
         Operation::ApplyConfig,
         Operation::Notify,
         Operation::TakeTurn,
+        Operation::Recorded,
+        Operation::BlobsAfter,
+        Operation::Notices,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -141,6 +147,9 @@ impl Operation {
             Operation::ApplyConfig => ("apply_config", "applying a configuration"),
             Operation::Notify => ("notify", "notifying replicas"),
             Operation::TakeTurn => ("take_turn", "taking a turn"),
+            Operation::Recorded => ("recorded", "looking for repositories"),
+            Operation::BlobsAfter => ("blobs_after", "listing blobs"),
+            Operation::Notices => ("notices", "passing on notices"),
         }
     }
 

@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod housekeeping;
 mod migrations;
+mod notices;
 mod numbers;
 mod readers;
 mod rows;
@@ -33,6 +34,7 @@ use artifactapi_model::{
 use async_trait::async_trait;
 use rusqlite::{params, types::Value};
 
+pub use self::notices::Posted;
 use self::{
     numbers::Numbers,
     readers::Readers,

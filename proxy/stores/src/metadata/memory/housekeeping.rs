@@ -1,12 +1,12 @@
-//! The collector's side of the rows in memory. The database's clock is the machine's.
+//! The collector's side of the rows in memory. Its clock is the machine's, unless a test gave another.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use artifactapi_model::{
-    ArtifactKey, Clock as _, Digest, Epoch, RepoId, SystemClock, Timestamp,
+    ArtifactKey, Digest, Epoch, RepoId, RepoName, Timestamp,
     ports::{
         Housekeeping, MetadataError,
-        housekeeping::{BlobStates, Change, Selection, Total, Turn},
+        housekeeping::{BlobStates, Change, Recorded, Selection, Total, Turn},
     },
 };
 use async_trait::async_trait;
@@ -30,17 +30,11 @@ pub(super) struct Blob {
     since: Timestamp,
 }
 
-impl Blob {
-    fn new(size: u64, state: State) -> Self {
-        Blob { size, state, since: SystemClock.now() }
-    }
-
-    fn is(&self, state: State, grace: Duration) -> bool {
-        self.state == state && self.since + grace <= SystemClock.now()
-    }
-}
-
 impl Tables {
+    fn now(&self) -> Timestamp {
+        self.clock.0.now()
+    }
+
     /// Says that the blobs are named or about to be; `false`, and nothing done, while one is being deleted.
     pub(super) fn keep(&mut self, blobs: impl Iterator<Item = (Digest, u64)> + Clone) -> bool {
         let deleting = |(digest, _): (Digest, u64)| {
@@ -49,8 +43,9 @@ impl Tables {
         if blobs.clone().any(deleting) {
             return false;
         }
+        let now = self.now();
         for (digest, size) in blobs {
-            self.blobs.insert(digest, Blob::new(size, State::Live));
+            self.blobs.insert(digest, Blob { size, state: State::Live, since: now });
         }
         true
     }
@@ -70,14 +65,14 @@ impl Tables {
         limit: usize,
         dry: bool,
     ) -> Vec<(Digest, u64)> {
-        let named = self.named();
+        let (named, now) = (self.named(), self.now());
+        let is_due = |blob: &Blob| blob.state == from && blob.since + grace <= now;
         let mut moved = Vec::new();
-        let meant =
-            self.blobs.iter_mut().filter(|(digest, blob)| blob.is(from, grace) && !named.contains(digest));
+        let meant = self.blobs.iter_mut().filter(|(digest, blob)| is_due(blob) && !named.contains(digest));
         for (digest, blob) in meant.take(limit) {
             moved.push((*digest, blob.size));
             if !dry {
-                *blob = Blob::new(blob.size, to);
+                *blob = Blob { state: to, since: now, ..*blob };
             }
         }
         moved
@@ -145,10 +140,10 @@ impl Housekeeping for MemoryMetadata {
 
     async fn take_up_strays(&self, found: &[(Digest, u64)]) -> Result<u64, MetadataError> {
         let mut tables = self.tables()?;
-        let mut strays = 0;
+        let (now, mut strays) = (tables.now(), 0);
         for (digest, size) in found {
             if !tables.blobs.contains_key(digest) {
-                tables.blobs.insert(*digest, Blob::new(*size, State::Condemned));
+                tables.blobs.insert(*digest, Blob { size: *size, state: State::Condemned, since: now });
                 strays += 1;
             }
         }
@@ -167,6 +162,18 @@ impl Housekeeping for MemoryMetadata {
             total.bytes += blob.size;
         }
         Ok(states)
+    }
+
+    async fn blobs_after(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let tables = self.tables()?;
+        let rows = tables.blobs.range((from, std::ops::Bound::Unbounded));
+        let kept = rows.filter(|(_, blob)| blob.state != State::Deleting).take(limit);
+        Ok(kept.map(|(digest, blob)| (*digest, blob.size)).collect())
     }
 
     async fn usage(&self, repo: RepoId, epoch: Epoch) -> Result<Total, MetadataError> {
@@ -206,6 +213,21 @@ impl Housekeeping for MemoryMetadata {
             .collect())
     }
 
+    async fn recorded(&self, name: &RepoName) -> Result<Vec<Recorded>, MetadataError> {
+        let tables = self.tables()?;
+        let meant = tables.repositories.iter().filter(|((_, known, _), _)| known == name.as_str());
+        let mut found: Vec<_> = meant
+            .map(|((namespace, _, package_type), (identity, _))| Recorded {
+                namespace: namespace.clone(),
+                package_type: *package_type,
+                identity: *identity,
+                retired: tables.retired.contains_key(&identity.id),
+            })
+            .collect();
+        found.sort_by_key(|recorded| recorded.identity.id);
+        Ok(found)
+    }
+
     async fn change(
         &self,
         repo: RepoId,
@@ -243,7 +265,7 @@ impl Housekeeping for MemoryMetadata {
 
     async fn retire_others(&self, present: &[RepoId]) -> Result<(), MetadataError> {
         let mut tables = self.tables()?;
-        let now = SystemClock.now();
+        let now = tables.now();
         let all: Vec<RepoId> = tables.repositories.values().map(|(identity, _)| identity.id).collect();
         for repo in all {
             if present.contains(&repo) {
@@ -257,7 +279,7 @@ impl Housekeeping for MemoryMetadata {
 
     async fn expire_retired(&self, grace: Duration, limit: usize) -> Result<u64, MetadataError> {
         let mut tables = self.tables()?;
-        let now = SystemClock.now();
+        let now = tables.now();
         let over: Vec<Key> = tables
             .artifacts
             .keys()

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use artifactapi_model::{
-    ArtifactKey, Digest, Epoch, Notice, RepoId, Timestamp,
+    ArtifactKey, Digest, Epoch, Notice, PackageType, RepoId, RepoName, Timestamp,
     ports::{
         Housekeeping, MetadataError,
-        housekeeping::{BlobStates, Change, Selection, Total, Turn},
+        housekeeping::{BlobStates, Change, Recorded, Selection, Total, Turn},
     },
+    repository::RepoIdentity,
 };
 use async_trait::async_trait;
 use deadpool_postgres::tokio_postgres::{Row, error::SqlState};
@@ -42,6 +43,10 @@ const TAKE_UP: &str = "WITH added AS (INSERT INTO blobs (digest, size, state) \
      ON CONFLICT (digest) DO NOTHING RETURNING state) \
      SELECT COUNT(*) FROM added WHERE state = 'condemned'";
 const STATES: &str = "SELECT state, COUNT(*), COALESCE(SUM(size), 0)::BIGINT FROM blobs GROUP BY state";
+const BLOBS_AFTER: &str =
+    "SELECT digest, size FROM blobs WHERE digest > $1 AND state <> 'deleting' ORDER BY digest LIMIT $2";
+const RECORDED: &str = "SELECT namespace, package_type, id, epoch, retired_at IS NOT NULL FROM repositories \
+     WHERE name = $1 ORDER BY id";
 const USAGE: &str =
     "SELECT COUNT(*), COALESCE(SUM(size), 0)::BIGINT FROM artifacts WHERE repo = $1 AND epoch = $2";
 // What is picked is picked once: a subquery with a limit and locks might be executed for every row.
@@ -67,6 +72,17 @@ const EXPIRE_RETIRED: &str = "WITH picked AS MATERIALIZED (SELECT past.repo, pas
 
 fn total(row: &Row, at: usize) -> Total {
     Total { count: row.get::<_, i64>(at).cast_unsigned(), bytes: row.get::<_, i64>(at + 1).cast_unsigned() }
+}
+
+fn recorded(row: &Row) -> Result<Recorded, String> {
+    let text: &str = rows::column(row, 1)?;
+    let package_type = PackageType::ALL.into_iter().find(|known| known.as_str() == text);
+    Ok(Recorded {
+        namespace: rows::column(row, 0)?,
+        package_type: package_type.ok_or_else(|| format!("{text:?} is no type"))?,
+        identity: RepoIdentity { id: RepoId(rows::column(row, 2)?), epoch: Epoch(rows::column(row, 3)?) },
+        retired: rows::column(row, 4)?,
+    })
 }
 
 fn blob(row: &Row) -> Result<(Digest, u64), String> {
@@ -192,6 +208,16 @@ impl Housekeeping for PostgresMetadata {
         Ok(states)
     }
 
+    async fn blobs_after(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        let after = after.map_or_else(String::new, Digest::to_hex);
+        let values: Values<'_> = &[&after, &sql_limit(limit)];
+        Ok(self.blobs(&self.patiently(Operation::BlobsAfter, BLOBS_AFTER, values).await?))
+    }
+
     async fn usage(&self, repo: RepoId, epoch: Epoch) -> Result<Total, MetadataError> {
         let rows = self.patiently(Operation::Usage, USAGE, &[&repo.0, &epoch.0]).await?;
         Ok(rows.first().map_or_else(Total::default, |row| total(row, 0)))
@@ -220,6 +246,11 @@ impl Housekeeping for PostgresMetadata {
         Ok(readable(&rows, self.pool.statements(), "artifacts", |row| {
             Ok((rows::key(row, 0)?, rows::digest(row, 3)?, rows::column::<i64>(row, 4)?.cast_unsigned()))
         }))
+    }
+
+    async fn recorded(&self, name: &RepoName) -> Result<Vec<Recorded>, MetadataError> {
+        let rows = self.read(Operation::Recorded, RECORDED, &[&name.as_str()]).await?;
+        Ok(readable(&rows, self.pool.statements(), "repositories", recorded))
     }
 
     async fn change(

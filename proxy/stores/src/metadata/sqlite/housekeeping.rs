@@ -6,11 +6,12 @@ pub(super) mod statements;
 use std::{ops::Range, time::Duration};
 
 use artifactapi_model::{
-    ArtifactKey, Digest, Epoch, RepoId, Timestamp,
+    ArtifactKey, Digest, Epoch, Notice, PackageType, RepoId, RepoName, Timestamp,
     ports::{
         Housekeeping, MetadataError,
-        housekeeping::{BlobStates, Change, Selection, Total, Turn},
+        housekeeping::{BlobStates, Change, Recorded, Selection, Total, Turn},
     },
+    repository::RepoIdentity,
 };
 use async_trait::async_trait;
 use rusqlite::{Row, types::Value};
@@ -33,6 +34,18 @@ fn blob(row: &Row<'_>) -> rusqlite::Result<(Digest, u64)> {
 fn total(row: &Row<'_>, at: usize) -> rusqlite::Result<Total> {
     let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     Ok(Total { count: number(at)?, bytes: number(at + 1)? })
+}
+
+fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
+    let text: String = row.get(1)?;
+    let package_type = PackageType::ALL.into_iter().find(|kind| kind.as_str() == text);
+    let unknown = || rusqlite::Error::InvalidColumnType(1, text.clone(), rusqlite::types::Type::Text);
+    Ok(Recorded {
+        namespace: row.get(0)?,
+        package_type: package_type.ok_or_else(unknown)?,
+        identity: RepoIdentity { id: RepoId(row.get(2)?), epoch: Epoch(row.get(3)?) },
+        retired: row.get(4)?,
+    })
 }
 
 fn millis(grace: Duration) -> i64 {
@@ -88,6 +101,18 @@ fn range(selection: &Selection) -> Range<Value> {
     match selection {
         Selection::Path(path) => Value::Text(path.clone())..Value::Text(format!("{path}\0")),
         Selection::Prefix(prefix) => Value::Text(prefix.clone())..end_of_prefix(prefix),
+    }
+}
+
+/// What whoever else has the file open has to hear of a change.
+fn notice(repo: RepoId, epoch: Epoch, selection: &Selection) -> Notice {
+    match selection {
+        Selection::Path(path) => {
+            Notice::changed(&ArtifactKey { repo, epoch, path: path.as_str().into() }, "")
+        }
+        Selection::Prefix(prefix) => {
+            Notice::ChangedBelow { repo: repo.0, epoch: epoch.0, prefix: prefix.clone() }
+        }
     }
 }
 
@@ -195,6 +220,17 @@ impl Housekeeping for SqliteMetadata {
         Ok(states)
     }
 
+    async fn blobs_after(
+        &self,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        let after = after.map_or_else(String::new, Digest::to_hex);
+        let work =
+            move |session: &Session<'_>| session.rows(sql::BLOBS_AFTER, (after, sql_limit(limit)), blob);
+        self.readers.run(Operation::BlobsAfter, work).await
+    }
+
     async fn usage(&self, repo: RepoId, epoch: Epoch) -> Result<Total, MetadataError> {
         let work =
             move |session: &Session<'_>| session.row(sql::USAGE, (repo.0, epoch.0), |row| total(row, 0));
@@ -242,6 +278,12 @@ impl Housekeeping for SqliteMetadata {
         self.readers.run(Operation::LeastUsed, work).await
     }
 
+    async fn recorded(&self, name: &RepoName) -> Result<Vec<Recorded>, MetadataError> {
+        let name = name.to_string();
+        let work = move |session: &Session<'_>| session.rows(sql::RECORDED, [name], recorded);
+        self.readers.run(Operation::Recorded, work).await
+    }
+
     async fn change(
         &self,
         repo: RepoId,
@@ -251,9 +293,17 @@ impl Housekeeping for SqliteMetadata {
     ) -> Result<u64, MetadataError> {
         let Range { start, end } = range(selection);
         let (mut from, mut changed) = (Some(start), 0);
+        let notice = notice(repo, epoch, selection);
         while let Some(start) = from {
             let paths = start..end.clone();
-            let work = move |session: &Session<'_>| change_part(session, (repo.0, epoch.0), paths, change);
+            let notice = notice.clone();
+            let work = move |session: &Session<'_>| {
+                let part = change_part(session, (repo.0, epoch.0), paths, change)?;
+                if part.1.is_none() {
+                    super::notices::post(session, &notice)?;
+                }
+                Ok(part)
+            };
             let (rows, next) = self.writer.run(Operation::Change, work).await?;
             (from, changed) = (next, changed + rows);
         }

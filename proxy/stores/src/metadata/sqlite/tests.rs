@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use artifactapi_model::ports::Housekeeping as _;
+use artifactapi_model::{
+    Notice,
+    ports::{
+        Housekeeping as _,
+        housekeeping::{Change, Selection},
+    },
+};
 
 use super::*;
 use crate::metadata::{
@@ -74,6 +80,34 @@ async fn rs_117_blobs_that_an_older_release_stored_are_kept_and_collected_like_o
     let mut claimed = store.claim_blobs(NONE, 10).await.unwrap();
     claimed.sort_unstable_by_key(|(_, size)| *size);
     assert_eq!(claimed, [two, stray]);
+}
+
+#[tokio::test]
+async fn notices_reach_whoever_has_the_same_file_open_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.db");
+    let (proxy, tool) = (open(&path).await, open(&path).await);
+    let below = |n| Notice::ChangedBelow { repo: n, epoch: 1, prefix: "a/".into() };
+    let post = async |n| {
+        let selection = Selection::Prefix("a/".into());
+        tool.change(RepoId(n), Epoch(1), &selection, Change::Evict).await.unwrap();
+    };
+    post(1).await;
+    let begin = proxy.posted(None).await.unwrap();
+    assert!(begin.notices.is_empty() && !begin.gap, "what was said before it began is nothing to it");
+    assert_eq!(proxy.posted(Some(begin.last)).await.unwrap(), begin);
+    post(2).await;
+    tool.change(RepoId(3), Epoch(1), &Selection::Path("b".into()), Change::Refresh).await.unwrap();
+    let heard = proxy.posted(Some(begin.last)).await.unwrap();
+    assert_eq!((&heard.notices[..], heard.gap), (&[below(2), Notice::changed(&key(3, "b"), "")][..], false));
+    assert_eq!(proxy.posted(Some(heard.last)).await.unwrap().notices, []);
+    // Two hours pass.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    post(4).await;
+    other.execute("UPDATE notices SET at = at - 7200000", []).unwrap();
+    post(5).await;
+    let late = proxy.posted(Some(heard.last)).await.unwrap();
+    assert_eq!((&late.notices[..], late.gap), (&[below(5)][..], true), "it missed one");
 }
 
 #[tokio::test]

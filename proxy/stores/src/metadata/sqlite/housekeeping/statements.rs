@@ -56,6 +56,15 @@ pub(super) const TAKE_UP: &str = concat!(
 );
 pub(super) const BLOB_STATES: &str =
     "SELECT state, COUNT(*), COALESCE(SUM(size), 0) FROM blobs GROUP BY state";
+pub(super) const BLOBS_AFTER: &str =
+    "SELECT digest, size FROM blobs WHERE digest > ?1 AND state <> 'deleting' ORDER BY digest LIMIT ?2";
+pub(in super::super) const ADD_NOTICE: &str =
+    concat!("INSERT INTO notices (at, notice) VALUES (", now!(), ", ?1)");
+pub(in super::super) const EXPIRE_NOTICES: &str = concat!("DELETE FROM notices WHERE at < ", now!(), " - ?1");
+pub(in super::super) const LAST_NOTICE: &str = "SELECT COALESCE(MAX(id), 0) FROM notices";
+pub(in super::super) const NOTICES_AFTER: &str = "SELECT id, notice FROM notices WHERE id > ?1 ORDER BY id";
+pub(super) const RECORDED: &str = "SELECT namespace, package_type, id, epoch, retired_at IS NOT NULL \
+     FROM repositories WHERE name = ?1 ORDER BY id";
 pub(super) const USAGE: &str =
     "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM artifacts WHERE repo = ?1 AND epoch = ?2";
 pub(super) const EXPIRE_UNUSED: &str = "DELETE FROM artifacts WHERE repo = ?1 AND epoch = ?2 AND path IN \
