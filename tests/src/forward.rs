@@ -60,7 +60,9 @@ pub(crate) async fn forward(request: Request<Incoming>, target: &str) -> Result<
         return Err(Unanswered::Untouched(Box::new(request)));
     };
     let _ = stream.set_nodelay(true);
-    let Ok((mut sender, connection)) = http1::handshake::<_, Body>(TokioIo::new(stream)).await else {
+    let Ok((mut sender, connection)) =
+        http1::Builder::new().max_buf_size(128 << 10).handshake::<_, Body>(TokioIo::new(stream)).await
+    else {
         return Err(Unanswered::Untouched(Box::new(request)));
     };
     let connection = Ended(tokio::spawn(async move { drop(connection.await) }).abort_handle());
@@ -153,6 +155,7 @@ where
             });
             // A client or a server that goes away is part of the tests.
             let _ = hyper::server::conn::http1::Builder::new()
+                .max_buf_size(128 << 10)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });

@@ -9,7 +9,15 @@ use crate::{Proxy, http};
 /// # Panics
 /// When the page does not come or holds a line that is no sample.
 pub async fn samples(proxy: &Proxy) -> BTreeMap<String, f64> {
-    let page = http::get(&proxy.metrics_url()).await;
+    samples_at(&proxy.metrics_url()).await
+}
+
+/// The same of the page at `url`.
+///
+/// # Panics
+/// When the page does not come or holds a line that is no sample.
+pub async fn samples_at(url: &str) -> BTreeMap<String, f64> {
+    let page = http::get(url).await;
     assert!(page.is_ok(), "{page:?}");
     let text = page.text();
     let lines = text.lines().filter(|line| !line.starts_with('#'));

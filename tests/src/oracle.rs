@@ -92,6 +92,7 @@ pub struct Oracle {
     truth: Mutex<BTreeMap<String, Truth>>,
     history: Mutex<Vec<Record>>,
     clients: AtomicUsize,
+    begun: AtomicUsize,
     client: Client,
 }
 
@@ -109,6 +110,7 @@ impl Oracle {
             truth: Mutex::default(),
             history: Mutex::default(),
             clients: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
             client,
         })
     }
@@ -141,6 +143,11 @@ impl Oracle {
     /// A number for one more client.
     pub fn client(&self) -> usize {
         self.clients.fetch_add(1, Relaxed)
+    }
+
+    /// How many answers so far had a first byte of a body, whether they have ended or not.
+    pub fn begun(&self) -> usize {
+        self.begun.load(Relaxed)
     }
 
     /// GET of the whole of `key` at `url`.
@@ -238,7 +245,10 @@ impl Oracle {
         let ended = loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) => {
-                    record.first_byte.get_or_insert_with(Instant::now);
+                    if record.first_byte.is_none() {
+                        record.first_byte = Some(Instant::now());
+                        self.begun.fetch_add(1, Relaxed);
+                    }
                     body.take(&chunk);
                 }
                 Ok(None) => break true,

@@ -2,28 +2,21 @@
 //! process id.
 
 use std::{
-    env,
-    ffi::OsStr,
     fs,
-    net::TcpListener as StdListener,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
 };
 
 use reqwest::Client;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
 
+pub use crate::process::{Told, binary, command};
 use crate::{
     http::use_ring,
+    process::{Process, free_ports},
     upstream::tls::{Authority, Identity},
-    wait,
 };
 
-/// Longest time from start to readiness, and from SIGTERM to the end without transfers.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Starts tried when somebody else takes the port first.
 const TRIES: usize = 3;
 
@@ -71,7 +64,8 @@ impl Options {
     /// When it does not become ready; shows its log.
     pub async fn start(self) -> Proxy {
         let home = TempDir::new().expect("a temporary directory");
-        let mut proxy = Proxy { home, options: self, port: 0, metrics_port: 0, process: None };
+        let process = Process::new(home.path().join("log"));
+        let mut proxy = Proxy { home, options: self, port: 0, metrics_port: 0, process };
         for dir in [proxy.manifests(), proxy.data()] {
             fs::create_dir_all(dir).expect("an empty directory");
         }
@@ -81,7 +75,7 @@ impl Options {
         }
         proxy.apply(&proxy.options.manifests);
         for _ in 0..TRIES {
-            (proxy.port, proxy.metrics_port) = free_ports();
+            [proxy.port, proxy.metrics_port] = free_ports();
             proxy.spawn();
             if proxy.is_ready().await {
                 return proxy;
@@ -97,26 +91,7 @@ pub struct Proxy {
     options: Options,
     port: u16,
     metrics_port: u16,
-    process: Option<Child>,
-}
-
-/// The built binary: `ARTIFACTAPI_BIN`, or the one beside this test's own executable.
-///
-/// # Errors
-/// A sentence that says what to do.
-pub fn binary() -> Result<PathBuf, String> {
-    let found = match env::var_os("ARTIFACTAPI_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let here = env::current_exe().map_err(|e| e.to_string())?;
-            let profile = here.parent().and_then(Path::parent).ok_or("this test has no target directory")?;
-            profile.join("artifactapi")
-        }
-    };
-    if found.is_file() {
-        return Ok(found);
-    }
-    Err(format!("no proxy at {}: build it (cargo build) or set ARTIFACTAPI_BIN", found.display()))
+    process: Process,
 }
 
 impl Proxy {
@@ -129,32 +104,25 @@ impl Proxy {
     }
 
     fn spawn(&mut self) {
-        let home = self.home.path();
-        let log =
-            fs::OpenOptions::new().create(true).append(true).open(home.join("log")).expect("a log file");
-        let mut command = Command::new(binary().expect("a built proxy"));
-        command
-            .arg("standalone")
-            .arg("--manifests")
-            .arg(home.join("manifests"))
-            .arg("--data")
-            .arg(self.data())
-            .arg("--listen")
-            .arg(format!("127.0.0.1:{}", self.port))
-            .env_clear()
-            .envs(env::vars_os().filter(|(name, _)| name == "PATH" || name == "RUST_LOG"))
-            .env("HOME", home)
-            .env("ARTIFACTAPI_METRICS_ADDR", format!("127.0.0.1:{}", self.metrics_port))
-            .envs(self.options.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .kill_on_drop(true);
-        if self.options.identity.is_some() {
-            command.env("ARTIFACTAPI_TLS_CERT", home.join("tls.crt"));
-            command.env("ARTIFACTAPI_TLS_KEY", home.join("tls.key"));
-        }
-        self.process = Some(command.spawn().expect("the proxy starts"));
+        let data = self.data();
+        let Proxy { home, options, port, metrics_port, process } = self;
+        let home = home.path();
+        process.spawn(home, |command| {
+            command
+                .arg("standalone")
+                .arg("--manifests")
+                .arg(home.join("manifests"))
+                .arg("--data")
+                .arg(data)
+                .arg("--listen")
+                .arg(format!("127.0.0.1:{port}"))
+                .env("ARTIFACTAPI_METRICS_ADDR", format!("127.0.0.1:{metrics_port}"))
+                .envs(options.environment.iter().map(|(name, value)| (name, value)));
+            if options.identity.is_some() {
+                command.env("ARTIFACTAPI_TLS_CERT", home.join("tls.crt"));
+                command.env("ARTIFACTAPI_TLS_KEY", home.join("tls.key"));
+            }
+        });
     }
 
     /// Waits for `/readyz`; false when the process ended first.
@@ -167,22 +135,12 @@ impl Proxy {
         }
         let client = client.build().expect("a client");
         let url = format!("{}/readyz", self.url());
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while tokio::time::Instant::now() < end {
-            if self.has_ended() {
-                return false;
-            }
-            if client.get(&url).send().await.is_ok_and(|answer| answer.status() == 200) {
-                return true;
-            }
-            wait::breathe().await;
-        }
-        false
+        self.process.is_ready(&client, &url).await
     }
 
     /// Whether the process is gone.
     pub fn has_ended(&mut self) -> bool {
-        self.process.as_mut().is_none_or(|process| !matches!(process.try_wait(), Ok(None)))
+        self.process.has_ended()
     }
 
     /// Root URL without a slash at its end.
@@ -233,7 +191,7 @@ impl Proxy {
 
     /// Everything it has written to stdout and stderr.
     pub fn logs(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+        self.process.logs()
     }
 
     /// Its process id.
@@ -241,7 +199,7 @@ impl Proxy {
     /// # Panics
     /// When it does not run.
     pub fn pid(&self) -> u32 {
-        self.process.as_ref().and_then(Child::id).expect("a running proxy")
+        self.process.pid()
     }
 
     /// Asks it to end.
@@ -249,8 +207,7 @@ impl Proxy {
     /// # Panics
     /// When it does not run.
     pub fn terminate(&self) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("it is ours");
+        self.process.signal(Signal::TERM);
     }
 
     /// Waits for its end; the exit code, `None` when a signal ended it.
@@ -258,9 +215,7 @@ impl Proxy {
     /// # Panics
     /// When it does not end.
     pub async fn ended(&mut self) -> Option<i32> {
-        let process = self.process.as_mut().expect("a started proxy");
-        let ended = tokio::time::timeout(PATIENCE * 2, process.wait()).await;
-        ended.expect("the proxy should have ended").expect("its own child").code()
+        self.process.ended().await
     }
 
     /// Ends it in order and starts it again on the same data, port and manifests.
@@ -278,8 +233,7 @@ impl Proxy {
     /// # Panics
     /// When it does not come back.
     pub async fn crash(&mut self) {
-        let process = self.process.as_mut().expect("a started proxy");
-        process.kill().await.expect("it is ours");
+        self.process.kill().await;
         self.respawn().await;
     }
 
@@ -318,34 +272,4 @@ impl Proxy {
         let data = data.to_string_lossy();
         command(["fsck", "--data", &data].into_iter().chain(repair.then_some("--repair"))).await
     }
-}
-
-/// What a subcommand said and how it ended.
-#[derive(Clone, Debug)]
-pub struct Told {
-    /// Exit code.
-    pub code: Option<i32>,
-    /// Standard output and standard error, one after the other.
-    pub text: String,
-}
-
-/// Runs the built binary with `arguments` to its end.
-///
-/// # Panics
-/// When there is no binary, or it does not end.
-pub async fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Told {
-    let mut command = Command::new(binary().expect("a built proxy"));
-    command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
-    let output = ended.expect("the command should have ended").expect("it starts");
-    let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
-    Told { code: output.status.code(), text }
-}
-
-/// Two ports that nobody listens on at this moment.
-fn free_ports() -> (u16, u16) {
-    let listen = || StdListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
-    let port = |listener: &StdListener| listener.local_addr().expect("a bound address").port();
-    let (one, two) = (listen(), listen());
-    (port(&one), port(&two))
 }

@@ -1,0 +1,68 @@
+//! Many proxies as one, against real services: what a stampede costs, what a lost process or service costs, and
+//! what nobody notices. One test after the other, each on a cluster of its own; lines with `figure:` tell what was
+//! measured.
+
+mod edits;
+mod hits;
+mod leader;
+mod outages;
+mod restarts;
+mod stampede;
+mod stock;
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
+
+use artifactapi_services::provided;
+use artifactapi_tests::{Services, proxy};
+use libtest_mimic::{Arguments, Completion, Trial};
+
+/// One test.
+type Test = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+const TESTS: [(&str, Test); 9] = [
+    ("rs_80_a_small_stampede_costs_one_fetch", |s| Box::pin(stampede::small(s))),
+    ("rs_80_a_thousand_clients_cost_one_fetch", |s| Box::pin(stampede::large(s))),
+    ("rs_81_a_killed_leader_costs_one_more_fetch", |s| Box::pin(leader::killed(s))),
+    ("rs_81_a_leader_that_stands_still_costs_one_more_fetch", |s| Box::pin(leader::paused(s))),
+    ("rs_84_85_87_90_no_lost_service_costs_a_cached_read", |s| Box::pin(outages::one_after_the_other(s))),
+    ("rs_84_without_redis_a_stampede_costs_one_fetch_a_replica", |s| Box::pin(stampede::without_redis(s))),
+    ("rs_119_a_rolling_restart_costs_no_read", |s| Box::pin(restarts::rolling(s))),
+    ("an_edit_is_seen_by_every_replica_soon", |s| Box::pin(edits::hundred(s))),
+    ("a_warm_hit_asks_no_service", |s| Box::pin(hits::ask_nobody(s))),
+];
+
+fn trial(name: &'static str, test: Test, services: Arc<Mutex<Option<Services>>>) -> Trial {
+    let run = move || {
+        if let Err(why) = proxy::binary() {
+            return Ok(Completion::ignored_with(why));
+        }
+        let kept = services.lock().expect("no holder panics").take();
+        let Some(mut running) = kept.or_else(|| provided(Services::start(), name)) else {
+            return Ok(Completion::ignored_with("a service is not installed"));
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(&mut running))));
+        // A test that failed may have left a service stopped: the next one starts its own.
+        match ended {
+            Ok(()) => *services.lock().expect("no holder panics") = Some(running),
+            Err(panic) => resume_unwind(panic),
+        }
+        Ok(Completion::Completed)
+    };
+    Trial::ignorable_test(name, run)
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They share the services, and take them away.
+    arguments.test_threads = Some(1);
+    let services = Arc::new(Mutex::new(None));
+    let trials = TESTS.into_iter().map(|(name, test)| trial(name, test, services.clone()));
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}

@@ -1,0 +1,149 @@
+//! RS-80, RS-84, I5: however many clients ask all replicas at once for what nobody has, the upstream is asked once,
+//! and nobody waits for the end of the first one's download.
+
+use std::{sync::Arc, time::Duration};
+
+use artifactapi_model::PackageType;
+use artifactapi_tests::{
+    Behaviour, Cluster, Gate, Oracle, RemoteManifest, Services, Upstream,
+    fixtures::noise,
+    oracle::{History, Percentiles},
+    replicas::Options,
+    wait,
+};
+use serde_json::json;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+/// The upstream's latency.
+const LATENCY: Duration = Duration::from_millis(1_500);
+/// What the upstream sends before it waits for all clients to have begun.
+const BEGINNING: usize = 1 << 20;
+/// Longest wait for all clients to have a first byte, and for all of them to have everything.
+const FIRST_BYTES: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// A cold artifact, and the gates on its way.
+struct Cold {
+    upstream: Upstream,
+    head: Gate,
+    rest: Gate,
+    oracle: Arc<Oracle>,
+}
+
+impl Cold {
+    async fn of(length: usize) -> (Self, String) {
+        let cold = Cold {
+            upstream: Upstream::start().await,
+            head: Gate::new(),
+            rest: Gate::new(),
+            oracle: Oracle::new(PATIENCE),
+        };
+        let bytes = noise(length as u64, length);
+        cold.oracle.knows("big.bin", bytes.clone());
+        cold.upstream.put("big.bin", bytes);
+        let slow = Behaviour::StallAt(BEGINNING, cold.rest.clone());
+        cold.upstream.script("big.bin", Behaviour::HoldHead(cold.head.clone(), Box::new(slow)));
+        let manifest = RemoteManifest::new("files", PackageType::Generic, &cold.upstream)
+            .set("timeouts", json!({ "firstByte": "60s", "idle": "300s" }));
+        (cold, manifest.document())
+    }
+
+    /// So many clients at once, through the balancer.
+    fn ask(&self, cluster: &Cluster, clients: usize) -> JoinSet<()> {
+        let url = cluster.remote("files") + "big.bin";
+        let mut asking = JoinSet::new();
+        for _ in 0..clients {
+            let (oracle, url) = (self.oracle.clone(), url.clone());
+            asking.spawn(async move {
+                oracle.get(oracle.client(), "big.bin", &url).await;
+            });
+        }
+        asking
+    }
+}
+
+async fn stampede(services: &Services, clients: usize, length: usize) {
+    let (cold, manifest) = Cold::of(length).await;
+    let cluster = Options::new(manifest).start(services).await;
+    let start = Instant::now();
+    let asking = cold.ask(&cluster, clients);
+    cold.head.reached_by(1).await;
+    sleep(LATENCY).await;
+    cold.head.open();
+    let head = Instant::now();
+    wait::until("a first byte for every client", FIRST_BYTES, async || cold.oracle.begun() == clients).await;
+    // Nobody has the end: the upstream has not sent it.
+    let begun = Instant::now();
+    cold.rest.open();
+    asking.join_all().await;
+    let took = start.elapsed();
+    let history = cold.oracle.history();
+    history.assert_no_wrong_bytes();
+    history.assert_all_complete("a stampede");
+    assert_eq!(history.empty_at(begun), 0, "every client has bytes before the fill ends");
+    assert_eq!(history.records().len(), clients);
+    let fetches = cold.upstream.hits_by("GET", "big.bin");
+    let answered = cluster.balancer().answered();
+    println!(
+        "figure: stampede of {clients} clients on {} MiB over {} replicas {answered:?}: upstream GETs {fetches}; \
+         {history}; first byte after the upstream's head: {}; after the request: {}; whole: {}; all in {:.1} s",
+        length >> 20,
+        cluster.replicas().len(),
+        lags_since(&history, head),
+        history.lags(),
+        history.latencies(),
+        took.as_secs_f64(),
+    );
+    assert_eq!(fetches, 1, "one fetch for all replicas");
+    assert!(
+        answered.iter().all(|count| *count >= (clients / 4) as u64),
+        "all replicas took part: {answered:?}"
+    );
+    // One object, one truth, nothing asked again.
+    for replica in cluster.replicas() {
+        let url = replica.remote("files") + "big.bin";
+        cold.oracle.get(cold.oracle.client(), "big.bin", &url).await;
+    }
+    cold.oracle.history().assert_all_complete("afterwards");
+    cold.oracle.history().assert_no_wrong_bytes();
+    assert_eq!(cold.upstream.hits("big.bin"), 1);
+}
+
+fn lags_since(history: &History, start: Instant) -> Percentiles {
+    let first = history.records().iter().filter_map(|record| record.first_byte);
+    Percentiles::of(first.map(|first| first.saturating_duration_since(start)))
+}
+
+pub(crate) async fn small(services: &mut Services) {
+    stampede(services, 200, 8 << 20).await;
+}
+
+pub(crate) async fn large(services: &mut Services) {
+    stampede(services, 1_000, 64 << 20).await;
+}
+
+/// Redis saves work and protects nothing: without it every replica fetches once, and all bytes are right.
+pub(crate) async fn without_redis(services: &mut Services) {
+    const CLIENTS: usize = 60;
+    let (cold, manifest) = Cold::of(2 << 20).await;
+    let cluster = Options::new(manifest).start(services).await;
+    services.redis.0.stop();
+    let asking = cold.ask(&cluster, CLIENTS);
+    cold.head.reached_by(1).await;
+    cold.head.open();
+    wait::until("a first byte for every client", FIRST_BYTES, async || cold.oracle.begun() == CLIENTS).await;
+    cold.rest.open();
+    asking.join_all().await;
+    let history = cold.oracle.history();
+    let (fetches, replicas) = (cold.upstream.hits_by("GET", "big.bin"), cluster.replicas().len());
+    println!(
+        "figure: stampede of {CLIENTS} clients without Redis over {replicas} replicas: upstream GETs {fetches}; {history}"
+    );
+    history.assert_no_wrong_bytes();
+    history.assert_all_complete("a stampede without Redis");
+    assert!((1..=replicas).contains(&fetches), "I5: {fetches} fetches");
+    services.redis.0.start_again();
+}
