@@ -1,6 +1,9 @@
 //! The engine's face: its ports, its options, and the three calls a server makes.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use artifactapi_formats::{LinkSigner, Method, Plan, PublicBase, Request, format_of};
 use artifactapi_model::{
@@ -11,6 +14,8 @@ use artifactapi_model::{
     },
 };
 
+use url::Url;
+
 use crate::{
     content::{Content, Reply},
     error::FetchError,
@@ -20,6 +25,9 @@ use crate::{
     negative::NegativeCache,
     share::{RECHECKS, RecheckAges},
 };
+
+/// Life of a link into the store: a transfer must begin within it.
+const LINK_LIFE: Duration = Duration::from_secs(300);
 
 /// The doors the engine uses.
 #[derive(Clone)]
@@ -156,6 +164,17 @@ impl Engine {
             self.forget(&content.key, digest).await?;
         }
         Ok(opened?)
+    }
+
+    /// A URL at which the bytes of `digest` can be had from the store itself for a while, where it has such.
+    pub async fn link(&self, digest: &Digest, size: u64) -> Option<Url> {
+        // Without one the bytes go through here.
+        self.ports.blobs.link(digest, size, LINK_LIFE).await.ok().flatten()
+    }
+
+    /// Waits until no fill runs here any more, at most `limit`: twins may be following.
+    pub async fn settled(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.flights.emptied()).await;
     }
 
     /// Writes down which keys were used since the last call; a server calls it every minute or so, and once

@@ -102,6 +102,7 @@ struct Flight {
 #[derive(Default)]
 pub(crate) struct Flights {
     inner: Mutex<Inner>,
+    empty: Notify,
 }
 
 #[derive(Default)]
@@ -145,6 +146,24 @@ impl Flights {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.by_key.get(key).is_some_and(|flight| flight.number == pilot.number) {
             inner.by_key.remove(key);
+            self.note_end(&inner);
+        }
+    }
+
+    fn note_end(&self, inner: &Inner) {
+        if inner.by_key.is_empty() {
+            self.empty.notify_waiters();
+        }
+    }
+
+    /// Resolves when no fill runs.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let empty = self.empty.notified();
+            if self.inner.lock().unwrap_or_else(PoisonError::into_inner).by_key.is_empty() {
+                return;
+            }
+            empty.await;
         }
     }
 
@@ -154,6 +173,7 @@ impl Flights {
         let deserted = pilot.readers.count.load(Ordering::Acquire) == 0;
         if deserted && inner.by_key.get(key).is_some_and(|flight| flight.number == pilot.number) {
             inner.by_key.remove(key);
+            self.note_end(&inner);
         }
         deserted
     }

@@ -137,7 +137,7 @@ impl Engine {
         }
     }
 
-    fn describe_growing(
+    pub(crate) fn describe_growing(
         &self,
         remote: &Remote,
         resource: &Resource,

@@ -1,16 +1,18 @@
-//! Streaming through when there is no room to store (RS-96): one upstream request per client, a bounded window
+//! Streaming through when there is no room to store (RS-96) or the store cannot be read (RS-87): one upstream request per client, a bounded window
 //! of bytes in memory, framing and checksums judged as ever before the last bytes are shown.
 
 use std::sync::Arc;
 
+use artifactapi_formats::{Plan, PublicBase, Request, format_of};
+use artifactapi_model::{Checksum, Mutability, Remote};
 use futures_util::StreamExt as _;
 use http::StatusCode;
 
 use crate::{
     Engine,
-    content::{CacheOutcome, GrowingBody},
+    content::{Body, CacheOutcome, GrowingBody, Reply},
     error::FetchError,
-    fetch::Obtained,
+    fetch::{Need, Obtained},
     fill::{Finished, Job, Poured, Progress, Tee, head_of, refusal},
     flights::Pilot,
     verify,
@@ -18,6 +20,41 @@ use crate::{
 };
 
 impl Engine {
+    /// Answers `request` from upstream although it is stored, since what is stored cannot be read at this moment
+    /// (RS-87): nothing is kept, and the bytes must be those that are stored.
+    ///
+    /// # Errors
+    /// [`FetchError`]; also for documents that are made of stored ones.
+    pub async fn get_past_store(
+        self: &Arc<Self>,
+        remote: &Remote,
+        request: &Request<'_>,
+        base: &PublicBase,
+    ) -> Result<Reply, FetchError> {
+        let plan = format_of(remote.spec.package_type).plan(request, &remote.spec, &self.links)?;
+        let Plan::Serve(mut resource) = plan else { return Err(FetchError::NotFound { gone: false }) };
+        if remote.spec.suspend || resource.representation.is_some() {
+            return Err(FetchError::Suspended);
+        }
+        Self::permit(remote, &resource)?;
+        let key = Self::key(remote, &resource);
+        let mutability = remote.spec.policy.mutability(&key.path, resource.mutability);
+        if let Some(entry) = self.hot.get(&key)
+            && mutability == Mutability::Immutable
+        {
+            resource.checksums.push(Checksum::Sha256(entry.row.digest.0));
+        }
+        let job = Job::new(remote, &resource, key, mutability, Need::Stream);
+        match self.stream_through(job).await? {
+            Obtained::Growing { head, body, outcome } => {
+                let body = Body::Growing(body);
+                let content = self.describe_growing(remote, &resource, base, &head, outcome, body);
+                Ok(Reply::Content(Box::new(content)))
+            }
+            Obtained::Held { .. } => Err(FetchError::Abandoned),
+        }
+    }
+
     /// Serves `job` to one client without storing anything.
     pub(crate) async fn stream_through(self: &Arc<Self>, job: Job) -> Result<Obtained, FetchError> {
         let mut body = self.spawn_through(job)?;

@@ -46,6 +46,7 @@ impl Running {
         if left > 0 {
             tracing::warn!(connections = left, "connections were cut off");
         }
+        app.engine.settled(DRAIN / 2).await;
         stop.cancel();
         Ok(())
     }

@@ -219,6 +219,16 @@ async fn serve(
                 tracing::error!(remote.name = %target.repository.name(), error = %error, "stored bytes were lost");
                 again = false;
             }
+            // The store cannot be read at this moment: upstream has the same bytes (RS-87).
+            Err(FetchError::Blob(error)) if again && matches!(**error, BlobError::Io { .. }) => {
+                tracing::warn!(remote.name = %target.repository.name(), error = %error, "served from upstream, past the store");
+                let repository = &target.repository;
+                let passed = app.engine.get_past_store(&repository.remote, &request, &base).await;
+                match passed {
+                    Ok(reply) => break respond(app, parts, target, &base, reply, record).await,
+                    Err(_) => break answer,
+                }
+            }
             _ => break answer,
         }
     };
@@ -242,8 +252,21 @@ async fn ask(
     post: Option<PostBody>,
     record: &mut Record,
 ) -> Result<Result<Response<ReplyBody>, Refused>, FetchError> {
+    let reply = app.engine.get(&target.repository.remote, request, base, post).await?;
+    respond(app, parts, target, base, reply, record).await
+}
+
+/// The engine's answer as a response.
+async fn respond(
+    app: &Arc<App>,
+    parts: &Parts,
+    target: &Target<'_>,
+    base: &PublicBase,
+    reply: Reply,
+    record: &mut Record,
+) -> Result<Result<Response<ReplyBody>, Refused>, FetchError> {
     let repository = &target.repository;
-    match app.engine.get(&repository.remote, request, base, post).await? {
+    match reply {
         Reply::Content(content) => {
             if let Some(entry) = record.entry() {
                 entry.canonical = Some(content.key.path.clone());

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use artifactapi_engine::{Body, CacheOutcome, Content, Engine, FetchError, GrowingBody};
-use artifactapi_model::Digest;
+use artifactapi_model::{Digest, PackageType, repository::Delivery};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
@@ -18,6 +18,9 @@ use super::{
     range::{self, Selection, Span},
 };
 use crate::config::Repository;
+
+/// Smallest body for which a client is sent to the store, in bytes: for less the second request costs more.
+const MIN_REDIRECT: u64 = 1 << 20;
 
 /// What shapes an answer besides its content.
 #[derive(Clone, Copy)]
@@ -210,6 +213,9 @@ async fn send(
         }
         return Ok(bare(status, headers));
     }
+    if let Some(url) = link(engine, asked, content).await {
+        return Ok(redirect(&url));
+    }
     let pieces = Pieces::open(engine, budget, content, size).await?;
     let source = match spans.as_slice() {
         [] => pieces.piece(None),
@@ -222,6 +228,29 @@ async fn send(
     let mut response = bare(status, headers);
     *response.body_mut() = ReplyBody::new(source);
     Ok(response)
+}
+
+/// Where the store itself hands out the bytes, if this repository is to be delivered so.
+async fn link(engine: &Engine, asked: Asked<'_>, content: &Content) -> Option<url::Url> {
+    let Body::Stored(digest) = &content.body else { return None };
+    let repository = asked.repository;
+    let is_usual = matches!(repository.package_type(), PackageType::Docker | PackageType::Generic);
+    let wanted = match repository.remote.spec.delivery {
+        Delivery::Proxy => false,
+        Delivery::Redirect => true,
+        Delivery::Auto => is_usual,
+    };
+    let size = content.size.filter(|size| wanted && *size >= MIN_REDIRECT)?;
+    engine.link(digest, size).await
+}
+
+/// 307: the method and the range stay, and nobody may keep it for longer than the link lives.
+fn redirect(url: &url::Url) -> Response<ReplyBody> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::LOCATION, caching::header(url.to_string()));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    bare(StatusCode::TEMPORARY_REDIRECT, headers)
 }
 
 /// An opened body, from which any piece can be taken.

@@ -120,6 +120,15 @@ impl TieredBlobs {
 }
 
 impl Inner {
+    /// Keeps the whole body in `file` as a copy, if there is room.
+    async fn keep(&self, file: StagedFile, digest: &Digest, size: u64) {
+        if let Some(promise) = self.disk.promise(size)
+            && let Err(error) = self.disk.admit(file, digest, promise).await
+        {
+            tracing::warn!(%error, blob.digest = %digest, "a body cannot be kept in the disk tier");
+        }
+    }
+
     /// A poisoned lock hides nothing: each change of the lists is whole.
     fn flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
@@ -286,11 +295,14 @@ impl StagedBlob for Staged {
         let size = file.settle().await?;
         tier.no_doubt(digest).await;
         tier.s3.upload(digest, size, &*file.reader()).await?;
-        if let Some(promise) = tier.disk.promise(size)
-            && let Err(error) = tier.disk.admit(file, digest, promise).await
-        {
-            tracing::warn!(%error, blob.digest = %digest, "a body cannot be kept in the disk tier");
-        }
+        tier.keep(file, digest, size).await;
+        Ok(())
+    }
+
+    async fn adopt(self: Box<Self>, digest: &Digest) -> Result<(), BlobError> {
+        let Staged { tier, mut file } = *self;
+        let size = file.settle().await?;
+        tier.keep(file, digest, size).await;
         Ok(())
     }
 }
