@@ -12,7 +12,7 @@ use artifactapi_model::{
     ports::{Coordinator, MetadataError, MetadataStore},
 };
 use artifactapi_stores::{
-    CountingBlobs, LocalCoordinator, PostgresMetadata, S3Blobs, TieredBlobs,
+    CountingBlobs, LocalCoordinator, PostgresMetadata, RedisCoordinator, S3Blobs, TieredBlobs,
     postgres::{PostgresError, PostgresSettings},
 };
 use artifactapi_upstream::HttpUpstream;
@@ -202,8 +202,8 @@ async fn open_s3(settings: &ServeSettings, waiting: &Waiting) -> Result<S3Blobs,
 fn coordinator(settings: &ServeSettings, metrics: &Metrics) -> Result<Arc<dyn Coordinator>, Failure> {
     match &settings.stores.redis {
         Some(url) => {
-            let _ = (url, metrics);
-            Ok(Arc::new(LocalCoordinator::default()))
+            let connected = RedisCoordinator::connect(url.expose_secret(), metrics.stores.redis.clone())?;
+            Ok(Arc::new(connected))
         }
         None => {
             tracing::warn!("REDIS_URL is not set: this must be the only replica");

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use artifactapi_stores::{BlobCounts, BlobTally, S3Counts, SqlStatements, TierCounts, TieredBlobs};
+use artifactapi_stores::{
+    BlobCounts, BlobTally, RedisCounts, RedisTally, S3Counts, SqlStatements, TierCounts, TieredBlobs,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -17,6 +19,8 @@ pub struct StoreCounts {
     pub sql: Arc<SqlStatements>,
     /// Calls of the blob store.
     pub blobs: Arc<BlobTally>,
+    /// Calls of Redis.
+    pub redis: Arc<RedisTally>,
     tiered: Arc<OnceLock<Arc<TieredBlobs>>>,
 }
 
@@ -42,6 +46,14 @@ impl Collector for StoreCounts {
             ("read", reads),
         ];
         family(&mut encoder, "blob_calls", "Calls of the blob store", "call", calls.into_iter())?;
+        family(&mut encoder, "redis_calls", "Calls of Redis", "call", self.redis.by_call())?;
+        let RedisCounts { failed, skipped, foreign, is_local } = self.redis.counts();
+        let troubles = [("failed", failed), ("skipped", skipped), ("foreign", foreign)];
+        let help = "Calls of Redis that failed or were left out, and values there that are not ours";
+        family(&mut encoder, "redis_troubles", help, "trouble", troubles.into_iter())?;
+        let help = "Whether this replica works on its own since Redis does not answer";
+        let local = encoder.encode_descriptor("redis_local_mode", help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::from(is_local)).encode(local)?;
         match self.tiered.get() {
             Some(tiered) => encode_tiered(&mut encoder, tiered),
             None => Ok(()),
