@@ -2,7 +2,10 @@
 
 mod config;
 mod conformance;
+mod damage;
 mod housekeeping;
+mod outages;
+mod schema;
 
 use std::sync::{
     Arc,
