@@ -68,6 +68,8 @@ impl Postgres {
             let mut command = Command::new(&postgres);
             command.arg("-D").arg(home.join("data")).args(["-p", &port.to_string(), "-k", ""]);
             command.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
+            // Processes are killed here, machines are not: what is written survives without waiting for disks.
+            command.args(["-c", "fsync=off"]);
             become_owner(&mut command, owner);
             command
         };

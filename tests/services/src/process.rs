@@ -105,14 +105,34 @@ impl Process {
         }
     }
 
-    /// Stands still without ending: connections stay open and nobody answers (SIGSTOP).
+    /// Stands still without ending: connections stay open and nobody answers (SIGSTOP). Processes of its own,
+    /// as PostgreSQL has one for each connection, do the same.
     pub fn pause(&self) {
+        // First itself, so that it starts no more.
         self.signal(Signal::STOP);
+        self.signal_children(Signal::STOP);
     }
 
     /// Goes on after [`Process::pause`].
     pub fn resume(&self) {
+        self.signal_children(Signal::CONT);
         self.signal(Signal::CONT);
+    }
+
+    fn signal_children(&self, signal: Signal) {
+        let Some(parent) = self.child.as_ref().map(Child::id) else { return };
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // "pid (name) state parent …", where the name may hold anything.
+            let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
+            let its_parent = fields.and_then(|mut fields| fields.nth(1)).and_then(|id| id.parse().ok());
+            if let Some(pid) = pid
+                && its_parent == Some(parent)
+            {
+                let _ = kill_process(pid, signal);
+            }
+        }
     }
 
     /// Ends it in order, or by force when it takes too long.

@@ -36,6 +36,9 @@ impl Collector for StoreCounts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "SQL statements by what they were executed for";
         family(&mut encoder, "sql_statements", help, "operation", self.sql.by_operation())?;
+        let help = "Rows that made no sense and were taken as absent";
+        let unreadable = encoder.encode_descriptor("sql_unreadable_rows", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.sql.unreadable()).encode(unreadable)?;
         let BlobCounts { stages, opens, sizes, lists, removals, reads, read_bytes: _ } = self.blobs.counts();
         let calls = [
             ("stage", stages),

@@ -24,7 +24,7 @@ mod schema;
 mod settings;
 mod statements;
 #[cfg(test)]
-mod tests;
+pub(in crate::metadata) mod tests;
 mod tls;
 mod trouble;
 

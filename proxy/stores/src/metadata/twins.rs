@@ -1,8 +1,9 @@
-//! The memory twin as the model of SQLite: whatever is asked of both, in whatever order, they answer alike.
+//! The memory twin as the model of SQLite and PostgreSQL: whatever is asked of both, in whatever order, they
+//! answer alike.
 //!
 //! Keys, bodies and times come from small sets, so that operations meet each other. Two things are each
 //! store's own and are compared by what they mean: fence numbers by their order, secrets by which name got
-//! them first. SQLite is closed and opened again now and then; nobody may notice.
+//! them first. The database is closed and opened again now and then; nobody may notice.
 
 use std::sync::Arc;
 
@@ -11,9 +12,9 @@ use artifactapi_model::{
     ports::metadata::{AccessRecord, ArtifactPage, ArtifactRow, Committed, DerivedRow, MetadataStore},
     repository::RepoIdentity,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 
-use super::{MemoryMetadata, SqliteMetadata, suite};
+use super::{MemoryMetadata, PostgresMetadata, SqliteMetadata, postgres, suite};
 
 /// Repositories and epochs.
 const PLACES: [(i64, i64); 4] = [(1, 1), (1, 2), (2, 1), (2, 2)];
@@ -59,7 +60,7 @@ enum Operation {
     Referenced(Vec<Digest>),
     DerivedAfter(Option<Digest>, usize),
     ForgetDerived(Digest),
-    /// Of SQLite alone.
+    /// Of the database alone.
     Reopen,
 }
 
@@ -289,20 +290,21 @@ fn inventory() -> Vec<Operation> {
     walks.into_iter().chain(keys().map(Operation::Pinned)).chain(prefixes).collect()
 }
 
-async fn compare(operations: Vec<Operation>) -> Result<(), TestCaseError> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("metadata.db");
-    let open = async || SqliteMetadata::open(&path, Arc::default()).await.unwrap();
+/// Asks memory and the database that `open` opens.
+async fn compare(
+    operations: Vec<Operation>,
+    open: impl AsyncFn() -> Arc<dyn MetadataStore>,
+) -> Result<(), TestCaseError> {
     let mut memory = Twin::new(Arc::new(MemoryMetadata::default())).await;
-    let mut sqlite = Twin::new(Arc::new(open().await)).await;
+    let mut database = Twin::new(open().await).await;
     for operation in operations.into_iter().chain(inventory()) {
         if matches!(operation, Operation::Reopen) {
             // Closed before it is opened again, as by a restart.
-            sqlite.store = memory.store.clone();
-            sqlite.store = Arc::new(open().await);
+            database.store = memory.store.clone();
+            database.store = open().await;
         }
-        let (want, got) = (memory.answer(operation.clone()).await, sqlite.answer(operation.clone()).await);
-        prop_assert_eq!(got, want, "SQLite (left) and the twin differ in {:?}", operation);
+        let (want, got) = (memory.answer(operation.clone()).await, database.answer(operation.clone()).await);
+        prop_assert_eq!(got, want, "the database (left) and the twin differ in {:?}", operation);
     }
     Ok(())
 }
@@ -314,6 +316,32 @@ proptest! {
     #[test]
     fn rs_82_sqlite_and_its_memory_twin_answer_alike(operations in prop::collection::vec(any_operation(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(compare(operations))?;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metadata.db");
+        let open = async || Arc::new(SqliteMetadata::open(&path, Arc::default()).await.unwrap()) as Arc<dyn MetadataStore>;
+        runtime.block_on(compare(operations, open))?;
+    }
+}
+
+#[test]
+fn rs_82_postgresql_and_its_memory_twin_answer_alike() {
+    let Some(server) = postgres::tests::Server::start("rs_82_postgresql_and_its_memory_twin_answer_alike")
+    else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let settings = server.database();
+    runtime.block_on(PostgresMetadata::migrate(&settings)).unwrap();
+    // Round trips cost more than they do in a file.
+    let whole = ProptestConfig::default();
+    let config = ProptestConfig { cases: whole.cases.div_ceil(8), failure_persistence: None, ..whole };
+    let operations = prop::collection::vec(any_operation(), 1..40);
+    let outcome = TestRunner::new(config).run(&operations, |operations| {
+        server.empty(&settings);
+        let open = async || postgres::tests::open(settings.clone()).await as Arc<dyn MetadataStore>;
+        runtime.block_on(compare(operations, open))
+    });
+    if let Err(difference) = outcome {
+        panic!("{difference}");
     }
 }

@@ -27,6 +27,13 @@ struct State {
     cause: String,
 }
 
+impl State {
+    /// After a failure: one looks, or it is too early to look.
+    fn is_shut(&self) -> bool {
+        self.is_probing || self.shut_until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
 /// What a caller may do.
 pub(super) enum Pass<'a> {
     /// Go on.
@@ -45,12 +52,19 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why nobody may pass at this moment.
+    pub(super) fn cause(&self) -> Option<String> {
+        let state = self.state();
+        (state.failures > 0 && state.is_shut()).then(|| state.cause.clone())
+    }
+
+    /// Asks to pass.
     pub(super) fn pass(&self) -> Pass<'_> {
         let mut state = self.state();
         if state.failures == 0 {
             return Pass::Open;
         }
-        if state.is_probing || state.shut_until.is_some_and(|until| Instant::now() < until) {
+        if state.is_shut() {
             return Pass::Shut(state.cause.clone());
         }
         state.is_probing = true;

@@ -113,10 +113,7 @@ async fn connection(settings: &PostgresSettings, ear: &Ear, has_listened: &mut b
 async fn receive<T: TlsStream + Unpin>(
     mut connection: deadpool_postgres::tokio_postgres::Connection<Socket, T>,
     ear: &Ear,
-) -> String
-where
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite,
-{
+) -> String {
     loop {
         match poll_fn(|context| connection.poll_message(context)).await {
             Some(Ok(AsyncMessage::Notification(notification))) if notification.channel() == CHANNEL => {

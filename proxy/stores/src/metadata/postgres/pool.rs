@@ -4,16 +4,23 @@
 //! for a connection and the answer together after [`CALL`]. What was asked on a connection that then died is
 //! asked once more, on a new connection, only where doing it twice is doing it once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use artifactapi_model::ports::MetadataError;
 use deadpool_postgres::{
-    ClientWrapper, Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, TimeoutType,
-    Timeouts,
+    ClientWrapper, Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, Timeouts,
     tokio_postgres::{Client, Config, Error, Row, types::ToSql},
 };
 use futures_util::future::BoxFuture;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
@@ -24,8 +31,8 @@ use super::{
     trouble::{Trouble, describe},
 };
 
-/// Connections of one replica (RS-85).
-const CONNECTIONS: usize = 20;
+/// Connections of one replica, but for the one that listens and that of a turn: 20 together (RS-85).
+pub(super) const CONNECTIONS: usize = 18;
 /// Longest time to connect, encrypt and log in.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
 /// Longest time the server works on one statement, or waits for a lock.
@@ -33,7 +40,7 @@ pub(super) const STATEMENT: Duration = Duration::from_secs(2);
 /// Longest time of a call, the wait for a connection included.
 pub(super) const CALL: Duration = Duration::from_secs(5);
 
-/// What of it is left for the statement, so that a long wait is not taken for a server that does not answer.
+/// What of it is left for the statement: a long wait is not to be taken for a server that does not answer.
 const ANSWER: Duration = Duration::from_millis(2_500);
 
 /// Values of a statement's parameters.
@@ -51,6 +58,8 @@ pub(super) enum Repeat {
 /// The connections of this process.
 pub(super) struct Pool {
     pool: deadpool_postgres::Pool,
+    /// One for each connection. Whoever waited for one looks at the gate again before connecting.
+    permits: Semaphore,
     gate: Gate,
     statements: Arc<SqlStatements>,
     place: String,
@@ -67,7 +76,8 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Pool { pool, gate: Gate::default(), statements, place: settings.place() })
+        let permits = Semaphore::new(CONNECTIONS);
+        Ok(Pool { pool, permits, gate: Gate::default(), statements, place: settings.place() })
     }
 
     pub(super) fn statements(&self) -> &SqlStatements {
@@ -110,7 +120,15 @@ impl Pool {
     }
 
     /// A connection. To be given back by [`Pool::settle`] with what came of it.
-    pub(super) async fn acquire(&self, deadline: Instant) -> Result<Object, Trouble> {
+    pub(super) async fn acquire(&self, deadline: Instant) -> Result<Lease<'_>, Trouble> {
+        if let Some(cause) = self.gate.cause() {
+            return Err(Trouble::Unreachable(cause));
+        }
+        let permit = tokio::time::timeout_at(deadline - ANSWER, self.permits.acquire()).await;
+        let Ok(Ok(permit)) = permit else {
+            let cause = format!("all {CONNECTIONS} connections to {} are busy", self.place);
+            return Err(Trouble::Unreachable(cause));
+        };
         let probe = match self.gate.pass() {
             Pass::Open => None,
             Pass::Shut(cause) => return Err(Trouble::Unreachable(cause)),
@@ -120,24 +138,13 @@ impl Pool {
                 Some(probe)
             }
         };
-        let timeouts = Timeouts {
-            wait: Some((deadline - ANSWER).saturating_duration_since(Instant::now())),
-            create: Some(CONNECT),
-            recycle: None,
-        };
-        let got = self.pool.timeout_get(&timeouts).await;
-        let cause = match got {
+        let timeouts = Timeouts { wait: None, create: Some(CONNECT), recycle: None };
+        let cause = match self.pool.timeout_get(&timeouts).await {
             Ok(client) => {
                 if probe.is_some() {
                     self.gate.open();
                 }
-                return Ok(client);
-            }
-            Err(PoolError::Timeout(TimeoutType::Wait)) => {
-                return Err(Trouble::Unreachable(format!(
-                    "all {CONNECTIONS} connections to {} are busy",
-                    self.place
-                )));
+                return Ok(Lease { client, _permit: permit });
             }
             Err(PoolError::Timeout(_)) => {
                 format!("{} does not answer: no connection within {} s", self.place, CONNECT.as_secs())
@@ -151,11 +158,11 @@ impl Pool {
     }
 
     /// Gives a connection back, or throws it away when it failed.
-    pub(super) fn settle<T>(&self, client: Object, outcome: Result<T, Trouble>) -> Result<T, Trouble> {
+    pub(super) fn settle<T>(&self, lease: Lease<'_>, outcome: Result<T, Trouble>) -> Result<T, Trouble> {
         if let Err(trouble) = &outcome
             && trouble.spoils_connection()
         {
-            drop::<ClientWrapper>(Object::take(client));
+            drop::<ClientWrapper>(Object::take(lease.client));
             // The same has probably happened to the others.
             self.forget_idle();
             if matches!(trouble, Trouble::Late) {
@@ -167,6 +174,27 @@ impl Pool {
 
     fn forget_idle(&self) {
         self.pool.retain(|_, _| false);
+    }
+}
+
+/// A connection in use.
+pub(super) struct Lease<'a> {
+    // Goes back before its permit does.
+    client: Object,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Deref for Lease<'_> {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        &self.client
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut Object {
+        &mut self.client
     }
 }
 

@@ -2,7 +2,11 @@
 
 mod config;
 mod conformance;
+mod damage;
+mod encryption;
 mod housekeeping;
+mod outages;
+mod schema;
 
 use std::sync::{
     Arc,
@@ -15,14 +19,14 @@ use secrecy::SecretString;
 use super::*;
 
 /// A server, and databases on it.
-struct Server {
+pub(in crate::metadata) struct Server {
     postgres: Postgres,
     made: AtomicU32,
 }
 
 impl Server {
     /// `None` after a line that says that `test` is skipped.
-    fn start(test: &str) -> Option<Self> {
+    pub(in crate::metadata) fn start(test: &str) -> Option<Self> {
         let postgres = artifactapi_services::provided(Postgres::start(), test)?;
         Some(Server { postgres, made: AtomicU32::new(0) })
     }
@@ -39,10 +43,17 @@ impl Server {
     }
 
     /// A new, empty database.
-    fn database(&self) -> PostgresSettings {
+    pub(in crate::metadata) fn database(&self) -> PostgresSettings {
         let name = format!("test_{}", self.made.fetch_add(1, Relaxed));
         self.postgres.database(&name);
         self.settings(&name)
+    }
+
+    /// Takes every row there is.
+    pub(in crate::metadata) fn empty(&self, settings: &PostgresSettings) {
+        let tables =
+            "repositories, artifacts, ledger, derived, blobs, secrets, access_log, replicas, objects";
+        self.postgres.sql(&settings.database, &format!("TRUNCATE {tables} RESTART IDENTITY"));
     }
 
     /// A store on a new database.
@@ -57,6 +68,6 @@ impl Server {
     }
 }
 
-async fn open(settings: PostgresSettings) -> Arc<PostgresMetadata> {
+pub(in crate::metadata) async fn open(settings: PostgresSettings) -> Arc<PostgresMetadata> {
     Arc::new(PostgresMetadata::open(settings, Arc::default()).await.unwrap())
 }
