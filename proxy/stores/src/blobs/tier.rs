@@ -57,7 +57,7 @@ struct Flights {
 
 /// Where the tier counts.
 #[derive(Debug, Default)]
-pub struct TierTally {
+struct TierTally {
     hits: AtomicU64,
     streams: AtomicU64,
     throughs: AtomicU64,
@@ -122,7 +122,7 @@ impl TieredBlobs {
 impl Inner {
     /// Keeps the whole body in `file` as a copy, if there is room.
     async fn keep(&self, file: StagedFile, digest: &Digest, size: u64) {
-        if let Some(promise) = self.disk.promise(size)
+        if let Some(promise) = self.disk.promise(size).await
             && let Err(error) = self.disk.admit(file, digest, promise).await
         {
             tracing::warn!(%error, blob.digest = %digest, "a body cannot be kept in the disk tier");

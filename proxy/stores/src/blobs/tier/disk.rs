@@ -97,7 +97,7 @@ impl Disk {
             for (digest, size, seconds) in found {
                 index.found(digest, size, seconds);
             }
-            index.make_room(0)
+            index.make_room()
         };
         self.unlink(&gone);
     }
@@ -181,22 +181,35 @@ impl Disk {
         .await
     }
 
-    /// Promises room for `size` bytes in the tier; `None` when they cannot fit.
-    pub(super) fn promise(self: &Arc<Self>, size: u64) -> Option<Promise> {
-        self.index().promise(size).then(|| Promise { disk: self.clone(), size })
+    /// Room for `size` bytes in the tier, made at once; `None` when they cannot fit.
+    pub(super) async fn promise(self: &Arc<Self>, size: u64) -> Option<Promise> {
+        let (promise, gone) = {
+            let mut index = self.index();
+            if !index.promise(size) {
+                return None;
+            }
+            (Promise { disk: self.clone(), size }, index.make_room())
+        };
+        if !gone.is_empty() {
+            let disk = self.clone();
+            let unlinked = blocking("making room in the disk tier", move || {
+                disk.unlink(&gone);
+                Ok(())
+            });
+            unlinked.await.ok()?;
+        }
+        Some(promise)
     }
 
-    /// Makes the staged body one of the tier, which it must fit.
+    /// Makes the staged body one of the tier.
     pub(super) async fn admit(
-        self: &Arc<Self>,
+        &self,
         staged: StagedFile,
         digest: &Digest,
         promise: Promise,
     ) -> Result<(), BlobError> {
-        let (disk, digest) = (self.clone(), *digest);
+        let digest = *digest;
         blocking("keeping a blob", move || {
-            let gone = disk.index().make_room(0);
-            disk.unlink(&gone);
             staged.finish(&digest)?;
             promise.keep(digest);
             Ok(())
