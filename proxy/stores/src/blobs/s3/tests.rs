@@ -231,6 +231,13 @@ async fn a_link_gives_the_object_and_no_more() {
     assert_eq!(link.host_str(), Some("localhost"));
     assert!(!link.as_str().contains(Minio::SECRET_KEY));
 
+    let elsewhere = Some("https://s3.example.com".to_owned());
+    let hosted = S3Settings { path_style: false, public_endpoint: elsewhere, ..settings(minio) };
+    let bucket = hosted.bucket.clone();
+    let link_of_host = S3Blobs::new(hosted).unwrap().link(&digest, 6, minute).await.unwrap().unwrap();
+    assert_eq!(link_of_host.host_str(), Some(&*format!("{bucket}.s3.example.com")));
+    assert_eq!(link_of_host.path(), format!("/{}", place_of(&digest)));
+
     let get = |url: Url| async move {
         let request = reqwest::Request::new(reqwest::Method::GET, url);
         let request: object_store::client::HttpRequest = {
