@@ -14,4 +14,4 @@ pub use counting::{BlobCounts, BlobTally, CountingBlobs};
 pub use fs::FsBlobs;
 pub use memory::MemoryBlobs;
 pub use s3::{S3Blobs, S3CheckError, S3Counts, S3Settings, S3Tally};
-pub use tier::{TierCounts, TierTally, TieredBlobs};
+pub use tier::{TierCounts, TieredBlobs};

@@ -19,7 +19,7 @@ mod random;
 
 pub use blobs::{
     BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs, S3Blobs, S3CheckError, S3Counts, S3Settings,
-    S3Tally, TierCounts, TierTally, TieredBlobs,
+    S3Tally, TierCounts, TieredBlobs,
 };
 pub use coordination::{LocalCoordinator, RedisCoordinator, RedisCounts, RedisTally, RedisUrlError};
 pub use metadata::{MemoryMetadata, Posted, PostgresMetadata, SqlStatements, SqliteMetadata, postgres};

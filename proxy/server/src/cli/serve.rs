@@ -80,7 +80,8 @@ async fn serve(
     tokio::spawn(configuration.follow(app.clone(), upstream.clone(), stop.clone()));
     tokio::spawn(listen_to_twins(app.clone(), upstream, coordinator, stop.clone()));
     tokio::spawn(heartbeats(peers, replica.clone(), stop.clone()));
-    tokio::spawn(upkeep::run(app.clone(), store.clone(), blobs, stop.clone()));
+    // Every replica scrubs its copies; what is in S3 is hashed whenever it comes, and by `fsck`.
+    tokio::spawn(upkeep::run(app.clone(), store.clone(), blobs.copies(), stop.clone()));
     let running = Running { app: app.clone(), tls, listener, connections: descriptors::connections() };
     running.until_told_to_stop(&stop).await?;
     let _ = log.await;

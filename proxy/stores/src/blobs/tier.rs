@@ -31,7 +31,7 @@ use bytes::Bytes;
 use url::Url;
 
 use self::{
-    disk::Disk,
+    disk::{Copies, Disk},
     flight::{Flight, fly},
 };
 use super::{fs::staged::StagedFile, s3::S3Blobs};
@@ -57,7 +57,7 @@ struct Flights {
 
 /// Where the tier counts.
 #[derive(Debug, Default)]
-pub struct TierTally {
+struct TierTally {
     hits: AtomicU64,
     streams: AtomicU64,
     throughs: AtomicU64,
@@ -107,10 +107,10 @@ impl TieredBlobs {
         }
     }
 
-    /// Reads every copy again, no faster than `bytes_per_second`, and drops those that have lost their bytes;
-    /// how many. The bucket behind is scrubbed by itself, through [`TieredBlobs::s3`].
-    pub async fn scrub_tier(&self, bytes_per_second: u64) -> u64 {
-        self.0.disk.scrub(bytes_per_second).await
+    /// The copies by themselves, to be scrubbed: what is quarantined here is dropped, and S3 is left alone. The
+    /// bucket is looked at through [`TieredBlobs::s3`], which does not fill the tier.
+    pub fn copies(&self) -> Arc<dyn BlobStore> {
+        Arc::new(Copies(self.0.disk.clone()))
     }
 
     /// The bucket behind.
@@ -122,7 +122,7 @@ impl TieredBlobs {
 impl Inner {
     /// Keeps the whole body in `file` as a copy, if there is room.
     async fn keep(&self, file: StagedFile, digest: &Digest, size: u64) {
-        if let Some(promise) = self.disk.promise(size)
+        if let Some(promise) = self.disk.promise(size).await
             && let Err(error) = self.disk.admit(file, digest, promise).await
         {
             tracing::warn!(%error, blob.digest = %digest, "a body cannot be kept in the disk tier");

@@ -186,10 +186,10 @@ impl HttpConnector for Connector {
 pub(super) fn http_client(secure: bool) -> Result<HttpClient, String> {
     let mut roots = RootCertStore::empty();
     if secure {
-        // Reads `SSL_CERT_FILE` too: that is where a private authority goes.
+        // Reads `SSL_CERT_FILE` too: that is where a private authority goes. Without any, Mozilla's.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err("this machine has no certificate authorities; set SSL_CERT_FILE".into());
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
     }
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

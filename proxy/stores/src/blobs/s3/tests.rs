@@ -187,6 +187,7 @@ async fn the_check_names_the_variable_to_look_at() {
     let wrong = |key: &str| SecretString::from(key.to_owned());
     let cases = [
         (S3Settings { endpoint: nobody, ..good.clone() }, "MINIO_ENDPOINT: ", "cannot be reached"),
+        (S3Settings { secure: true, ..good.clone() }, "MINIO_ENDPOINT: https://", "cannot be reached"),
         (S3Settings { bucket: "nobodys".into(), ..good.clone() }, "MINIO_BUCKET: ", "has no bucket nobodys"),
         (
             S3Settings { access_key: wrong("nobody"), ..good.clone() },
@@ -230,6 +231,13 @@ async fn a_link_gives_the_object_and_no_more() {
     assert_eq!(link.host_str(), Some("localhost"));
     assert!(!link.as_str().contains(Minio::SECRET_KEY));
 
+    let elsewhere = Some("https://s3.example.com".to_owned());
+    let hosted = S3Settings { path_style: false, public_endpoint: elsewhere, ..settings(minio) };
+    let bucket = hosted.bucket.clone();
+    let link_of_host = S3Blobs::new(hosted).unwrap().link(&digest, 6, minute).await.unwrap().unwrap();
+    assert_eq!(link_of_host.host_str(), Some(&*format!("{bucket}.s3.example.com")));
+    assert_eq!(link_of_host.path(), format!("/{}", place_of(&digest)));
+
     let get = |url: Url| async move {
         let request = reqwest::Request::new(reqwest::Method::GET, url);
         let request: object_store::client::HttpRequest = {
@@ -245,4 +253,25 @@ async fn a_link_gives_the_object_and_no_more() {
     let mut other = link;
     other.set_path(&other.path().replace(&digest.to_hex(), &Digest::of(b"other").to_hex()));
     assert_eq!(get(other).await.0, 403, "it is good for this object only");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rs_11_the_bare_bucket_gives_what_it_has_and_takes_nothing() {
+    let Some(minio) = minio("rs_11_the_bare_bucket_gives_what_it_has_and_takes_nothing") else { return };
+    let s3 = S3Blobs::new(settings(minio)).unwrap();
+    let body = pattern(3 * MIB);
+    let digest = upload(&s3, &body).await.unwrap();
+    assert!(s3.stage(None).await.is_err());
+    let before = s3.tally().counts().all();
+    assert!(suite::read_all(&*s3.open(&digest).await.unwrap(), MIB).await == body);
+    assert_eq!(s3.tally().counts().all(), before + 1, "read in order it is one request");
+    let mut wrong = body.to_vec();
+    wrong[5] ^= 1;
+    s3.overwrite(&digest, wrong.clone().into()).await;
+    let reader = s3.open(&digest).await.unwrap();
+    assert!(suite::read_all(&*reader, MIB).await == wrong, "a scrub must see the damage");
+    let key = s3.list(None, 10).await.unwrap();
+    assert_eq!(key, [(digest, body.len() as u64)]);
+    s3.quarantine(&digest).await.unwrap();
+    assert!(matches!(s3.open(&digest).await, Err(BlobError::NotFound(_))));
 }

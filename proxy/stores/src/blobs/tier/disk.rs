@@ -15,13 +15,13 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
-    time::Duration,
 };
 
 use artifactapi_model::{
     Digest, Hasher,
-    ports::{BlobError, BlobReader},
+    ports::{BlobError, BlobReader, BlobStore, StagedBlob},
 };
+use async_trait::async_trait;
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens, openat};
 
 use super::{TierTally, index::Index};
@@ -97,7 +97,7 @@ impl Disk {
             for (digest, size, seconds) in found {
                 index.found(digest, size, seconds);
             }
-            index.make_room(0)
+            index.make_room()
         };
         self.unlink(&gone);
     }
@@ -181,63 +181,40 @@ impl Disk {
         .await
     }
 
-    /// Promises room for `size` bytes in the tier; `None` when they cannot fit.
-    pub(super) fn promise(self: &Arc<Self>, size: u64) -> Option<Promise> {
-        self.index().promise(size).then(|| Promise { disk: self.clone(), size })
+    /// Room for `size` bytes in the tier, made at once; `None` when they cannot fit.
+    pub(super) async fn promise(self: &Arc<Self>, size: u64) -> Option<Promise> {
+        let (promise, gone) = {
+            let mut index = self.index();
+            if !index.promise(size) {
+                return None;
+            }
+            (Promise { disk: self.clone(), size }, index.make_room())
+        };
+        if !gone.is_empty() {
+            let disk = self.clone();
+            let unlinked = blocking("making room in the disk tier", move || {
+                disk.unlink(&gone);
+                Ok(())
+            });
+            unlinked.await.ok()?;
+        }
+        Some(promise)
     }
 
-    /// Makes the staged body one of the tier, which it must fit.
+    /// Makes the staged body one of the tier.
     pub(super) async fn admit(
-        self: &Arc<Self>,
+        &self,
         staged: StagedFile,
         digest: &Digest,
         promise: Promise,
     ) -> Result<(), BlobError> {
-        let (disk, digest) = (self.clone(), *digest);
+        let digest = *digest;
         blocking("keeping a blob", move || {
-            let gone = disk.index().make_room(0);
-            disk.unlink(&gone);
             staged.finish(&digest)?;
             promise.keep(digest);
             Ok(())
         })
         .await
-    }
-
-    /// Reads every copy again and drops the damaged ones; how many.
-    pub(super) async fn scrub(self: &Arc<Self>, bytes_per_second: u64) -> u64 {
-        let (mut after, mut damaged) = (None, 0);
-        loop {
-            let disk = self.clone();
-            let next = blocking("scrubbing the disk tier", move || {
-                let Some((digest, size)) = disk.layout.list(after, 1)?.pop() else { return Ok(None) };
-                let Some((file, _)) = disk.layout.open_blob(&digest)? else {
-                    return Ok(Some((digest, 0, true)));
-                };
-                let found = hash(&file, size).map_err(|error| failed("scrubbing the disk tier", error))?;
-                if found != digest {
-                    disk.tally.damaged.fetch_add(1, Relaxed);
-                    disk.drop_blob(&digest);
-                }
-                Ok(Some((digest, size, found == digest)))
-            });
-            match next.await {
-                Ok(None) => return damaged,
-                Ok(Some((digest, size, intact))) => {
-                    after = Some(digest);
-                    if !intact {
-                        tracing::error!(blob.digest = %digest, "a copy in the disk tier was damaged");
-                        damaged += 1;
-                    }
-                    let pace = size as f64 / bytes_per_second.max(1) as f64;
-                    tokio::time::sleep(Duration::from_secs_f64(pace)).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the disk tier cannot be scrubbed");
-                    return damaged;
-                }
-            }
-        }
     }
 
     fn drop_blob(&self, digest: &Digest) {
@@ -255,6 +232,45 @@ impl Disk {
             disk.layout.remove(&digest)
         })
         .await
+    }
+}
+
+/// The copies by themselves, for a scrub: reading one is no use of it, and a damaged one is dropped.
+pub(super) struct Copies(pub(super) Arc<Disk>);
+
+#[async_trait]
+impl BlobStore for Copies {
+    async fn stage(&self, _length: Option<u64>) -> Result<Box<dyn StagedBlob>, BlobError> {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "copies are made of stored bodies only");
+        Err(BlobError::Io { doing: "staging a blob", source })
+    }
+
+    async fn open(&self, digest: &Digest) -> Result<Arc<dyn BlobReader>, BlobError> {
+        let (disk, digest) = (self.0.clone(), *digest);
+        blocking("opening a blob", move || {
+            let (file, size) = disk.layout.open_blob(&digest)?.ok_or(BlobError::NotFound(digest))?;
+            Ok(Arc::new(BlobFile::new(file, size, digest, disk.io.clone())) as Arc<dyn BlobReader>)
+        })
+        .await
+    }
+
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        let (disk, digest) = (self.0.clone(), *digest);
+        blocking("looking for a blob", move || disk.layout.size(&digest)).await
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
+        self.0.remove(digest).await
+    }
+
+    async fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
+        self.0.tally.damaged.fetch_add(1, Relaxed);
+        self.0.remove(digest).await
+    }
+
+    async fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, BlobError> {
+        let disk = self.0.clone();
+        blocking("listing blobs", move || disk.layout.list(after, limit)).await
     }
 }
 

@@ -296,7 +296,7 @@ async fn bring_small(
     tier.tally.streams.fetch_add(1, Relaxed);
     let size = body.len() as u64;
     flight.verified(size, Arc::new(Whole(body.clone())));
-    if let Some(promise) = tier.disk.promise(size) {
+    if let Some(promise) = tier.disk.promise(size).await {
         match tier.disk.stage(Some(size)).await {
             Ok(mut staged) => {
                 staged.write(body).await.map_err(no_room)?;
@@ -322,7 +322,7 @@ async fn bring_large(
     mut stream: ObjectStream,
 ) -> Result<End, BlobError> {
     let size = stream.size();
-    let Some(promise) = tier.disk.promise(size) else {
+    let Some(promise) = tier.disk.promise(size).await else {
         flight.set_spare(stream);
         return Ok(End::NoRoom);
     };

@@ -99,12 +99,11 @@ impl Index {
         self.promised -= size;
     }
 
-    /// Forgets what was used longest ago until all that is promised fits, and `more` bytes with it; the caller
-    /// removes the files.
-    pub(super) fn make_room(&mut self, more: u64) -> Vec<Digest> {
+    /// Forgets what was used longest ago until all that is there and promised fits; the caller removes the
+    /// files.
+    pub(super) fn make_room(&mut self) -> Vec<Digest> {
         let mut gone = Vec::new();
-        let excess = |index: &Index| (index.bytes + index.promised).saturating_add(more) > index.bound;
-        while excess(self) && self.forget_oldest(&mut gone) {}
+        while self.bytes + self.promised > self.bound && self.forget_oldest(&mut gone) {}
         gone
     }
 
@@ -140,10 +139,12 @@ mod tests {
         assert!(!index.used(digest(3), 30), "the second is not");
         assert_eq!(index.bytes(), 90);
         assert!(index.promise(40));
-        assert_eq!(index.make_room(0), [digest(2)]);
+        assert_eq!(index.make_room(), [digest(2)]);
         index.release(40);
         assert!(index.used(digest(1), 30));
-        assert_eq!(index.make_room(60), [digest(3)]);
+        assert!(index.promise(60));
+        assert_eq!(index.make_room(), [digest(3)]);
+        index.release(60);
         assert_eq!(index.bytes(), 30);
         index.found(digest(1), 70, 5);
         assert_eq!(index.bytes(), 30, "what was used since the start is known better");
@@ -162,6 +163,6 @@ mod tests {
         assert!(index.promise(40));
         index.release(60);
         assert!(index.promise(60));
-        assert_eq!(index.make_room(u64::MAX), []);
+        assert_eq!(index.make_room(), []);
     }
 }

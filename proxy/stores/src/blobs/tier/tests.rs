@@ -116,6 +116,21 @@ async fn a_hit_asks_s3_nothing_and_a_miss_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adopted_body_is_a_copy_and_costs_s3_nothing() {
+    let Some(minio) = minio("an_adopted_body_is_a_copy_and_costs_s3_nothing") else { return };
+    let bench = Bench::new(minio, ROOMY).await;
+    let body = pattern(MIB);
+    let digest = bench.put_cold(&body).await;
+    let before = bench.blobs.s3().tally().counts();
+    let mut staged = bench.blobs.stage(Some(body.len() as u64)).await.unwrap();
+    staged.write(body.clone()).await.unwrap();
+    staged.adopt(&digest).await.unwrap();
+    assert!(bench.read(&digest).await.0 == body);
+    assert_eq!(bench.blobs.s3().tally().counts(), before);
+    assert_eq!(bench.blobs.counts().bytes, body.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_80_one_get_for_all_who_want_it() {
     let Some(minio) = minio("rs_80_one_get_for_all_who_want_it") else { return };
     let bench = Bench::new(minio, ROOMY).await;

@@ -103,17 +103,30 @@ async fn rs_01_copies_of_another_boot_are_hashed_before_they_are_used() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rs_11_scrubbing_the_tier_drops_damaged_copies_and_leaves_s3_alone() {
-    let Some(minio) = minio("rs_11_scrubbing_the_tier_drops_damaged_copies") else { return };
-    let bench = Bench::new(minio, ROOMY).await;
+async fn rs_11_a_scrub_of_the_copies_leaves_s3_and_their_order_alone() {
+    let Some(minio) = minio("rs_11_a_scrub_of_the_copies_leaves_s3_and_their_order_alone") else { return };
+    let bench = Bench::new(minio, 5 * MIB as u64 / 2).await;
     let bodies = [1, 2].map(|n| body(n, MIB));
     let (good, bad) = (put(&bench.blobs, &bodies[0]).await, put(&bench.blobs, &bodies[1]).await);
     fs::write(copy_of(bench.root.path(), &bad), vec![0; MIB]).unwrap();
-    assert_eq!(bench.blobs.scrub_tier(u64::MAX).await, 1);
-    assert_eq!(bench.blobs.scrub_tier(u64::MAX).await, 0);
-    assert!(copy_of(bench.root.path(), &good).exists());
-    assert!(bench.read(&bad).await.0 == bodies[1]);
-    assert_eq!(bench.gets(), 1);
+    let (copies, before) = (bench.blobs.copies(), bench.blobs.s3().tally().counts());
+    let mut listed = vec![(good, MIB as u64), (bad, MIB as u64)];
+    listed.sort_unstable();
+    assert_eq!(copies.list(None, 10).await.unwrap(), listed);
+    assert!(read_all(&*copies.open(&good).await.unwrap(), MIB).await == bodies[0]);
+    assert!(read_all(&*copies.open(&bad).await.unwrap(), MIB).await == vec![0; MIB], "as it is");
+    copies.quarantine(&bad).await.unwrap();
+    assert!(matches!(copies.open(&bad).await, Err(BlobError::NotFound(_))));
+    assert!(copies.stage(None).await.is_err());
+    assert_eq!(bench.blobs.s3().tally().counts(), before);
+    assert!(bench.read(&bad).await.0 == bodies[1], "S3 has it still");
+    bench.settled().await;
+    assert_eq!((bench.gets(), bench.blobs.counts().damaged), (1, 1));
+
+    read_all(&*copies.open(&good).await.unwrap(), MIB).await;
+    put(&bench.blobs, &body(3, MIB)).await;
+    assert_eq!(copies.size(&good).await.unwrap(), None, "being scrubbed is no use");
+    assert_eq!(copies.size(&bad).await.unwrap(), Some(MIB as u64));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use artifactapi_services::provided;
 use super::*;
 
 /// Longest time to an answer in these tests.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_87_without_s3_hits_go_on_and_the_rest_ends_in_time() {
