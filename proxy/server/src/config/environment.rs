@@ -93,6 +93,8 @@ pub struct ServeSettings {
     pub outside: Outside,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// The collection in the background.
+    pub collection: Schedule,
 }
 
 /// Reads variables and gathers what is wrong with them.
@@ -270,6 +272,12 @@ impl Reader<'_> {
         }
     }
 
+    fn collection(&mut self) -> Schedule {
+        let text = |name| self.text(name);
+        let flags = CollectionFlags::of(text("ARTIFACTAPI_GC_INTERVAL"), text("ARTIFACTAPI_GC_GRACE"));
+        flags.schedule(&mut self.errors).unwrap_or_default()
+    }
+
     fn log_format(&mut self) -> LogFormat {
         match self.text("ARTIFACTAPI_LOG_FORMAT").as_deref() {
             None => LogFormat::default(),
@@ -310,6 +318,7 @@ impl ServeSettings {
             tls: reader.tls(),
             outside: reader.outside(),
             log_format: reader.log_format(),
+            collection: reader.collection(),
         };
         if reader.errors.is_empty() { Ok(settings) } else { Err(reader.errors) }
     }
