@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use artifactapi_formats::{LinkSigner, Method, Plan, PlanError, Request, format_of};
+use artifactapi_formats::{Answer, LinkSigner, Method, Plan, PlanError, Request, format_of};
 use artifactapi_model::{
     ArtifactKey, Epoch, PackageType, RepoId, RepoName, RepoPath, Ttl,
     path::{Spelling, encode},
@@ -109,18 +109,28 @@ pub async fn change(
 /// The path and query under which a request for `path` is stored: the type plans it as it plans a client's. What
 /// the type has no plan for (signed links, above all) is taken as the canonical path it looks like.
 fn key_text(name: &RepoName, package_type: PackageType, path: &str) -> Result<String, PlanError> {
-    let raw = written(path.trim_start_matches('/'));
-    let (raw_path, query) = raw.split_once('?').unwrap_or((&raw, ""));
-    let spec = stand_in(name, package_type, query);
-    let request = Request { method: Method::Get, raw_path, query, accept: "" };
-    let planned = format_of(package_type).plan(&request, &spec, &LinkSigner::new([0; 32]));
+    let mut raw = written(path.trim_start_matches('/'));
+    let signer = LinkSigner::new([0; 32]);
+    let plan = |raw: &str| {
+        let (raw_path, query) = raw.split_once('?').unwrap_or((raw, ""));
+        let spec = stand_in(name, package_type, query);
+        let request = Request { method: Method::Get, raw_path, query, accept: "" };
+        format_of(package_type).plan(&request, &spec, &signer)
+    };
+    let mut planned = plan(&raw);
+    if let Ok(Plan::Answer(Answer::Moved(to))) = planned {
+        // A client that goes there gets what is stored.
+        planned = plan(&to);
+        raw = to;
+    }
     let key =
         |path: &RepoPath, query: &str| ArtifactKey::new(RepoId(0), Epoch(0), path, query).path.to_string();
     match planned {
         Ok(Plan::Serve(resource)) => Ok(key(&resource.path, &resource.query)),
         Err(refused @ (PlanError::Path(_) | PlanError::Query(_))) => Err(refused),
         Ok(Plan::Answer(_) | Plan::Pass(_)) | Err(_) => {
-            Ok(key(&RepoPath::parse(raw_path, Spelling::Plain).map_err(PlanError::from)?, query))
+            let (raw_path, query) = raw.split_once('?').unwrap_or((&raw, ""));
+            Ok(key(&RepoPath::parse(raw_path, Spelling::Plain)?, query))
         }
     }
 }

@@ -12,12 +12,14 @@ use artifactapi_stores::{
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::periods::CollectionFlags;
 use crate::{
     http::{
         forwarded::{Outside, PublicUrl},
         tls::{Tls, TlsFiles},
     },
     telemetry::logs::LogFormat,
+    upkeep::collection::Schedule,
 };
 
 /// The variables, for `--help`.
@@ -45,6 +47,8 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   ARTIFACTAPI_TRUSTED_PROXIES    networks (CIDR, comma-separated) whose X-Forwarded-* headers are believed
   ARTIFACTAPI_TLS_CERT, ARTIFACTAPI_TLS_KEY
                                  certificate chain and private key (PEM), read again when they change
+  ARTIFACTAPI_GC_INTERVAL        how often what is no longer needed is collected [1h]
+  ARTIFACTAPI_GC_GRACE           how long bytes that nothing names are kept, in each of two phases [24h]
   ARTIFACTAPI_LOG_FORMAT         json or text";
 
 /// Where a variable is looked up; tests have their own.
@@ -371,6 +375,8 @@ mod tests {
             ("ARTIFACTAPI_TRUSTED_PROXIES", "10.0.0.0/8,x"),
             ("ARTIFACTAPI_TLS_CERT", "/x"),
             ("ARTIFACTAPI_LOG_FORMAT", "xml"),
+            ("ARTIFACTAPI_GC_INTERVAL", "0s"),
+            ("ARTIFACTAPI_GC_GRACE", "1d"),
         ])
         .unwrap_err();
         for name in [
@@ -389,10 +395,12 @@ mod tests {
             "ARTIFACTAPI_TRUSTED_PROXIES:",
             "ARTIFACTAPI_TLS_CERT and",
             "ARTIFACTAPI_LOG_FORMAT:",
+            "--gc-interval (ARTIFACTAPI_GC_INTERVAL)",
+            "--gc-grace (ARTIFACTAPI_GC_GRACE)",
         ] {
             assert!(errors.iter().any(|error| error.starts_with(name)), "{name} in {errors:#?}");
         }
-        assert_eq!(errors.len(), 15, "{errors:#?}");
+        assert_eq!(errors.len(), 17, "{errors:#?}");
         assert!(!errors.concat().contains("too-short-to-tell"));
     }
 
