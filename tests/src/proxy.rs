@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub use crate::process::{Told, binary, command};
 use crate::{
     http::use_ring,
-    process::{Process, free_ports},
+    process::{Process, command_with, free_ports},
     upstream::tls::{Authority, Identity},
 };
 
@@ -264,6 +264,16 @@ impl Proxy {
     /// When it does not come back.
     pub async fn respawn(&mut self) {
         assert!(self.try_start().await, "the proxy did not come back:\n{}", self.logs());
+    }
+
+    /// Runs `artifactapi` with `arguments` and an environment of its own, on its data.
+    pub async fn tool(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Told {
+        let data = self.data();
+        let data = data.to_string_lossy();
+        let arguments = arguments.iter().copied().chain(["--data", &data]);
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment: Vec<_> = environment.iter().map(own).collect();
+        command_with(arguments, &environment).await
     }
 
     /// Runs `artifactapi fsck` on its data.

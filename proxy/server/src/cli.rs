@@ -1,9 +1,12 @@
 //! The command line.
 
 mod apply;
+mod change;
 mod check;
+mod data;
 mod descriptors;
 mod fsck;
+mod gc;
 mod migrate;
 mod running;
 mod serve;
@@ -11,6 +14,7 @@ mod standalone;
 
 use std::process::ExitCode;
 
+use artifactapi_model::ports::housekeeping::Change;
 use clap::{Parser, Subcommand};
 
 use crate::config::{
@@ -58,15 +62,20 @@ enum Command {
         manifests: Option<std::path::PathBuf>,
     },
     /// Reads everything that is stored and holds it against the database; nothing may be running on it
-    Fsck {
-        /// Directory for the database and the cached files
-        #[arg(long, env = "ARTIFACTAPI_DATA_DIR", value_name = "DIR", default_value = "data")]
-        data: std::path::PathBuf,
-        /// Moves damaged files out of the way and forgets entries without their bytes, so that they are
-        /// fetched anew
-        #[arg(long)]
-        repair: bool,
-    },
+    #[command(after_help = environment::HELP)]
+    Fsck(fsck::Flags),
+    /// Deletes bytes that nothing has named for long; a running proxy does so by itself
+    #[command(after_help = environment::HELP)]
+    Gc(gc::Flags),
+    /// Forgets what is stored at a path, so that it is fetched anew; a proxy may be running
+    #[command(after_help = environment::HELP)]
+    Evict(change::Flags),
+    /// Lets what is stored at a path be revalidated when it is next asked for; a proxy may be running
+    #[command(after_help = environment::HELP)]
+    Refresh(change::Flags),
+    /// Clears the digests first seen at a path: upstream may say something else there once more
+    #[command(after_help = environment::HELP)]
+    Unpin(change::Flags),
 }
 
 /// Why a command failed, in words for whoever called it.
@@ -77,9 +86,11 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::CheckConfig { manifests }) => check::run(manifests.as_ref()),
-        Some(Command::Fsck { data, repair }) => {
-            fsck::run(&data, repair).unwrap_or_else(|error| failed(&error))
-        }
+        Some(Command::Fsck(flags)) => told(fsck::run(&flags)),
+        Some(Command::Gc(flags)) => told(gc::run(&flags)),
+        Some(Command::Evict(flags)) => told(change::run(&flags, Change::Evict)),
+        Some(Command::Refresh(flags)) => told(change::run(&flags, Change::Refresh)),
+        Some(Command::Unpin(flags)) => told(change::run(&flags, Change::Unpin)),
         Some(Command::Standalone(flags)) => standalone(&flags),
         None => standalone(&cli.flags),
         Some(Command::Serve) => match ServeSettings::read(&environment::process) {
@@ -89,6 +100,10 @@ pub fn main() -> ExitCode {
         Some(Command::Migrate) => ended(migrate::run()),
         Some(Command::Apply { manifests, prune }) => ended(apply::run(&manifests, prune)),
     }
+}
+
+fn told(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|error| failed(&error))
 }
 
 fn ended(result: Result<(), Failure>) -> ExitCode {

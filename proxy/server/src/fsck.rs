@@ -11,7 +11,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 use artifactapi_engine::scrub::scrub;
 use artifactapi_model::{
     ArtifactKey, Digest,
-    ports::{BlobError, BlobStore, MetadataError, MetadataStore},
+    ports::{BlobError, BlobStore, Housekeeping, MetadataError, MetadataStore},
 };
 
 /// Rows and blobs asked for at once.
@@ -47,6 +47,10 @@ pub struct Report {
     pub derived_without_bytes: Vec<Digest>,
     /// Blobs that no row names.
     pub unreferenced: u64,
+    /// Blob rows without bytes: announced by who died before putting them. They go like other garbage.
+    pub empty: u64,
+    /// Blobs that a collection which died has left half deleted; the next one goes on with them.
+    pub deleting: u64,
     /// Whether what was found has been repaired.
     pub repaired: bool,
 }
@@ -74,14 +78,16 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} blobs ({} bytes), {} artifacts, {} derived documents: {} damaged blobs, {} rows without bytes, \
-             {} blobs without rows",
+             {} blobs without rows, {} announced without bytes, {} being deleted",
             self.blobs,
             self.bytes,
             self.artifacts,
             self.derived,
             self.damaged.len(),
             self.artifacts_without_bytes.len() + self.derived_without_bytes.len(),
-            self.unreferenced
+            self.unreferenced,
+            self.empty,
+            self.deleting
         )
     }
 }
@@ -92,6 +98,8 @@ pub struct Fsck {
     pub blobs: Arc<dyn BlobStore>,
     /// The rows.
     pub metadata: Arc<dyn MetadataStore>,
+    /// The same database.
+    pub keeper: Arc<dyn Housekeeping>,
     /// Whether to repair what is found.
     pub repair: bool,
 }
@@ -115,6 +123,8 @@ impl Fsck {
         self.artifacts(&mut report, &damaged).await?;
         self.derived(&mut report, &damaged).await?;
         self.unreferenced(&mut report).await?;
+        self.empty(&mut report).await?;
+        report.deleting = self.keeper.blob_states().await?.deleting.count;
         Ok(report)
     }
 
@@ -172,6 +182,18 @@ impl Fsck {
         }
     }
 
+    async fn empty(&self, report: &mut Report) -> Result<(), FsckError> {
+        let mut after = None;
+        loop {
+            let page = self.keeper.blobs_after(after, PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            for (digest, _) in page {
+                report.empty += u64::from(self.blobs.size(&digest).await?.is_none());
+            }
+        }
+    }
+
     /// Whether the bytes of a row are there, of the right length, and sound.
     async fn has(&self, digest: &Digest, size: u64, damaged: &HashSet<Digest>) -> Result<bool, FsckError> {
         Ok(!damaged.contains(digest) && self.blobs.size(digest).await? == Some(size))
@@ -180,6 +202,8 @@ impl Fsck {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use artifactapi_model::{
         Epoch, Mutability, RepoId, Timestamp,
         ports::metadata::{ArtifactRow, DerivedRow},
@@ -234,7 +258,8 @@ mod tests {
 
         async fn check(&self, repair: bool) -> Report {
             let (blobs, metadata) = (self.blobs.clone(), self.metadata.clone());
-            Fsck { blobs, metadata, repair }.run().await.unwrap()
+            let keeper = self.metadata.clone();
+            Fsck { blobs, metadata, keeper, repair }.run().await.unwrap()
         }
 
         fn file(&self, digest: &Digest) -> std::path::PathBuf {
@@ -253,6 +278,24 @@ mod tests {
         let report = bench.check(false).await;
         assert_eq!((report.problems(), report.unreferenced), (0, 1), "{report}");
         assert_eq!((report.blobs, report.bytes, report.artifacts, report.derived), (3, 16, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn rs_11_blobs_on_their_way_in_or_out_are_counted_and_no_problem() {
+        let bench = Bench::new().await;
+        let (gone, stays) = (bench.blob(b"gone").await, bench.blob(b"stays").await);
+        for digest in [gone, stays, Digest::of(b"never put")] {
+            bench.metadata.announce_blob(&digest, 5).await.unwrap();
+        }
+        bench.artifact("a", stays, 5).await;
+        let report = bench.check(true).await;
+        assert_eq!((report.problems(), report.unreferenced, report.empty, report.deleting), (0, 1, 1, 0));
+        assert_eq!(bench.metadata.condemn_blobs(Duration::ZERO, 9, false).await.unwrap().len(), 2);
+        assert_eq!(bench.metadata.claim_blobs(Duration::ZERO, 9).await.unwrap().len(), 2);
+        let report = bench.check(true).await;
+        assert_eq!((report.problems(), report.unreferenced, report.empty, report.deleting), (0, 1, 0, 2));
+        let counts = "1 blobs without rows, 0 announced without bytes, 2 being deleted";
+        assert!(report.to_string().ends_with(counts), "{report}");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The proxy's outer shell: configuration, HTTP, telemetry, upkeep, and the one place that chooses adapters.
 
 pub mod app;
+pub mod change;
 pub mod cli;
 pub mod config;
 pub mod fsck;

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod access_line;
+pub mod collection;
 pub mod histogram;
 pub mod logs;
 pub mod metrics;

@@ -1,5 +1,8 @@
 //! What a running proxy does for itself now and then. Failures are logged and tried again the next time.
 
+pub mod collection;
+pub mod notices;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use artifactapi_engine::scrub::scrub;
@@ -9,6 +12,7 @@ use artifactapi_model::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::collection::Collection;
 use crate::App;
 
 /// How often last uses are written down.
@@ -29,6 +33,7 @@ pub async fn run(
     app: Arc<App>,
     metadata: Arc<dyn MetadataStore>,
     blobs: Arc<dyn BlobStore>,
+    collection: Collection,
     stop: CancellationToken,
 ) {
     let uses = every(USES_PERIOD, USES_PERIOD, || async {
@@ -54,8 +59,13 @@ pub async fn run(
             Err(error) => tracing::warn!(error = %error, "stored blobs could not be read again"),
         }
     });
+    let collections = async {
+        collection.resume(&app).await;
+        let interval = collection.schedule.interval;
+        every(SOON.min(interval), interval, || collection.run(&app)).await;
+    };
     // None of them ends by itself.
-    stop.run_until_cancelled(async { tokio::join!(uses, access, scrubs) }).await;
+    stop.run_until_cancelled(async { tokio::join!(uses, access, scrubs, collections) }).await;
 }
 
 /// Calls `work` after `first` and then once a `period`.

@@ -115,7 +115,8 @@ async fn rs_97_a_crash_at_any_point_leaves_a_sound_store_and_nothing_staged() {
     assert_eq!(first.drive().await.len(), first.urls.len());
     let mut rounds = vec![first];
     proxy.stop().await;
-    for name in NAMES {
+    // The collector's points are passed by no request; `collection.rs` visits them.
+    for name in NAMES.into_iter().filter(|name| !name.starts_with("gc.")) {
         for passing in 1..=passings(name) {
             let case = format!("{name}@{passing}");
             let round = Round::stock(rounds.len(), &upstream, &proxy);

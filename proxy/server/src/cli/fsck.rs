@@ -1,26 +1,33 @@
-//! `fsck`: holds the data directory's rows against its bytes.
+//! `fsck`: holds rows against bytes; nothing may be running on them.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
-use artifactapi_stores::{FsBlobs, SqliteMetadata};
+use clap::Args;
 
-use super::Failure;
-use crate::{fsck::Fsck, layout};
+use super::{
+    Failure,
+    data::{Data, Stores},
+    runtime,
+};
+use crate::fsck::Fsck;
 
-/// Checks `data` and prints what is wrong; exit code 1 when something is (also when it has been repaired).
-pub(super) fn run(data: &Path, repair: bool) -> Result<ExitCode, Failure> {
-    super::runtime()?.block_on(check(data, repair))
+/// Flags of `fsck`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Flags {
+    #[command(flatten)]
+    data: Data,
+    /// Moves damaged files out of the way and forgets entries without their bytes, so that they are
+    /// fetched anew
+    #[arg(long)]
+    repair: bool,
 }
 
-async fn check(data: &Path, repair: bool) -> Result<ExitCode, Failure> {
-    let database = layout::database(data);
-    if !database.is_file() {
-        return Err(format!("{} holds no data of this program", data.display()).into());
-    }
-    // The blob store's lock keeps a running proxy out.
-    let blobs = Arc::new(FsBlobs::open(data).await?);
-    let metadata = Arc::new(SqliteMetadata::open(database, Arc::default()).await?);
-    let report = Fsck { blobs, metadata, repair }.run().await?;
-    println!("{report}");
-    Ok(if report.problems() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+/// Checks everything and prints what is wrong; exit code 1 when something is (also when it has been repaired).
+pub(super) fn run(flags: &Flags) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(async {
+        let Stores { blobs, metadata, keeper } = flags.data.stores().await?;
+        let report = Fsck { blobs, metadata, keeper, repair: flags.repair }.run().await?;
+        println!("{report}");
+        Ok(if report.problems() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use artifactapi_engine::{Engine, Options, Ports};
+use artifactapi_engine::{Engine, Options, Ports, gc::Collector};
 use artifactapi_model::{
     Clock, Sealer, SystemClock,
     ports::{Coordinator, MetadataError, MetadataStore},
@@ -35,7 +35,7 @@ use crate::{
     http::{tls::Tls, waiting::Waiting},
     peer::{self, HEARTBEAT, HttpPeers, PeerKey, Roster},
     telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver},
-    upkeep,
+    upkeep::{self, collection::Collection},
 };
 
 /// Pause before a service that was not ready is tried again.
@@ -78,10 +78,18 @@ async fn serve(
     let log = tokio::spawn(app.access.clone().run(sink, json, store.clone(), stop.clone()));
     tokio::spawn(peer::serve(app.engine.clone(), peer_key, peer_listener, stop.clone()));
     tokio::spawn(configuration.follow(app.clone(), upstream.clone(), stop.clone()));
-    tokio::spawn(listen_to_twins(app.clone(), upstream, coordinator, stop.clone()));
     tokio::spawn(heartbeats(peers, replica.clone(), stop.clone()));
+    let collector = Collector {
+        blobs: blobs.clone(),
+        metadata: store.clone(),
+        keeper: store.clone(),
+        clock: app.clock.clone(),
+        progress: metrics.collection.0.clone(),
+    };
+    let collection = Collection::new(collector, settings.collection, coordinator.clone());
+    tokio::spawn(listen_to_twins(app.clone(), upstream, coordinator, stop.clone()));
     // Every replica scrubs its copies; what is in S3 is hashed whenever it comes, and by `fsck`.
-    tokio::spawn(upkeep::run(app.clone(), store.clone(), blobs.copies(), stop.clone()));
+    tokio::spawn(upkeep::run(app.clone(), store.clone(), blobs.copies(), collection, stop.clone()));
     let running = Running { app: app.clone(), tls, listener, connections: descriptors::connections() };
     running.until_told_to_stop(&stop).await?;
     let _ = log.await;

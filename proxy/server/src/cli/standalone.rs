@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use artifactapi_engine::{Engine, Options, Ports};
+use artifactapi_engine::{Engine, Options, Ports, gc::Collector};
 use artifactapi_model::{
     Clock, SystemClock,
     ports::{MetadataStore, NoPeers},
@@ -21,7 +21,7 @@ use crate::{
     http::tls::Tls,
     layout,
     telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver},
-    upkeep,
+    upkeep::{self, collection::Collection},
 };
 
 /// Serves until SIGTERM or SIGINT.
@@ -49,8 +49,9 @@ async fn run_app(
         .map_err(|error| format!("{} cannot be made: {error}", settings.data.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let blobs = Arc::new(FsBlobs::open(&settings.data).await?);
-    let metadata: Arc<dyn MetadataStore> =
+    let database =
         Arc::new(SqliteMetadata::open(layout::database(&settings.data), metrics.stores.sql.clone()).await?);
+    let metadata: Arc<dyn MetadataStore> = database.clone();
     let observer = Arc::new(UpstreamObserver(metrics.clone()));
     let ports = Ports {
         blobs: Arc::new(CountingBlobs::new(blobs.clone(), metrics.stores.blobs.clone())),
@@ -72,7 +73,17 @@ async fn run_app(
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let log = tokio::spawn(app.access.clone().run(sink, json, metadata.clone(), stop.clone()));
     tokio::spawn(manifests.follow(app.clone(), metadata.clone(), stop.clone()));
-    tokio::spawn(upkeep::run(app.clone(), metadata.clone(), blobs, stop.clone()));
+    let collector = Collector {
+        blobs: blobs.clone(),
+        metadata: metadata.clone(),
+        keeper: database.clone(),
+        clock: ports.clock.clone(),
+        progress: metrics.collection.0.clone(),
+    };
+    let collection = Collection::new(collector, settings.collection, ports.coordinator.clone());
+    tokio::spawn(upkeep::notices::follow(app.clone(), database, stop.clone()));
+    tokio::spawn(upkeep::run(app.clone(), metadata.clone(), blobs, collection, stop.clone()));
+
     tracing::info!(manifests = %settings.manifests.display(), data = %settings.data.display(), "standalone");
     let running = Running { app: app.clone(), tls, listener, connections: descriptors::connections() };
     running.until_told_to_stop(&stop).await?;

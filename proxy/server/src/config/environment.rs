@@ -12,12 +12,14 @@ use artifactapi_stores::{
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::periods::CollectionFlags;
 use crate::{
     http::{
         forwarded::{Outside, PublicUrl},
         tls::{Tls, TlsFiles},
     },
     telemetry::logs::LogFormat,
+    upkeep::collection::Schedule,
 };
 
 /// The variables, for `--help`.
@@ -45,6 +47,8 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   ARTIFACTAPI_TRUSTED_PROXIES    networks (CIDR, comma-separated) whose X-Forwarded-* headers are believed
   ARTIFACTAPI_TLS_CERT, ARTIFACTAPI_TLS_KEY
                                  certificate chain and private key (PEM), read again when they change
+  ARTIFACTAPI_GC_INTERVAL        how often what is no longer needed is collected [1h]
+  ARTIFACTAPI_GC_GRACE           how long bytes that nothing names are kept, in each of two phases [24h]
   ARTIFACTAPI_LOG_FORMAT         json or text";
 
 /// Where a variable is looked up; tests have their own.
@@ -93,6 +97,8 @@ pub struct ServeSettings {
     pub outside: Outside,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// The collection in the background.
+    pub collection: Schedule,
 }
 
 /// Reads variables and gathers what is wrong with them.
@@ -270,6 +276,12 @@ impl Reader<'_> {
         }
     }
 
+    fn collection(&mut self) -> Schedule {
+        let text = |name| self.text(name);
+        let flags = CollectionFlags::of(text("ARTIFACTAPI_GC_INTERVAL"), text("ARTIFACTAPI_GC_GRACE"));
+        flags.schedule(&mut self.errors).unwrap_or_default()
+    }
+
     fn log_format(&mut self) -> LogFormat {
         match self.text("ARTIFACTAPI_LOG_FORMAT").as_deref() {
             None => LogFormat::default(),
@@ -310,6 +322,7 @@ impl ServeSettings {
             tls: reader.tls(),
             outside: reader.outside(),
             log_format: reader.log_format(),
+            collection: reader.collection(),
         };
         if reader.errors.is_empty() { Ok(settings) } else { Err(reader.errors) }
     }
@@ -362,6 +375,8 @@ mod tests {
             ("ARTIFACTAPI_TRUSTED_PROXIES", "10.0.0.0/8,x"),
             ("ARTIFACTAPI_TLS_CERT", "/x"),
             ("ARTIFACTAPI_LOG_FORMAT", "xml"),
+            ("ARTIFACTAPI_GC_INTERVAL", "0s"),
+            ("ARTIFACTAPI_GC_GRACE", "1d"),
         ])
         .unwrap_err();
         for name in [
@@ -380,10 +395,12 @@ mod tests {
             "ARTIFACTAPI_TRUSTED_PROXIES:",
             "ARTIFACTAPI_TLS_CERT and",
             "ARTIFACTAPI_LOG_FORMAT:",
+            "--gc-interval (ARTIFACTAPI_GC_INTERVAL)",
+            "--gc-grace (ARTIFACTAPI_GC_GRACE)",
         ] {
             assert!(errors.iter().any(|error| error.starts_with(name)), "{name} in {errors:#?}");
         }
-        assert_eq!(errors.len(), 15, "{errors:#?}");
+        assert_eq!(errors.len(), 17, "{errors:#?}");
         assert!(!errors.concat().contains("too-short-to-tell"));
     }
 

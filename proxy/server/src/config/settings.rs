@@ -5,12 +5,14 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use ipnet::IpNet;
 
+use super::periods::CollectionFlags;
 use crate::{
     http::{
         forwarded::{Outside, PublicUrl},
         tls::{Tls, TlsFiles},
     },
     telemetry::logs::LogFormat,
+    upkeep::collection::Schedule,
 };
 
 /// Where manifests are looked for when nobody says.
@@ -46,6 +48,9 @@ pub struct Flags {
     /// Form of log lines
     #[arg(long, env = "ARTIFACTAPI_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+    /// The collection in the background.
+    #[command(flatten)]
+    pub collection: CollectionFlags,
 }
 
 /// Checked settings.
@@ -65,6 +70,8 @@ pub struct Settings {
     pub outside: Outside,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// The collection in the background.
+    pub collection: Schedule,
 }
 
 /// Where manifests are: as told, else the examples of a checkout, else `manifests`.
@@ -107,7 +114,10 @@ impl Settings {
                 manifests.display()
             ));
         }
-        let (Some(listen), Some(metrics)) = (listen, metrics) else { return Err(errors) };
+        let collection = flags.collection.schedule(&mut errors);
+        let (Some(listen), Some(metrics), Some(collection)) = (listen, metrics, collection) else {
+            return Err(errors);
+        };
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -119,6 +129,7 @@ impl Settings {
             tls,
             outside: Outside { public_url, trusted_proxies },
             log_format: flags.log_format,
+            collection,
         })
     }
 }
@@ -183,15 +194,24 @@ mod tests {
             "--public-url=packages.test",
             "--trusted-proxies=10.0.0.0/8,x,10.0.0.0/99",
             "--tls-cert=/nowhere.pem",
+            "--gc-interval=0s",
+            "--gc-grace=7d",
         ];
         let errors =
             Settings::of(&Line::parse_from(["artifactapi"].iter().chain(&arguments)).flags).unwrap_err();
-        for flag in
-            ["--manifests", "--listen", "--metrics", "--public-url", "--trusted-proxies", "--tls-cert"]
-        {
+        for flag in [
+            "--manifests",
+            "--listen",
+            "--metrics",
+            "--public-url",
+            "--trusted-proxies",
+            "--tls-cert",
+            "--gc-interval",
+            "--gc-grace",
+        ] {
             assert!(errors.iter().any(|error| error.starts_with(flag)), "{flag} in {errors:?}");
         }
-        assert_eq!(errors.len(), 7);
+        assert_eq!(errors.len(), 9);
     }
 
     #[test]

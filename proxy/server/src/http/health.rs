@@ -62,6 +62,11 @@ impl Health {
         self.loaded.store(true, Relaxed);
     }
 
+    /// Whether the configuration is known.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Relaxed)
+    }
+
     /// No new work, please (RS-119).
     pub fn set_leaving(&self) {
         self.leaving.store(true, Relaxed);

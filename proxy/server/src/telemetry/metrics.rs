@@ -19,7 +19,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{access::Outcome, histogram::DurationHistogram, stores::StoreCounts};
+use super::{
+    access::Outcome, collection::CollectionCounts, histogram::DurationHistogram, stores::StoreCounts,
+};
 
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub lines_dropped: Counter<u64, AtomicU64>,
     /// Where the stores count what is asked of them.
     pub stores: StoreCounts,
+    /// Where the collector counts what it does.
+    pub collection: CollectionCounts,
 }
 
 /// The ready handles of one repository.
@@ -146,6 +150,8 @@ impl Metrics {
         registry.register("build", "This release", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         let stores = StoreCounts::default();
         registry.register_collector(Box::new(stores.clone()));
+        let collection = CollectionCounts::default();
+        registry.register_collector(Box::new(collection.clone()));
         let nameless = handles(&requests, &durations, &bytes, "", "");
         Metrics {
             registry,
@@ -162,6 +168,7 @@ impl Metrics {
             access_dropped,
             lines_dropped,
             stores,
+            collection,
         }
     }
 
