@@ -36,9 +36,25 @@ struct Bench {
     stock: Stock,
     cluster: Cluster,
     load: Load,
+    /// What was asked when the case before this one ended.
+    asked: Asked,
+}
+
+/// What the object store and the upstream were asked.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    s3: u64,
+    slowed: u64,
+    upstream: u64,
 }
 
 impl Bench {
+    fn asked(&self) -> Asked {
+        let s3 = self.cluster.s3();
+        let upstream = self.stock.upstream.requests().len() as u64;
+        Asked { s3: s3.requests().values().sum(), slowed: s3.slowed(), upstream }
+    }
+
     /// Runs a fault to its end, then looks how long the cluster takes to be as before, and judges both.
     async fn judge(&mut self, case: &str, start: Instant, end: Instant) {
         let mut slowest = Duration::ZERO;
@@ -46,15 +62,22 @@ impl Bench {
             self.cold_fetch(case, number, end).await;
             slowest = slowest.max(end.elapsed());
         }
+        let asked = self.asked();
         // What comes late belongs to the fault as well.
         sleep(AFTERMATH).await;
         let history = self.load.since(start).only(|record| record.client != COLD);
         println!(
-            "figure: {case} for {:.0} s: cached reads: {history}; {}; recovery: {:.1} s",
+            "figure: {case} for {:.0} s: cached reads: {history}; {}; recovery: {:.1} s; calls of the object store: {}, \
+             told to slow down: {}; requests to the upstream: {}",
             (end - start).as_secs_f64(),
             history.latencies(),
             slowest.as_secs_f64(),
+            asked.s3 - self.asked.s3,
+            asked.slowed - self.asked.slowed,
+            asked.upstream - self.asked.upstream,
         );
+        assert!(asked.s3 > self.asked.s3, "{case}: the load never reaches the object store");
+        self.asked = asked;
         self.assert_served(case, &history);
         assert!(slowest <= RECOVERY, "{case}: cold fetches only after {slowest:?}\n{}", self.cluster.logs());
     }
@@ -96,13 +119,16 @@ impl Bench {
 const COLD: usize = usize::MAX;
 
 pub(crate) async fn one_after_the_other(services: &mut Services) {
-    let mut stock = Stock::new().await;
-    let cluster = Options::new(stock.manifests()).start(services).await;
+    let stock = Stock::new().await;
+    // Too little for the large things, so that reads of them come from the object store all the time.
+    let options = Options::new(stock.manifests()).env("ARTIFACTAPI_CACHE_BYTES", "3145728");
+    let cluster = options.start(services).await;
     stock.warm(&cluster).await;
     let files: Vec<_> = cluster.replicas().iter().map(files_of).collect();
     let sampler = Sampler::start(&cluster);
     let load = Load::start(&stock.oracle, stock.targets(&cluster.url()), RATE);
-    let mut bench = Bench { stock, cluster, load };
+    let mut bench = Bench { stock, cluster, load, asked: Asked::default() };
+    bench.asked = bench.asked();
 
     let start = Instant::now();
     sleep(Duration::from_secs(3)).await;
@@ -132,10 +158,9 @@ pub(crate) async fn one_after_the_other(services: &mut Services) {
 
     let start = Instant::now();
     bench.cluster.s3().slow_down(20, 1);
-    let slowed = bench.cluster.s3().slowed();
     slow_store(&mut bench).await;
     bench.cluster.s3().slow_down(0, 1);
-    println!("figure: S3 said SlowDown {} times", bench.cluster.s3().slowed() - slowed);
+    assert!(bench.cluster.s3().slowed() > 0, "the fault did not happen");
     bench.judge("S3 refusing one in five", start, Instant::now()).await;
 
     let start = Instant::now();
@@ -172,7 +197,7 @@ async fn slow_store(bench: &mut Bench) {
 
 /// I11, I12: after the faults everything is as before.
 async fn settle(services: &Services, bench: Bench, sampler: Sampler, files: &[usize]) {
-    let Bench { load, cluster, stock } = bench;
+    let Bench { load, cluster, stock, asked: _ } = bench;
     let history = load.stop().await.only(|record| record.client != COLD);
     let samples = sampler.stop().await;
     println!("figure: all of it: {history}; {}", history.latencies());

@@ -15,7 +15,7 @@ use crate::stock::Stock;
 const RATE: u32 = 40;
 
 pub(crate) async fn rolling(services: &mut Services) {
-    let mut stock = Stock::new().await;
+    let stock = Stock::new().await;
     let mut cluster = Options::new(stock.manifests()).start(services).await;
     stock.warm(&cluster).await;
     let load = Load::start(&stock.oracle, stock.targets(&cluster.url()), RATE);

@@ -6,7 +6,7 @@ use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Cluster, Link, Oracle, RemoteManifest, Upstream,
     fingerprint::of_bytes,
-    fixtures::{noise, npm::Package, oci},
+    fixtures::{noise, npm::Package, oci, zip::zip},
     http::{self, PATIENCE},
     manifest,
     replicas::load::Target,
@@ -14,6 +14,7 @@ use artifactapi_tests::{
     wait,
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 /// Longest wait of the oracle for one answer.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -78,14 +79,17 @@ impl Stock {
     }
 
     fn pypi(&mut self) {
-        let wheel = noise(6, 200 << 10);
+        let wheel = bytes::Bytes::from(zip(&[("my_widget/data.bin", &noise(6, 200 << 10))]));
         let url = format!("{}packages/{WHEEL}", self.base());
         let file = json!({ "filename": WHEEL, "url": url, "hashes": { "sha256": of_bytes(&wheel) } });
         let page = json!({ "meta": { "api-version": "1.0" }, "name": "my-widget", "files": [file] });
         let kind = [("content-type", "application/vnd.pypi.simple.v1+json")];
         self.upstream.put_with("simple/my-widget/", page.to_string(), &kind);
-        self.upstream.put(&format!("packages/{WHEEL}"), wheel);
+        self.upstream.put(&format!("packages/{WHEEL}"), wheel.clone());
+        self.oracle.knows("pypi wheel", wheel);
+        // As clients come to it: the page first.
         self.paths.push(("pypi page".into(), "/api/v1/remote/pypi/simple/my-widget/".into()));
+        self.paths.push(("pypi wheel".into(), format!("/api/v1/remote/pypi/packages/{WHEEL}")));
     }
 
     fn oci(&mut self) {
@@ -132,27 +136,24 @@ impl Stock {
     }
 
     /// Lets every replica have everything at hand, and the oracle know what is rewritten on its way.
-    pub(crate) async fn warm(&mut self, cluster: &Cluster) {
+    pub(crate) async fn warm(&self, cluster: &Cluster) {
         for (key, path) in &self.paths {
             if key.ends_with("packument") || key.ends_with("page") {
                 self.oracle.learns(key, &format!("{}{path}", cluster.url())).await;
             }
         }
-        let page = http::get(&format!("{}/api/v1/remote/pypi/simple/my-widget/", cluster.url())).await.text();
-        let wheel = page.split('"').find(|text| text.contains(WHEEL) && text.contains("/packages/"));
-        let path =
-            wheel.and_then(|url| url.split_once("/api/v1/remote/pypi/")).map(|(_, path)| path.to_owned());
-        let path = path.unwrap_or_else(|| panic!("no link to the wheel in {page}"));
-        let path = path.split('#').next().unwrap_or_default();
-        self.oracle.knows("pypi wheel", noise(6, 200 << 10));
-        self.paths.push(("pypi wheel".into(), format!("/api/v1/remote/pypi/{path}")));
         for replica in cluster.replicas() {
             for target in self.targets(&replica.url()) {
-                wait::until(&format!("a hit of {}", target.url), PATIENCE, async || {
+                let end = Instant::now() + PATIENCE;
+                loop {
                     let answer = http::get(&target.url).await;
-                    answer.is_ok() && (answer.header("x-cache") == "HIT" || target.key.contains("short"))
-                })
-                .await;
+                    if answer.is_ok() && (answer.header("x-cache") == "HIT" || target.key.contains("short")) {
+                        break;
+                    }
+                    let last = (answer.status, answer.headers);
+                    assert!(Instant::now() < end, "no hit of {}: {last:?}", target.url);
+                    wait::breathe().await;
+                }
             }
         }
     }
