@@ -181,6 +181,13 @@ impl Cluster {
         process::command_with(arguments, &self.commands).await
     }
 
+    /// The same with further variables.
+    pub async fn command_env(&self, arguments: &[&str], more: &[(&str, &str)]) -> Told {
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment: Vec<_> = self.commands.iter().cloned().chain(more).collect();
+        process::command_with(arguments, &environment).await
+    }
+
     /// Replaces all manifests by `documents` and runs `artifactapi apply` on them.
     ///
     /// # Panics
