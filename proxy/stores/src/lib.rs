@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | blobs | [`TieredBlobs`], S3 behind a directory | [`FsBlobs`], a directory | [`MemoryBlobs`] |
 //! | metadata | [`PostgresMetadata`], PostgreSQL | [`SqliteMetadata`], one file | [`MemoryMetadata`] |
-//! | coordination | Redis | [`LocalCoordinator`], in process | the same |
+//! | coordination | [`RedisCoordinator`], Redis | [`LocalCoordinator`], in process | the same |
 //!
 //! Each port has one conformance suite (`blobs::suite`, `metadata::suite`, `coordination::suite`, behind the
 //! feature `suite`) that every adapter passes. Adapters decide nothing: what to keep and for how long is the
@@ -21,6 +21,8 @@ pub use blobs::{
     BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs, S3Blobs, S3CheckError, S3Counts, S3Settings,
     S3Tally, TierCounts, TierTally, TieredBlobs,
 };
-pub use coordination::LocalCoordinator;
+pub use coordination::{
+    LocalCoordinator, RedisCoordinator, RedisCounts, RedisOptions, RedisTally, RedisUrlError,
+};
 pub use metadata::{MemoryMetadata, PostgresMetadata, SqlStatements, SqliteMetadata, postgres};
 pub use open::OpenError;

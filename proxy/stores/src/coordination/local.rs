@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use artifactapi_model::ports::{CoordinationError, Coordinator, Lease, Messages};
+use artifactapi_model::ports::{CoordinationError, Coordinator, Heard, Lease, Messages};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::{sync::broadcast, time::Instant};
@@ -30,7 +30,7 @@ const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct LocalCoordinator {
     leases: Mutex<Expiring<Held>>,
     values: Mutex<Expiring<Bytes>>,
-    messages: broadcast::Sender<Bytes>,
+    messages: broadcast::Sender<Heard>,
 }
 
 impl Default for LocalCoordinator {
@@ -103,7 +103,7 @@ impl Coordinator for LocalCoordinator {
 
     async fn publish(&self, message: Bytes) -> Result<(), CoordinationError> {
         // Nobody listening is no failure.
-        let _ = self.messages.send(message);
+        let _ = self.messages.send(Heard::Message(message));
         Ok(())
     }
 
