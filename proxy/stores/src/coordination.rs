@@ -9,7 +9,7 @@ use artifactapi_model::ports::{Heard, Messages};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 pub use local::LocalCoordinator;
-pub use redis::{RedisCall, RedisCoordinator, RedisCounts, RedisTally, RedisUrlError};
+pub use redis::{RedisCoordinator, RedisCounts, RedisOptions, RedisTally, RedisUrlError};
 
 /// What `receiver` gets, as a stream; what it was too slow for is a [`Heard::Gap`].
 fn heard(receiver: Receiver<Heard>) -> Messages {

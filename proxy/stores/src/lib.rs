@@ -21,6 +21,8 @@ pub use blobs::{
     BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs, S3Blobs, S3CheckError, S3Counts, S3Settings,
     S3Tally, TierCounts, TieredBlobs,
 };
-pub use coordination::{LocalCoordinator, RedisCoordinator, RedisCounts, RedisTally, RedisUrlError};
+pub use coordination::{
+    LocalCoordinator, RedisCoordinator, RedisCounts, RedisOptions, RedisTally, RedisUrlError,
+};
 pub use metadata::{MemoryMetadata, Posted, PostgresMetadata, SqlStatements, SqliteMetadata, postgres};
 pub use open::OpenError;

@@ -12,7 +12,7 @@ use artifactapi_model::{
     ports::{Coordinator, MetadataError, MetadataStore},
 };
 use artifactapi_stores::{
-    CountingBlobs, LocalCoordinator, PostgresMetadata, RedisCoordinator, S3Blobs, TieredBlobs,
+    CountingBlobs, LocalCoordinator, PostgresMetadata, RedisCoordinator, RedisOptions, S3Blobs, TieredBlobs,
     postgres::{PostgresError, PostgresSettings},
 };
 use artifactapi_upstream::HttpUpstream;
@@ -211,8 +211,11 @@ async fn open_s3(settings: &ServeSettings, waiting: &Waiting) -> Result<S3Blobs,
 fn coordinator(settings: &ServeSettings, metrics: &Metrics) -> Result<Arc<dyn Coordinator>, Failure> {
     match &settings.stores.redis {
         Some(url) => {
-            let connected = RedisCoordinator::connect(url.expose_secret(), metrics.stores.redis.clone())?;
-            Ok(Arc::new(connected))
+            let options = RedisOptions::new(url.expose_secret(), settings.stores.redis_ca.as_deref());
+            let coordinator =
+                RedisCoordinator::start(options.map_err(|error| format!("REDIS_URL: {error}"))?);
+            metrics.stores.watch_redis(coordinator.tally());
+            Ok(Arc::new(coordinator))
         }
         None => {
             tracing::warn!("REDIS_URL is not set: this must be the only replica");

@@ -32,6 +32,7 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   ARTIFACTAPI_DB_CA              file of authorities (PEM) for verify [the system's]
   REDIS_URL                      redis://, rediss://, redis-sentinel:// or redis-cluster://; without it
                                  this must be the only replica
+  ARTIFACTAPI_REDIS_CA           file of authorities (PEM) for rediss:// [the system's]
   MINIO_ENDPOINT, MINIO_ACCESS_KEY, MINIO_SECRET_KEY, MINIO_BUCKET, MINIO_SECURE, MINIO_REGION
                                  S3 store as host:port [bucket artifactapi, false, us-east-1]
   ARTIFACTAPI_S3_PUBLIC_ENDPOINT URL under which clients reach the S3 store, for `delivery: redirect`
@@ -68,6 +69,8 @@ pub struct StoreSettings {
     pub s3: S3Settings,
     /// Redis.
     pub redis: Option<SecretString>,
+    /// Authorities (PEM) to trust at Redis, besides the system's.
+    pub redis_ca: Option<String>,
     /// The key of credentials at rest.
     pub sealer: Option<Sealer>,
     /// Directory of the disk tier.
@@ -194,26 +197,28 @@ impl Reader<'_> {
             database,
             s3,
             redis: self.secret("REDIS_URL"),
+            redis_ca: self.file("ARTIFACTAPI_REDIS_CA"),
             sealer: self.sealer(),
             cache_dir: self.text("ARTIFACTAPI_CACHE_DIR").unwrap_or_else(|| "cache".into()).into(),
             cache_bytes: self.bytes("ARTIFACTAPI_CACHE_BYTES", 10 << 30),
         }
     }
 
+    /// The text of the file that a variable names.
+    fn file(&mut self, name: &str) -> Option<String> {
+        let file = self.text(name)?;
+        fs::read_to_string(&file)
+            .map_err(|error| self.errors.push(format!("{name}: {file} cannot be read: {error}")))
+            .ok()
+    }
+
     fn database_tls(&mut self) -> PostgresTls {
-        let ca = self.text("ARTIFACTAPI_DB_CA");
         match self.text("ARTIFACTAPI_DB_TLS").as_deref() {
             None | Some("disable") => PostgresTls::Disable,
             Some("require") => PostgresTls::Require,
-            Some("verify") => PostgresTls::Verify {
-                ca: ca.and_then(|file| match fs::read(&file) {
-                    Ok(pem) => Some(pem),
-                    Err(error) => {
-                        self.errors.push(format!("ARTIFACTAPI_DB_CA: {file} cannot be read: {error}"));
-                        None
-                    }
-                }),
-            },
+            Some("verify") => {
+                PostgresTls::Verify { ca: self.file("ARTIFACTAPI_DB_CA").map(String::into_bytes) }
+            }
             Some(other) => {
                 self.errors.push(format!("ARTIFACTAPI_DB_TLS: {other:?} is not disable, require or verify"));
                 PostgresTls::Disable

@@ -19,12 +19,17 @@ pub struct StoreCounts {
     pub sql: Arc<SqlStatements>,
     /// Calls of the blob store.
     pub blobs: Arc<BlobTally>,
-    /// Calls of Redis.
-    pub redis: Arc<RedisTally>,
+    redis: Arc<OnceLock<Arc<RedisTally>>>,
     tiered: Arc<OnceLock<Arc<TieredBlobs>>>,
 }
 
 impl StoreCounts {
+    /// Shows what is asked of Redis, too.
+    pub fn watch_redis(&self, tally: Arc<RedisTally>) {
+        // One process has one of them.
+        let _ = self.redis.set(tally);
+    }
+
     /// Shows what `blobs` counts, too.
     pub fn watch_blobs(&self, blobs: &Arc<TieredBlobs>) {
         // One process has one of them.
@@ -49,14 +54,9 @@ impl Collector for StoreCounts {
             ("read", reads),
         ];
         family(&mut encoder, "blob_calls", "Calls of the blob store", "call", calls.into_iter())?;
-        family(&mut encoder, "redis_calls", "Calls of Redis", "call", self.redis.by_call())?;
-        let RedisCounts { failed, skipped, foreign, is_local } = self.redis.counts();
-        let troubles = [("failed", failed), ("skipped", skipped), ("foreign", foreign)];
-        let help = "Calls of Redis that failed or were left out, and values there that are not ours";
-        family(&mut encoder, "redis_troubles", help, "trouble", troubles.into_iter())?;
-        let help = "Whether this replica works on its own since Redis does not answer";
-        let local = encoder.encode_descriptor("redis_local_mode", help, None, MetricType::Gauge)?;
-        ConstGauge::new(i64::from(is_local)).encode(local)?;
+        if let Some(redis) = self.redis.get() {
+            encode_redis(&mut encoder, redis)?;
+        }
         match self.tiered.get() {
             Some(tiered) => encode_tiered(&mut encoder, tiered),
             None => Ok(()),
@@ -71,6 +71,40 @@ impl std::fmt::Debug for StoreCounts {
             .field("blobs", &self.blobs)
             .finish_non_exhaustive()
     }
+}
+
+fn encode_redis(encoder: &mut DescriptorEncoder<'_>, redis: &RedisTally) -> Result<(), std::fmt::Error> {
+    let RedisCounts {
+        acquires,
+        renewals,
+        releases,
+        puts,
+        gets,
+        deletes,
+        publishes,
+        failures,
+        refused,
+        foreign,
+        sessions,
+        local,
+    } = redis.counts();
+    let calls = [
+        ("acquire", acquires),
+        ("renew", renewals),
+        ("release", releases),
+        ("put", puts),
+        ("get", gets),
+        ("delete", deletes),
+        ("publish", publishes),
+    ];
+    family(encoder, "redis_calls", "Calls of Redis", "call", calls.into_iter())?;
+    let troubles = [("failed", failures), ("refused", refused), ("foreign", foreign), ("session", sessions)];
+    let help =
+        "Calls of Redis that failed or were not made, values there that are not ours, and sessions begun";
+    family(encoder, "redis_events", help, "event", troubles.into_iter())?;
+    let help = "Whether this replica works on its own since Redis does not answer";
+    let mode = encoder.encode_descriptor("redis_local_mode", help, None, MetricType::Gauge)?;
+    ConstGauge::new(i64::from(local)).encode(mode)
 }
 
 fn encode_tiered(encoder: &mut DescriptorEncoder<'_>, tiered: &TieredBlobs) -> Result<(), std::fmt::Error> {

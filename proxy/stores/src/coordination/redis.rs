@@ -1,190 +1,210 @@
-//! Coordination through Redis or Valkey. Everything of its client library stays in here.
+//! Coordination through Redis or Valkey. All of fred stays in here.
 //!
-//! Nothing waits for it: a call ends within [`CALL`], and after one that was not answered all others fail at once,
-//! without the network, until Redis answers a probe (RS-84). What stands under our keys may be anything; what is not
-//! ours counts as absent.
+//! fred reconnects nothing by itself, so that no command ever waits for a connection: a session that fails once
+//! is thrown away, the replica is in *local mode* (every call fails at once, without touching the network), and
+//! a task in the background makes the next session (RS-84).
 
-mod quiet;
+mod address;
+mod session;
 mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
+    time::Duration,
+};
 
 use artifactapi_model::ports::{CoordinationError, Coordinator, Heard, Lease, Messages};
 use async_trait::async_trait;
 use bytes::Bytes;
 use fred::{
-    clients::{Client, SubscriberClient, WithOptions},
+    clients::Client,
     error::{Error, ErrorKind},
-    interfaces::{ClientLike, EventInterface, KeysInterface, LuaInterface, PubsubInterface},
-    types::{
-        Builder, Expiration, Value,
-        config::{Config, Options, ReconnectPolicy},
-    },
+    interfaces::{KeysInterface as _, LuaInterface as _, PubsubInterface as _},
+    types::{Expiration, Value},
 };
-use tokio::{sync::broadcast, time::timeout};
+use tokio::{
+    sync::{Notify, broadcast, watch},
+    task::JoinHandle,
+};
 
-use self::quiet::Quiet;
-pub use self::tally::{RedisCall, RedisCounts, RedisTally};
+pub use address::{RedisOptions, RedisUrlError};
+pub use tally::{RedisCounts, RedisTally};
+
 use crate::random::random;
 
-/// Longest wait for an answer.
-const CALL: Duration = Duration::from_millis(80);
-/// Longest wait for a connection.
-const CONNECT: Duration = Duration::from_secs(3);
-/// Pause between two attempts to connect, in milliseconds.
-const RECONNECT: u32 = 1_000;
-/// Commands that wait for the connection; more fail.
-const MAX_WAITING: usize = 4_096;
 /// Messages a slow subscriber may be behind.
-const MAX_BEHIND: usize = 1_024;
-const SCHEMES: [&str; 6] =
-    ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
-/// What our keys begin with.
-const PREFIX: &str = "artifactapi:";
+const MAX_BEHIND: usize = 1024;
+/// Longest life of a key.
+const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Beginning of every value of ours; anything else was written by somebody else.
+const MARK: &str = "v1:";
+/// Characters of a token.
+const TOKEN: usize = 32;
 
-/// Takes a lease unless one of ours is there: KEYS[1] the lease, ARGV[1] token and note, ARGV[2] life in
-/// milliseconds. Returns nothing, or the holder's value.
-const ACQUIRE: &str = "local held = redis.pcall('GET', KEYS[1]) \
-     if type(held) == 'string' and string.match(held, '^%x+|') then return held end \
-     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return false";
-/// KEYS[1] the lease, ARGV[1] the token, ARGV[2] life in milliseconds. Returns 1 when it was ours.
-const RENEW: &str = "local held = redis.pcall('GET', KEYS[1]) \
-     if type(held) == 'string' and string.sub(held, 1, #ARGV[1] + 1) == ARGV[1] .. '|' then \
-     return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
-/// KEYS[1] the lease, ARGV[1] the token.
-const RELEASE: &str = "local held = redis.pcall('GET', KEYS[1]) \
-     if type(held) == 'string' and string.sub(held, 1, #ARGV[1] + 1) == ARGV[1] .. '|' then \
-     return redis.call('DEL', KEYS[1]) end return 0";
-
-/// `REDIS_URL` cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "REDIS_URL cannot be used: {0}; it is redis://, rediss://, redis-sentinel:// or redis-cluster:// with host, and \
-     where needed with user:password@ and :port"
-)]
-pub struct RedisUrlError(String);
+/// Takes the lease `KEYS[1]` with the value `ARGV[1]` for `ARGV[2]` ms; else the value of its holder. What cannot
+/// be a lease (another type, other text, no end) holds nothing. The first of two answers says whether it was so.
+const ACQUIRE: &str = r"
+local foreign = 0
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  local held = redis.pcall('GET', KEYS[1])
+  if type(held) == 'string' and string.find(held, '^v1:%x+:') == 1
+    and string.sub(held, 36, 36) == ':' and redis.call('PTTL', KEYS[1]) > 0 then
+    return {0, held}
+  end
+  foreign = 1
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return {foreign, ''}";
+/// Extends the lease whose value begins with `ARGV[1]`.
+const RENEW: &str = r"
+local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'string' and string.sub(held, 1, #ARGV[1]) == ARGV[1] then
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0";
+/// Gives back the lease whose value begins with `ARGV[1]`.
+const RELEASE: &str = r"
+local held = redis.pcall('GET', KEYS[1])
+if type(held) == 'string' and string.sub(held, 1, #ARGV[1]) == ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0";
 
 /// Leases, expiring keys and messages in Redis.
 pub struct RedisCoordinator {
-    client: WithOptions<Client>,
-    prefix: String,
-    quiet: Arc<Quiet>,
-    tally: Arc<RedisTally>,
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+}
+
+/// What calls and the keeper of the session have in common.
+struct Shared {
+    options: RedisOptions,
+    session: RwLock<Option<Arc<Client>>>,
+    /// Whether there is a session.
+    live: watch::Sender<bool>,
+    /// Wakes the keeper when a call found the session dead.
+    failed: Notify,
     messages: broadcast::Sender<Heard>,
+    tally: Arc<RedisTally>,
+    said_foreign: AtomicBool,
 }
 
 impl RedisCoordinator {
-    /// Connects to `url` in the background and returns at once; calls are counted in `tally`.
-    ///
-    /// # Errors
-    /// [`RedisUrlError`], without the password.
-    pub fn connect(url: &str, tally: Arc<RedisTally>) -> Result<Self, RedisUrlError> {
-        Self::with_prefix(url, tally, PREFIX)
+    /// Begins to connect, in the background: a Redis that is down only means local mode until it is back.
+    /// Needs a tokio runtime.
+    pub fn start(options: RedisOptions) -> Self {
+        let shared = Arc::new(Shared {
+            options,
+            session: RwLock::default(),
+            live: watch::Sender::new(false),
+            failed: Notify::new(),
+            messages: broadcast::Sender::new(MAX_BEHIND),
+            tally: Arc::default(),
+            said_foreign: AtomicBool::new(false),
+        });
+        let keeper = tokio::spawn(session::keep(shared.clone()));
+        RedisCoordinator { shared, keeper }
     }
 
-    fn with_prefix(url: &str, tally: Arc<RedisTally>, prefix: &str) -> Result<Self, RedisUrlError> {
-        // The library's own words may quote the URL, and with it the password.
-        let wrong = |error: Error| RedisUrlError(format!("{:?}", error.kind()));
-        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-        if !SCHEMES.contains(&scheme) {
-            return Err(RedisUrlError("its scheme is not one of redis".into()));
-        }
-        let mut config = Config::from_url(url).map_err(wrong)?;
-        // At the start Redis may be away: it is tried again like any other time.
-        config.fail_fast = false;
-        let mut builder = Builder::from_config(config);
-        builder
-            .set_policy(ReconnectPolicy::new_constant(0, RECONNECT))
-            .with_connection_config(|connection| {
-                connection.connection_timeout = CONNECT;
-                connection.internal_command_timeout = CONNECT;
-                connection.max_command_buffer_len = MAX_WAITING;
-                connection.max_command_attempts = 1;
-                connection.tcp.nodelay = Some(true);
-            })
-            .with_performance_config(|performance| performance.broadcast_channel_capacity = MAX_BEHIND);
-        let client = builder.build().map_err(wrong)?;
-        let subscriber = builder.build_subscriber_client().map_err(wrong)?;
-        let messages = broadcast::Sender::new(MAX_BEHIND);
-        tokio::spawn(listen(subscriber, format!("{prefix}messages"), messages.clone()));
-        client.connect();
-        let options =
-            Options { timeout: Some(CALL), max_attempts: Some(1), fail_fast: true, ..Options::default() };
-        let client = client.with_options(&options);
-        let quiet = Quiet::start(client.clone(), tally.clone());
-        Ok(RedisCoordinator { client, prefix: prefix.to_owned(), quiet, tally, messages })
+    /// Where the counts are.
+    pub fn tally(&self) -> Arc<RedisTally> {
+        self.shared.tally.clone()
     }
 
-    fn lease_key(&self, key: &str) -> String {
-        format!("{}lease:{key}", self.prefix)
+    /// Waits until Redis answers, at most `patience`; whether it does.
+    pub async fn connected(&self, patience: Duration) -> bool {
+        let mut live = self.shared.live.subscribe();
+        matches!(tokio::time::timeout(patience, live.wait_for(|live| *live)).await, Ok(Ok(_)))
     }
 
-    fn value_key(&self, key: &str) -> String {
-        format!("{}value:{key}", self.prefix)
-    }
-
-    /// Makes one call, unless Redis is known not to answer.
-    async fn call<T>(
-        &self,
-        call: RedisCall,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Trouble> {
-        if self.quiet.is_on() {
-            self.tally.count_skipped();
-            return Err(Trouble::Silent("it did not answer a moment ago".into()));
-        }
-        self.tally.count(call);
-        let outcome = timeout(CALL, work).await;
-        let trouble = match outcome {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => Trouble::of(&error),
-            Err(_) => Trouble::Silent(format!("there was no answer within {CALL:?}")),
+    /// One call within the budget. Whatever is no answer ends the session.
+    async fn call<T, F>(&self, kind: tally::Call, work: impl FnOnce(Arc<Client>) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let shared = &self.shared;
+        let Some(client) = shared.current() else {
+            shared.tally.refused();
+            return Err(Error::new(ErrorKind::Canceled, "in local mode"));
         };
-        self.tally.count_failed();
-        if let Trouble::Silent(reason) = &trouble {
-            self.quiet.begin(reason);
+        shared.tally.called(kind);
+        let budget = shared.options.budget;
+        let error = match tokio::time::timeout(budget, work(client.clone())).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error,
+            Err(_) => Error::new(ErrorKind::Timeout, format!("no answer within {budget:?}")),
+        };
+        if is_foreign(&error) {
+            return Err(error);
         }
-        Err(trouble)
+        shared.tally.failed();
+        if ends_session(&error) {
+            shared.drop_session(&client);
+        }
+        Err(error)
+    }
+
+    fn key(&self, family: &str, key: &str) -> String {
+        format!("{}{family}:{key}", self.shared.options.prefix)
+    }
+
+    /// Runs a script on a lease that is ours.
+    async fn on_lease(
+        &self,
+        kind: tally::Call,
+        script: &'static str,
+        lease: &Lease,
+        ttl: Duration,
+    ) -> Result<bool, CoordinationError> {
+        let key = self.key("lease", &lease.key);
+        let args = vec![format!("{MARK}{}:", lease.token), millis(ttl).to_string()];
+        self.call(kind, async |client| client.eval::<i64, _, _, _>(script, key, args).await)
+            .await
+            .map(|changed| changed == 1)
+            .map_err(told)
     }
 }
 
-/// Why a call failed.
-enum Trouble {
-    /// Redis is lost, for all we know.
-    Silent(String),
-    /// It answers, and refuses: what stands under the key is not ours, or it has no room.
-    Refused(String),
+impl Drop for RedisCoordinator {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
 }
 
-impl Trouble {
-    fn of(error: &Error) -> Self {
-        let reason = error.details().to_owned();
-        match error.kind() {
-            ErrorKind::IO
-            | ErrorKind::Timeout
-            | ErrorKind::Canceled
-            | ErrorKind::Tls
-            | ErrorKind::Auth
-            | ErrorKind::Routing
-            | ErrorKind::Backpressure
-            | ErrorKind::Sentinel
-            | ErrorKind::Cluster => Trouble::Silent(reason),
-            _ => Trouble::Refused(reason),
+impl Shared {
+    fn current(&self) -> Option<Arc<Client>> {
+        self.session.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_session(&self, session: Option<Arc<Client>>) {
+        let live = session.is_some();
+        *self.session.write().unwrap_or_else(PoisonError::into_inner) = session;
+        self.tally.set_local(!live);
+        self.live.send_replace(live);
+    }
+
+    /// Into local mode at once, unless another call was faster or there is a newer session.
+    fn drop_session(&self, dead: &Arc<Client>) {
+        let mut session = self.session.write().unwrap_or_else(PoisonError::into_inner);
+        if session.as_ref().is_some_and(|session| Arc::ptr_eq(session, dead)) {
+            *session = None;
+            self.tally.set_local(true);
+            self.live.send_replace(false);
+            self.failed.notify_one();
         }
     }
-}
 
-impl From<Trouble> for CoordinationError {
-    fn from(trouble: Trouble) -> Self {
-        let (Trouble::Silent(reason) | Trouble::Refused(reason)) = trouble;
-        CoordinationError(reason)
+    /// Somebody else writes what is ours: counted, and said once.
+    fn foreign(&self, what: &str) {
+        self.tally.foreign();
+        if !self.said_foreign.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            let prefix = &self.options.prefix;
+            tracing::warn!(what, prefix, "redis holds something foreign under a key of ours; it is ignored");
+        }
     }
-}
-
-fn millis(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).clamp(1, i64::from(i32::MAX) * 1_000)
 }
 
 #[async_trait]
@@ -195,95 +215,96 @@ impl Coordinator for RedisCoordinator {
         note: &str,
         ttl: Duration,
     ) -> Result<Result<Lease, String>, CoordinationError> {
-        let token = random::<16>().map_err(|error| CoordinationError(error.to_string()))?;
-        let token = hex::encode(token);
-        let arguments = vec![format!("{token}|{note}"), millis(ttl).to_string()];
-        let script = self.client.eval::<Value, _, _, _>(ACQUIRE, self.lease_key(key), arguments);
-        let held = self.call(RedisCall::Acquire, script).await?;
-        match held.as_string() {
-            None => Ok(Ok(Lease { key: key.to_owned(), token })),
-            Some(held) => Ok(Err(held.split_once('|').map(|(_, note)| note.to_owned()).unwrap_or_default())),
+        let token = hex::encode(random::<16>().map_err(|error| CoordinationError(error.to_string()))?);
+        let args = vec![format!("{MARK}{token}:{note}"), millis(ttl).to_string()];
+        let name = self.key("lease", key);
+        let (foreign, held): (i64, Bytes) = self
+            .call(tally::Call::Acquire, async |client| client.eval(ACQUIRE, name, args).await)
+            .await
+            .map_err(told)?;
+        if foreign == 1 {
+            self.shared.foreign("lease");
         }
+        if held.is_empty() {
+            return Ok(Ok(Lease { key: key.to_owned(), token }));
+        }
+        let note = held.get(MARK.len() + TOKEN + 1..).unwrap_or_default();
+        Ok(Err(String::from_utf8_lossy(note).into_owned()))
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, CoordinationError> {
-        let arguments = vec![lease.token.clone(), millis(ttl).to_string()];
-        let script = self.client.eval::<i64, _, _, _>(RENEW, self.lease_key(&lease.key), arguments);
-        Ok(self.call(RedisCall::Renew, script).await? == 1)
+        self.on_lease(tally::Call::Renew, RENEW, lease, ttl).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), CoordinationError> {
-        let arguments = vec![lease.token.clone()];
-        let script = self.client.eval::<i64, _, _, _>(RELEASE, self.lease_key(&lease.key), arguments);
-        self.call(RedisCall::Release, script).await?;
-        Ok(())
+        self.on_lease(tally::Call::Release, RELEASE, lease, Duration::ZERO).await.map(drop)
     }
 
     async fn put(&self, key: &str, value: Bytes, ttl: Duration) -> Result<(), CoordinationError> {
+        let name = self.key("value", key);
+        let value = Bytes::from([MARK.as_bytes(), &value].concat());
         let life = Some(Expiration::PX(millis(ttl)));
-        let set = self.client.set::<(), _, _>(self.value_key(key), Value::Bytes(value), life, None, false);
-        Ok(self.call(RedisCall::Put, set).await?)
+        self.call(tally::Call::Put, async |client| {
+            client.set::<(), _, _>(name, Value::Bytes(value), life, None, false).await
+        })
+        .await
+        .map_err(told)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, CoordinationError> {
-        let get = self.client.get::<Option<Bytes>, _>(self.value_key(key));
-        match self.call(RedisCall::Get, get).await {
-            Ok(value) => Ok(value),
-            Err(Trouble::Refused(reason)) => {
-                self.tally.count_foreign(&reason);
-                Ok(None)
-            }
-            Err(trouble) => Err(trouble.into()),
+        let name = self.key("value", key);
+        let found =
+            self.call(tally::Call::Get, async |client| client.get::<Option<Bytes>, _>(name).await).await;
+        let value = match found {
+            Ok(None) => return Ok(None),
+            Ok(Some(value)) => value,
+            Err(error) if is_foreign(&error) => Bytes::new(),
+            Err(error) => return Err(told(error)),
+        };
+        if !value.starts_with(MARK.as_bytes()) {
+            self.shared.foreign("value");
+            return Ok(None);
         }
+        Ok(Some(value.slice(MARK.len()..)))
     }
 
     async fn delete(&self, key: &str) -> Result<(), CoordinationError> {
-        let del = self.client.del::<i64, _>(self.value_key(key));
-        self.call(RedisCall::Delete, del).await?;
-        Ok(())
+        let name = self.key("value", key);
+        self.call(tally::Call::Delete, async |client| client.del::<(), _>(name).await).await.map_err(told)
     }
 
     async fn publish(&self, message: Bytes) -> Result<(), CoordinationError> {
-        let channel = format!("{}messages", self.prefix);
-        let publish = self.client.publish::<i64, _, _>(channel, Value::Bytes(message));
-        self.call(RedisCall::Publish, publish).await?;
-        Ok(())
+        let channel = self.shared.options.channel();
+        self.call(tally::Call::Publish, async |client| {
+            client.publish::<(), _, _>(channel, Value::Bytes(message)).await
+        })
+        .await
+        .map_err(told)
     }
 
     fn subscribe(&self) -> Messages {
-        super::heard(self.messages.subscribe())
+        super::heard(self.shared.messages.subscribe())
     }
 }
 
-/// Passes on what comes over `channel`, for as long as someone may listen; tells of every time that something may
-/// have been missed.
-async fn listen(subscriber: SubscriberClient, channel: String, messages: broadcast::Sender<Heard>) {
-    let (mut received, mut reconnected) = (subscriber.message_rx(), subscriber.reconnect_rx());
-    let (connection, resubscribing) = (subscriber.connect(), subscriber.manage_subscriptions());
-    // Waits for the first connection; later ones subscribe by themselves.
-    let mut subscribed = false;
-    loop {
-        tokio::select! {
-            done = subscriber.subscribe(channel.as_str()), if !subscribed => match done {
-                Ok(()) => subscribed = true,
-                Err(_) => tokio::time::sleep(CALL).await,
-            },
-            message = received.recv() => match message {
-                Ok(message) => {
-                    if let Some(bytes) = message.value.into_bytes() {
-                        // Nobody listening is no failure.
-                        let _ = messages.send(Heard::Message(bytes));
-                    }
-                }
-                Err(broadcast::error::RecvError::Lagged(_)) => drop(messages.send(Heard::Gap)),
-                Err(broadcast::error::RecvError::Closed) => break,
-            },
-            server = reconnected.recv() => match server {
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => drop(messages.send(Heard::Gap)),
-                Err(broadcast::error::RecvError::Closed) => break,
-            },
-        }
-    }
-    connection.abort();
-    resubscribing.abort();
+/// What Redis takes as a life.
+fn millis(ttl: Duration) -> i64 {
+    i64::try_from(ttl.min(MAX_TTL).as_millis()).unwrap_or(i64::MAX).max(1)
+}
+
+fn told(error: Error) -> CoordinationError {
+    CoordinationError(error.details().to_owned())
+}
+
+/// A key of ours holds another type.
+fn is_foreign(error: &Error) -> bool {
+    error.details().contains("WRONGTYPE")
+}
+
+/// Whether the next call would fail as well: no answer, or one of a server that is none at the moment.
+fn ends_session(error: &Error) -> bool {
+    use ErrorKind::{Auth, Canceled, Cluster, IO, Protocol, Routing, Sentinel, Timeout, Tls};
+    const UNFIT: [&str; 5] = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH"];
+    matches!(error.kind(), Auth | Canceled | Cluster | IO | Protocol | Routing | Sentinel | Timeout | Tls)
+        || UNFIT.iter().any(|word| error.details().starts_with(word))
 }

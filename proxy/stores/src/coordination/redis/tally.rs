@@ -1,14 +1,10 @@
-//! What is asked of Redis, counted.
+//! What is asked of Redis, counted: for the metrics page, and for promises such as "a warm hit asks nothing".
 
-use std::sync::{
-    Once,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// One kind of call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named after the coordinator's calls")]
-pub enum RedisCall {
+/// The kinds of calls.
+#[derive(Clone, Copy)]
+pub(super) enum Call {
     Acquire,
     Renew,
     Release,
@@ -18,38 +14,26 @@ pub enum RedisCall {
     Publish,
 }
 
-impl RedisCall {
-    const ALL: [(RedisCall, &'static str); 7] = [
-        (RedisCall::Acquire, "acquire"),
-        (RedisCall::Renew, "renew"),
-        (RedisCall::Release, "release"),
-        (RedisCall::Put, "put"),
-        (RedisCall::Get, "get"),
-        (RedisCall::Delete, "delete"),
-        (RedisCall::Publish, "publish"),
-    ];
-}
-
 /// Where the counts are.
 #[derive(Debug)]
 pub struct RedisTally {
-    calls: [AtomicU64; RedisCall::ALL.len()],
-    failed: AtomicU64,
-    skipped: AtomicU64,
+    calls: [AtomicU64; 7],
+    failures: AtomicU64,
+    refused: AtomicU64,
     foreign: AtomicU64,
+    sessions: AtomicU64,
     local: AtomicBool,
-    told: Once,
 }
 
 impl Default for RedisTally {
     fn default() -> Self {
         RedisTally {
-            calls: std::array::from_fn(|_| AtomicU64::default()),
-            failed: AtomicU64::default(),
-            skipped: AtomicU64::default(),
+            calls: Default::default(),
+            failures: AtomicU64::default(),
+            refused: AtomicU64::default(),
             foreign: AtomicU64::default(),
-            local: AtomicBool::default(),
-            told: Once::new(),
+            sessions: AtomicU64::default(),
+            local: AtomicBool::new(true),
         }
     }
 }
@@ -57,50 +41,81 @@ impl Default for RedisTally {
 /// What has been asked so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedisCounts {
-    /// Calls that failed.
-    pub failed: u64,
-    /// Calls that were not made, since Redis was known not to answer.
-    pub skipped: u64,
-    /// Values under our keys that are not ours.
+    /// Leases asked for.
+    pub acquires: u64,
+    /// Renewals.
+    pub renewals: u64,
+    /// Leases given back.
+    pub releases: u64,
+    /// Keys set.
+    pub puts: u64,
+    /// Keys read.
+    pub gets: u64,
+    /// Keys deleted.
+    pub deletes: u64,
+    /// Messages sent.
+    pub publishes: u64,
+    /// Calls that Redis did not answer in time, or with an error.
+    pub failures: u64,
+    /// Calls that failed in local mode, without touching the network.
+    pub refused: u64,
+    /// Foreign or damaged values and messages.
     pub foreign: u64,
-    /// Whether the replica works on its own at this moment.
-    pub is_local: bool,
+    /// Sessions begun; all but the first are recoveries.
+    pub sessions: u64,
+    /// Whether this replica coordinates with itself only.
+    pub local: bool,
+}
+
+impl RedisCounts {
+    /// Calls that went to Redis.
+    pub fn calls(&self) -> u64 {
+        self.acquires + self.renewals + self.releases + self.puts + self.gets + self.deletes + self.publishes
+    }
 }
 
 impl RedisTally {
-    pub(super) fn count(&self, call: RedisCall) {
+    /// The counts so far.
+    pub fn counts(&self) -> RedisCounts {
+        let [acquires, renewals, releases, puts, gets, deletes, publishes] =
+            [0, 1, 2, 3, 4, 5, 6].map(|n: usize| self.calls[n].load(Relaxed));
+        RedisCounts {
+            acquires,
+            renewals,
+            releases,
+            puts,
+            gets,
+            deletes,
+            publishes,
+            failures: self.failures.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            foreign: self.foreign.load(Relaxed),
+            sessions: self.sessions.load(Relaxed),
+            local: self.local.load(Relaxed),
+        }
+    }
+
+    pub(super) fn called(&self, call: Call) {
         self.calls[call as usize].fetch_add(1, Relaxed);
     }
 
-    pub(super) fn count_failed(&self) {
-        self.failed.fetch_add(1, Relaxed);
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn count_skipped(&self) {
-        self.skipped.fetch_add(1, Relaxed);
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn count_foreign(&self, reason: &str) {
+    pub(super) fn foreign(&self) {
         self.foreign.fetch_add(1, Relaxed);
-        self.told.call_once(|| tracing::warn!(reason, "a value in redis is not ours and counts as absent"));
+    }
+
+    pub(super) fn session(&self) {
+        self.sessions.fetch_add(1, Relaxed);
     }
 
     pub(super) fn set_local(&self, local: bool) {
         self.local.store(local, Relaxed);
-    }
-
-    /// Calls made so far, by name.
-    pub fn by_call(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        RedisCall::ALL.iter().zip(&self.calls).map(|((_, name), count)| (*name, count.load(Relaxed)))
-    }
-
-    /// The other counts.
-    pub fn counts(&self) -> RedisCounts {
-        RedisCounts {
-            failed: self.failed.load(Relaxed),
-            skipped: self.skipped.load(Relaxed),
-            foreign: self.foreign.load(Relaxed),
-            is_local: self.local.load(Relaxed),
-        }
     }
 }
