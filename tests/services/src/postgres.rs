@@ -55,6 +55,8 @@ impl Postgres {
         init.args([
             "--auth=scram-sha-256",
             "--no-sync",
+            // Many of these run side by side on small disks.
+            "--wal-segsize=1",
             "--encoding=UTF8",
             "--locale=C",
             "--username",
@@ -69,7 +71,7 @@ impl Postgres {
             command.arg("-D").arg(home.join("data")).args(["-p", &port.to_string(), "-k", ""]);
             command.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
             // Processes are killed here, machines are not: what is written survives without waiting for disks.
-            command.args(["-c", "fsync=off"]);
+            command.args(["-c", "fsync=off", "-c", "min_wal_size=2MB", "-c", "max_wal_size=32MB"]);
             become_owner(&mut command, owner);
             command
         };

@@ -138,6 +138,8 @@ impl Pool {
                 Some(probe)
             }
         };
+        // What has ended unnoticed is no news.
+        self.pool.retain(|client, _| !client.is_closed());
         let timeouts = Timeouts { wait: None, create: Some(CONNECT), recycle: None };
         let cause = match self.pool.timeout_get(&timeouts).await {
             Ok(client) => {
