@@ -122,6 +122,12 @@ fn explain(s3: &Shared, doing: &'static str, error: object_store::Error) -> S3Ch
         Failure::Broken(source)
             if [io::ErrorKind::NotConnected, io::ErrorKind::TimedOut].contains(&source.kind()) =>
         {
+            let source = match source.to_string() {
+                text if text.contains("InvalidContentType") => {
+                    io::Error::new(source.kind(), format!("{text}; does this port speak TLS (MINIO_SECURE)?"))
+                }
+                _ => source,
+            };
             return S3CheckError::Unreachable { endpoint, source };
         }
         Failure::Broken(source) => {
@@ -141,6 +147,11 @@ fn explain(s3: &Shared, doing: &'static str, error: object_store::Error) -> S3Ch
         (_, code) if UNKNOWN.contains(&code) => S3CheckError::Credentials { endpoint, answer },
         (401, _) => S3CheckError::Credentials { endpoint, answer },
         (403, _) => S3CheckError::Forbidden { doing, bucket, answer },
+        // What Go's servers say to plain HTTP on a port for TLS.
+        (400, "") if !s3.settings.secure => {
+            let answer = format!("{answer}; does this port speak TLS (MINIO_SECURE)?");
+            S3CheckError::Failed { endpoint, doing, answer }
+        }
         _ => S3CheckError::Failed { endpoint, doing, answer },
     }
 }

@@ -187,7 +187,7 @@ async fn the_check_names_the_variable_to_look_at() {
     let wrong = |key: &str| SecretString::from(key.to_owned());
     let cases = [
         (S3Settings { endpoint: nobody, ..good.clone() }, "MINIO_ENDPOINT: ", "cannot be reached"),
-        (S3Settings { secure: true, ..good.clone() }, "MINIO_ENDPOINT: https://", "cannot be reached"),
+        (S3Settings { secure: true, ..good.clone() }, "MINIO_ENDPOINT: https://", "MINIO_SECURE"),
         (S3Settings { bucket: "nobodys".into(), ..good.clone() }, "MINIO_BUCKET: ", "has no bucket nobodys"),
         (
             S3Settings { access_key: wrong("nobody"), ..good.clone() },
