@@ -225,33 +225,7 @@ impl Bench {
 
     /// The whole body, or why it ended early.
     pub(crate) async fn read(&self, content: &Content) -> Result<Vec<u8>, String> {
-        match &content.body {
-            Body::Absent => Ok(Vec::new()),
-            Body::Memory(bytes) => Ok(bytes.to_vec()),
-            Body::Stored(digest) => {
-                let reader = self.engine.open(content, digest).await.map_err(|error| error.to_string())?;
-                let mut body = Vec::new();
-                loop {
-                    let block =
-                        reader.read_at(body.len() as u64, 1 << 20).await.map_err(|e| e.to_string())?;
-                    if block.is_empty() {
-                        return Ok(body);
-                    }
-                    body.extend_from_slice(&block);
-                }
-            }
-            Body::Growing(growing) => {
-                let mut growing = growing.clone();
-                let mut body = Vec::new();
-                loop {
-                    let block = growing.read(body.len() as u64, 1 << 20).await.map_err(|e| e.to_string())?;
-                    if block.is_empty() {
-                        return Ok(body);
-                    }
-                    body.extend_from_slice(&block);
-                }
-            }
-        }
+        read(&self.engine, content).await
     }
 
     pub(crate) async fn fetch(&self, path: &str) -> Result<Vec<u8>, String> {
@@ -263,4 +237,42 @@ impl Bench {
 /// `length` bytes that differ from block to block.
 pub(crate) fn pattern(length: usize) -> Bytes {
     (0..length).map(|i| (i / 251) as u8 ^ (i % 253) as u8).collect::<Vec<u8>>().into()
+}
+
+/// The whole body, or why it ended early.
+pub(crate) async fn read(engine: &Engine, content: &Content) -> Result<Vec<u8>, String> {
+    match &content.body {
+        Body::Absent => Ok(Vec::new()),
+        Body::Memory(bytes) => Ok(bytes.to_vec()),
+        Body::Stored(digest) => {
+            let reader = engine.open(content, digest).await.map_err(|error| error.to_string())?;
+            let mut body = Vec::new();
+            loop {
+                let block = reader.read_at(body.len() as u64, 1 << 20).await.map_err(|e| e.to_string())?;
+                if block.is_empty() {
+                    return Ok(body);
+                }
+                body.extend_from_slice(&block);
+            }
+        }
+        Body::Growing(growing) => {
+            let mut growing = growing.clone();
+            let mut body = Vec::new();
+            loop {
+                let block = growing.read(body.len() as u64, 1 << 20).await.map_err(|e| e.to_string())?;
+                if block.is_empty() {
+                    return Ok(body);
+                }
+                body.extend_from_slice(&block);
+            }
+        }
+    }
+}
+
+/// The whole body of a reply that has one.
+pub(crate) async fn read_whole(engine: &Engine, reply: Reply) -> Result<Vec<u8>, String> {
+    match reply {
+        Reply::Content(content) => read(engine, &content).await,
+        _ => panic!("it has content"),
+    }
 }

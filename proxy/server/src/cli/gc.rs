@@ -1,6 +1,11 @@
 //! `gc`: one collection by hand. A running proxy collects by itself; a standalone one must be stopped for it.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use artifactapi_crds::set::Set;
 use artifactapi_engine::gc::{Collector, Configured, Options};
@@ -53,7 +58,7 @@ pub(super) fn run(flags: &Flags) -> Result<ExitCode, Failure> {
 }
 
 /// The Remotes of the manifests in `dir`, as far as the database has ever seen them.
-async fn configured(dir: &PathBuf, keeper: &dyn Housekeeping) -> Result<Configured, Failure> {
+async fn configured(dir: &Path, keeper: &dyn Housekeeping) -> Result<Configured, Failure> {
     let files = Stamps::of(dir).map_err(|error| format!("{} cannot be read: {error}", dir.display()))?.read();
     let loaded = Set::load(files.texts);
     if !(loaded.errors.is_empty() && files.unreadable.is_empty()) {
