@@ -33,8 +33,12 @@ use crate::random::random;
 const CALL: Duration = Duration::from_millis(80);
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Pause between two attempts to connect, in milliseconds.
-const RECONNECT: u32 = 1_000;
+/// Pause before an attempt to connect, in milliseconds: before the first one, the longest one, and how much longer
+/// it becomes each time. The library pauses before the very first attempt too, and a replica that is ready
+/// before it has connected fetches on its own.
+const RECONNECT: (u32, u32, u32) = (5, 1_000, 4);
+/// Longest random addition to a pause, in milliseconds.
+const JITTER: u32 = 10;
 /// Commands that wait for the connection; more fail.
 const MAX_WAITING: usize = 4_096;
 /// Messages a slow subscriber may be behind.
@@ -95,8 +99,10 @@ impl RedisCoordinator {
         // At the start Redis may be away: it is tried again like any other time.
         config.fail_fast = false;
         let mut builder = Builder::from_config(config);
+        let mut policy = ReconnectPolicy::new_exponential(0, RECONNECT.0, RECONNECT.1, RECONNECT.2);
+        policy.set_jitter(JITTER);
         builder
-            .set_policy(ReconnectPolicy::new_constant(0, RECONNECT))
+            .set_policy(policy)
             .with_connection_config(|connection| {
                 connection.connection_timeout = CONNECT;
                 connection.internal_command_timeout = CONNECT;
