@@ -27,6 +27,9 @@ use tokio::time::Instant;
 use crate::{balancer::BACKEND, fingerprint::of_bytes, http::use_ring};
 pub use history::{History, Percentiles};
 
+/// What is kept of a refusal.
+const REFUSAL: usize = 400;
+
 /// What one request asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -145,9 +148,25 @@ impl Oracle {
         self.clients.fetch_add(1, Relaxed)
     }
 
-    /// How many answers so far had a first byte of a body, whether they have ended or not.
-    pub fn begun(&self) -> usize {
-        self.begun.load(Relaxed)
+    /// Waits until so many answers have had a first byte of a body, whether they have ended or not.
+    ///
+    /// # Panics
+    /// When `limit` passes, or one of the requests has failed.
+    pub async fn begun_by(&self, count: usize, limit: Duration) {
+        let end = Instant::now() + limit;
+        while self.begun.load(Relaxed) < count {
+            let history = self.history();
+            let failed = history.unsuccessful();
+            assert!(
+                failed.is_empty(),
+                "{} requests failed before all had begun: {:#?}",
+                failed.len(),
+                failed[0]
+            );
+            let begun = self.begun.load(Relaxed);
+            assert!(Instant::now() < end, "only {begun} of {count} answers have begun after {limit:?}");
+            crate::wait::breathe().await;
+        }
     }
 
     /// GET of the whole of `key` at `url`.
@@ -241,6 +260,13 @@ impl Oracle {
             record.outcome = if is_wanted { Outcome::Complete } else { Outcome::Failed };
             return;
         }
+        if !is_wanted {
+            // What it says is told; it is no answer, so that it has no first byte either.
+            let said = answer.bytes().await.unwrap_or_default();
+            record.bytes = said.len() as u64;
+            record.error = Some(String::from_utf8_lossy(&said[..said.len().min(REFUSAL)]).into_owned());
+            return;
+        }
         let mut body = Comparison::with(&expected);
         let ended = loop {
             match answer.chunk().await {
@@ -259,9 +285,6 @@ impl Oracle {
             }
         };
         record.bytes = body.length;
-        if !is_wanted {
-            return;
-        }
         record.is_true = body.differs.is_none() && (!ended || body.length == expected.len() as u64);
         record.outcome = if ended { Outcome::Complete } else { Outcome::Broken };
         if ended {

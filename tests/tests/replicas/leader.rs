@@ -9,7 +9,6 @@ use artifactapi_tests::{
     fixtures::noise,
     oracle::{History, Outcome},
     replicas::Options,
-    wait,
 };
 use serde_json::json;
 use tokio::{
@@ -54,9 +53,8 @@ impl Halfway {
         halfway.ask(0, CLIENTS - 1);
         halfway.ask(1, CLIENTS);
         halfway.ask(2, CLIENTS);
-        let begun = async || halfway.oracle.begun() == 3 * CLIENTS;
-        wait::until("a first byte for every client", PATIENCE, begun).await;
-        assert_eq!(halfway.upstream.hits("big.bin"), 1, "one leads");
+        halfway.oracle.begun_by(3 * CLIENTS, PATIENCE).await;
+        assert_eq!(halfway.upstream.hits("big.bin"), 1, "one leads:\n{}", halfway.cluster.logs());
         halfway
     }
 

@@ -9,7 +9,6 @@ use artifactapi_tests::{
     fixtures::noise,
     oracle::{History, Percentiles},
     replicas::Options,
-    wait,
 };
 use serde_json::json;
 use tokio::{
@@ -74,7 +73,7 @@ async fn stampede(services: &Services, clients: usize, length: usize) {
     sleep(LATENCY).await;
     cold.head.open();
     let head = Instant::now();
-    wait::until("a first byte for every client", FIRST_BYTES, async || cold.oracle.begun() == clients).await;
+    cold.oracle.begun_by(clients, FIRST_BYTES).await;
     // Nobody has the end: the upstream has not sent it.
     let begun = Instant::now();
     cold.rest.open();
@@ -97,7 +96,7 @@ async fn stampede(services: &Services, clients: usize, length: usize) {
         history.latencies(),
         took.as_secs_f64(),
     );
-    assert_eq!(fetches, 1, "one fetch for all replicas");
+    assert_eq!(fetches, 1, "one fetch for all replicas:\n{}", cluster.logs());
     assert!(
         answered.iter().all(|count| *count >= (clients / 4) as u64),
         "all replicas took part: {answered:?}"
@@ -134,7 +133,7 @@ pub(crate) async fn without_redis(services: &mut Services) {
     let asking = cold.ask(&cluster, CLIENTS);
     cold.head.reached_by(1).await;
     cold.head.open();
-    wait::until("a first byte for every client", FIRST_BYTES, async || cold.oracle.begun() == CLIENTS).await;
+    cold.oracle.begun_by(CLIENTS, FIRST_BYTES).await;
     cold.rest.open();
     asking.join_all().await;
     let history = cold.oracle.history();

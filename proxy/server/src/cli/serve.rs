@@ -40,6 +40,8 @@ use crate::{
 
 /// Pause before a service that was not ready is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Longest wait for Redis at the start; nothing depends on it.
+const CONNECTING: Duration = Duration::from_secs(2);
 /// Memory for rows and small bodies, in bytes: the warm set outlives the database (RS-85).
 const HOT_BYTES: u64 = 128 << 20;
 
@@ -131,7 +133,7 @@ async fn start(
     metrics.stores.watch_blobs(&blobs);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let sealer = stores.sealer.clone().map(Arc::new);
-    let coordinator = coordinator(settings, metrics)?;
+    let coordinator = coordinator(settings, metrics).await?;
     let replica = hex::encode(random_id()?);
     let (peers, peer_key) = twins(settings, &store, waiting, peer_listener).await?;
     // Before any fill: a lease is of use to twins only if they know our address.
@@ -208,13 +210,15 @@ async fn open_s3(settings: &ServeSettings, waiting: &Waiting) -> Result<S3Blobs,
     Ok(s3)
 }
 
-fn coordinator(settings: &ServeSettings, metrics: &Metrics) -> Result<Arc<dyn Coordinator>, Failure> {
+async fn coordinator(settings: &ServeSettings, metrics: &Metrics) -> Result<Arc<dyn Coordinator>, Failure> {
     match &settings.stores.redis {
         Some(url) => {
             let options = RedisOptions::new(url.expose_secret(), settings.stores.redis_ca.as_deref());
             let coordinator =
                 RedisCoordinator::start(options.map_err(|error| format!("REDIS_URL: {error}"))?);
             metrics.stores.watch_redis(coordinator.tally());
+            // A replica that is ready before it has connected would fetch on its own.
+            coordinator.connected(CONNECTING).await;
             Ok(Arc::new(coordinator))
         }
         None => {
