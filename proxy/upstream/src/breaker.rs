@@ -77,6 +77,23 @@ impl Breaker {
         }
     }
 
+    /// A twin's breaker opened at `at`: this one stays shut as long, unless it is probing itself. Whether that
+    /// changed anything.
+    pub(crate) fn told(&mut self, at: Timestamp, now: Timestamp) -> bool {
+        let at = at.min(now);
+        let news = self.probe.is_none() && now.since(at) < OPEN_FOR && self.opened.is_none_or(|own| own < at);
+        if news {
+            self.opened = Some(at);
+            self.failures.clear();
+        }
+        news
+    }
+
+    /// Since when it is open.
+    pub(crate) fn opened(&self) -> Option<Timestamp> {
+        self.opened
+    }
+
     /// The request ended without an answer either way (its caller went away): another may probe.
     pub(crate) fn abandoned(&mut self) {
         self.probe = None;

@@ -63,22 +63,23 @@ impl HttpUpstream {
         }
     }
 
-    /// Shares what is learned of hosts with twins.
+    /// Shares pauses and open breakers with the twins that use the same coordinator, as the replica `replica`;
+    /// [`HttpUpstream::hear`] must be given what they say. Bearer tokens stay each replica's own so far, so
+    /// that nothing is sealed.
     #[must_use]
     pub fn sharing(
         self,
-        _coordinator: Arc<dyn Coordinator>,
-        _replica: &str,
+        coordinator: Arc<dyn Coordinator>,
+        replica: &str,
         _sealer: Option<Arc<Sealer>>,
     ) -> Self {
+        self.hosts.share(coordinator, replica);
         self
     }
 
-    /// Takes a twin's message to heart.
+    /// Takes what a twin says about upstream hosts; other notices are none of its business.
     pub fn hear(&self, notice: &Notice) {
-        if let Notice::Paused { host, until } = notice {
-            self.pause(host, Timestamp(*until));
-        }
+        self.hosts.hear(notice);
     }
 
     /// Keeps requests away from `host` (`host:port`) until `until`: a twin was asked to (RS-91).

@@ -83,7 +83,7 @@ impl Sender {
             .client(spec, request.identify)
             .await
             .map_err(|message| broken(&request.url, Layer::Tls, message))?;
-        let mut ticket = self.hosts.admit(&host)?;
+        let mut ticket = self.hosts.enter(&host).await?;
         let started = Instant::now();
         let result = head(&client, remote, &request).await;
         let outcome = result.as_ref().map(Response::status);
@@ -91,6 +91,10 @@ impl Sender {
         match result {
             Ok(response) => {
                 let retry_after = ticket.head(response.status(), response.headers());
+                if let Some(pause) = retry_after {
+                    // Said before the answer goes on: the next request may come to a twin.
+                    self.hosts.tell_pause(&host, pause).await;
+                }
                 Ok(Answer { response, ticket, retry_after })
             }
             Err(error) => {

@@ -1,19 +1,24 @@
 //! What is known about each upstream host: its breaker (RS-94) and the pause it asked for (RS-91). The
-//! state is this process's own; pauses of twins come in through [`Hosts::pause`].
+//! state is this process's own; what twins know comes in through [`Hosts::hear`] and [`Hosts::look`], and what
+//! this one finds out goes to them through [`Shared`].
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-use artifactapi_model::{Clock, Timestamp, ports::upstream::UpstreamError};
+use artifactapi_model::{
+    Clock, Notice, Timestamp,
+    ports::{Coordinator, Lease, upstream::UpstreamError},
+};
 use http::{HeaderMap, StatusCode};
 use quick_cache::sync::Cache;
 
 use crate::{
-    breaker::{Breaker, BreakerState},
+    breaker::{Breaker, BreakerState, OPEN_FOR},
     observe::Observer,
     retry_after::{MAX_PAUSE, retry_after},
+    shared::{Known, Probe, Shared},
 };
 
 /// Hosts that are remembered; the least used are forgotten first.
@@ -24,6 +29,7 @@ pub(crate) struct Hosts {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     known: Cache<String, Arc<Mutex<State>>>,
+    shared: OnceLock<Shared>,
 }
 
 #[derive(Default)]
@@ -35,7 +41,7 @@ struct State {
 impl Hosts {
     /// Nothing known yet.
     pub(crate) fn new(clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
-        Arc::new(Hosts { clock, observer, known: Cache::new(MAX_HOSTS) })
+        Arc::new(Hosts { clock, observer, known: Cache::new(MAX_HOSTS), shared: OnceLock::new() })
     }
 
     /// Lets a request to `host` pass.
@@ -55,7 +61,89 @@ impl Hosts {
                 .map_err(|retry_after| UpstreamError::BreakerOpen { host: host.into(), retry_after })
         });
         let is_probe = admitted?;
-        Ok(Ticket { hosts: self.clone(), host: host.into(), is_probe, reported: false })
+        Ok(Ticket { hosts: self.clone(), host: host.into(), is_probe, reported: false, lease: None })
+    }
+
+    /// Shares what is found out from now on; the first wins.
+    pub(crate) fn share(&self, coordinator: Arc<dyn Coordinator>, replica: &str) {
+        let _ = self.shared.set(Shared::new(coordinator, self.clock.clone(), replica));
+    }
+
+    /// [`Hosts::admit`], after a look at what the twins know; of all replicas one probes.
+    ///
+    /// # Errors
+    /// Those of [`Hosts::admit`].
+    pub(crate) async fn enter(self: &Arc<Self>, host: &str) -> Result<Ticket, UpstreamError> {
+        let Some(shared) = self.shared.get() else { return self.admit(host) };
+        if let Some(known) = shared.look(host).await {
+            if let Some(until) = known.paused_until {
+                self.pause(host, Timestamp(until));
+            }
+            if let Some(until) = known.failing_until {
+                self.failing(host, Timestamp(until));
+            }
+        }
+        let mut ticket = self.admit(host)?;
+        if ticket.is_probe {
+            match shared.probe(host).await {
+                Probe::Ours(lease) => ticket.lease = Some(lease),
+                Probe::Anyone => {}
+                Probe::Theirs => {
+                    let retry_after = Duration::from_secs(1);
+                    return Err(UpstreamError::BreakerOpen { host: host.into(), retry_after });
+                }
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Takes what a twin says.
+    pub(crate) fn hear(&self, notice: &Notice) {
+        match notice {
+            Notice::Paused { host, until } => self.pause(host, Timestamp(*until)),
+            Notice::Failing { host, by } if !self.shared.get().is_some_and(|shared| shared.is_me(by)) => {
+                self.failing(host, self.clock.now() + OPEN_FOR);
+            }
+            _ => {}
+        }
+    }
+
+    /// The breaker of a twin is open until `until`; it has been told to everyone already.
+    fn failing(&self, host: &str, until: Timestamp) {
+        let now = self.clock.now();
+        let opened =
+            Timestamp(until.0.saturating_sub(i64::try_from(OPEN_FOR.as_millis()).unwrap_or(i64::MAX)));
+        let (news, _) = self.change_quietly(host, |state| state.breaker.told(opened, now));
+        if news {
+            tracing::info!(
+                upstream.host = host,
+                "circuit breaker opened: another replica found the host failing"
+            );
+            self.observer.on_breaker(host, BreakerState::Open);
+        }
+    }
+
+    /// Tells the twins what is known about `host`.
+    fn tell(
+        &self,
+        host: &str,
+        notice: impl FnOnce(&Shared) -> Notice,
+    ) -> Option<tokio::task::JoinHandle<()>> {
+        let shared = self.shared.get()?;
+        let (known, _) = self.change_quietly(host, |state| Known {
+            paused_until: state.paused_until.map(|until| until.0),
+            failing_until: state.breaker.opened().map(|at| (at + OPEN_FOR).0),
+        });
+        shared.tell(host, known, notice(shared))
+    }
+
+    /// Tells the twins about the pause of `host`; returns when it is said, or could not be.
+    pub(crate) async fn tell_pause(&self, host: &str, pause: Duration) {
+        let until = self.clock.now() + pause;
+        let notice = Notice::Paused { host: host.to_owned(), until: until.0 };
+        if let Some(told) = self.tell(host, |_| notice) {
+            let _ = told.await;
+        }
     }
 
     /// Keeps requests away from `host` until `until`, at most [`MAX_PAUSE`] from now. A pause never gets
@@ -65,7 +153,29 @@ impl Hosts {
         self.change(host, |state| state.paused_until = state.paused_until.max(Some(until)));
     }
 
+    /// Changes what this replica found out itself: a breaker that changes is told.
     fn change<T>(&self, host: &str, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, changed) = self.change_quietly(host, change);
+        if let Some((before, after)) = changed {
+            tracing::info!(upstream.host = host, breaker = ?after, "circuit breaker changed");
+            self.observer.on_breaker(host, after);
+            match after {
+                BreakerState::Open => drop(self.tell(host, |shared| shared.failing(host))),
+                BreakerState::Closed if before != BreakerState::Closed => {
+                    self.shared.get().into_iter().for_each(|shared| shared.recovered(host));
+                }
+                _ => {}
+            }
+        }
+        result
+    }
+
+    /// The result, and the breaker's states before and after when they differ.
+    fn change_quietly<T>(
+        &self,
+        host: &str,
+        change: impl FnOnce(&mut State) -> T,
+    ) -> (T, Option<(BreakerState, BreakerState)>) {
         let made = self.known.get_or_insert_with(host, || Ok::<_, std::convert::Infallible>(Arc::default()));
         let state = match made {
             Ok(state) => state,
@@ -78,11 +188,7 @@ impl Hosts {
             let result = change(&mut state);
             (result, before, state.breaker.state())
         };
-        if before != after {
-            tracing::info!(upstream.host = host, breaker = ?after, "circuit breaker changed");
-            self.observer.on_breaker(host, after);
-        }
-        result
+        (result, (before != after).then_some((before, after)))
     }
 }
 
@@ -100,6 +206,8 @@ pub(crate) struct Ticket {
     host: String,
     is_probe: bool,
     reported: bool,
+    /// Says to the twins that this is the probe.
+    lease: Option<Lease>,
 }
 
 impl Ticket {
@@ -120,7 +228,14 @@ impl Ticket {
             self.reported = true;
             self.hosts.change(&self.host, |state| state.breaker.answered());
         }
+        self.give_back();
         pause
+    }
+
+    fn give_back(&mut self) {
+        if let (Some(lease), Some(shared)) = (self.lease.take(), self.hosts.shared.get()) {
+            shared.probed(lease);
+        }
     }
 
     /// The body came to its end, or says nothing more about the host's health.
@@ -135,14 +250,17 @@ impl Ticket {
         self.reported = true;
         let now = self.hosts.clock.now();
         self.hosts.change(&self.host, |state| state.breaker.failed(now));
+        self.give_back();
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.is_probe && !self.reported {
-            self.hosts.change(&self.host, |state| state.breaker.abandoned());
+            // Nothing was found out, so there is nothing to tell.
+            self.hosts.change_quietly(&self.host, |state| state.breaker.abandoned());
         }
+        self.give_back();
     }
 }
 

@@ -31,6 +31,7 @@ mod realm;
 mod redirect;
 mod resolve;
 mod retry_after;
+mod shared;
 mod target;
 mod tls;
 mod token;

@@ -5,6 +5,7 @@ mod auth;
 mod framing;
 mod limits;
 mod secrets;
+mod shared;
 mod tls;
 
 use std::{collections::HashMap, io, net::IpAddr, sync::Arc, sync::Mutex};
