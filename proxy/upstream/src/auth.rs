@@ -21,6 +21,7 @@ use crate::{
     realm::{self, Trust},
     retry_after::MAX_PAUSE,
     token::{self, Grant, Token, TokenKey, Tokens},
+    token_share::SharedTokens,
 };
 
 /// Answers to challenges that are remembered.
@@ -61,13 +62,20 @@ enum Remembered {
 pub(crate) struct Authenticator {
     clock: Arc<dyn Clock>,
     tokens: Tokens,
+    shared: Option<SharedTokens>,
     remembered: Cache<Memory, Remembered>,
 }
 
 impl Authenticator {
     /// Knows nothing yet.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Authenticator { clock, tokens: Tokens::default(), remembered: Cache::new(MAX_REMEMBERED) }
+        let remembered = Cache::new(MAX_REMEMBERED);
+        Authenticator { clock, tokens: Tokens::default(), shared: None, remembered }
+    }
+
+    /// Lends tokens to twins, and takes theirs.
+    pub(crate) fn share(&mut self, tokens: SharedTokens) {
+        self.shared = Some(tokens);
     }
 
     /// What to send to the own origin before it has asked. Registries are first asked without a word, since
@@ -110,6 +118,9 @@ impl Authenticator {
         {
             if let Authorization::Token(key, token) = sent {
                 self.tokens.refused(key, token.serial);
+                if let Some(shared) = &self.shared {
+                    shared.forget(key).await;
+                }
             }
             let answer = self.token(sender, remote, challenge.clone()).await?;
             self.remembered.insert(memory(spec, scope), Remembered::Token(challenge));
@@ -143,7 +154,18 @@ impl Authenticator {
         if let Some(token) = self.tokens.get(&key, now) {
             return Ok(Authorization::Token(key, token));
         }
-        let ask = ask(sender, remote, token::token_url(&url, &key.challenge), credentials);
+        let ask = async {
+            if let Some(shared) = &self.shared
+                && let Some(lent) = shared.get(&key, now).await
+            {
+                return Ok(lent);
+            }
+            let grant = ask(sender, remote, token::token_url(&url, &key.challenge), credentials).await?;
+            if let Some(shared) = &self.shared {
+                shared.put(&key, &grant, now).await;
+            }
+            Ok(grant)
+        };
         let token = Box::pin(self.tokens.get_or_ask(&key, now, ask)).await?;
         Ok(Authorization::Token(key, token))
     }

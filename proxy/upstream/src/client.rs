@@ -27,6 +27,7 @@ use crate::{
     redirect::{Hop, Trail},
     resolve::{Lookup, SystemLookup},
     target::check_source,
+    token_share::SharedTokens,
 };
 
 /// Time for the whole way to the last head, redirects and token requests included, as a multiple of
@@ -64,15 +65,18 @@ impl HttpUpstream {
     }
 
     /// Shares pauses and open breakers with the twins that use the same coordinator, as the replica `replica`;
-    /// [`HttpUpstream::hear`] must be given what they say. Bearer tokens stay each replica's own so far, so
-    /// that nothing is sealed.
+    /// [`HttpUpstream::hear`] must be given what they say. Bearer tokens are shared where there is a `sealer`,
+    /// since others may read the coordinator too.
     #[must_use]
     pub fn sharing(
-        self,
+        mut self,
         coordinator: Arc<dyn Coordinator>,
         replica: &str,
-        _sealer: Option<Arc<Sealer>>,
+        sealer: Option<Arc<Sealer>>,
     ) -> Self {
+        if let Some(sealer) = sealer {
+            self.authenticator.share(SharedTokens::new(coordinator.clone(), sealer));
+        }
         self.hosts.share(coordinator, replica);
         self
     }

@@ -35,6 +35,7 @@ mod shared;
 mod target;
 mod tls;
 mod token;
+mod token_share;
 
 #[cfg(test)]
 mod testing;

@@ -101,6 +101,23 @@ pub(crate) struct Grant {
     life: Duration,
 }
 
+impl Grant {
+    /// What a twin has lent, with `life` left; `None` when that is nothing.
+    pub(crate) fn lent(header: HeaderValue, life: Duration) -> Option<Self> {
+        (!life.is_zero()).then(|| Grant { header, life: life.min(MAX_LIFE) })
+    }
+
+    /// The token itself.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.header.to_str().ok()?.strip_prefix("Bearer ")
+    }
+
+    /// Its life.
+    pub(crate) fn life(&self) -> Duration {
+        self.life
+    }
+}
+
 #[derive(Deserialize)]
 struct TokenAnswer {
     token: Option<String>,

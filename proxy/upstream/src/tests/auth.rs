@@ -2,7 +2,8 @@
 
 use std::{sync::atomic::AtomicUsize, sync::atomic::Ordering, time::Duration};
 
-use artifactapi_model::{PackageType, ports::upstream::Layer, repository::Credentials};
+use artifactapi_model::{PackageType, Sealer, ports::upstream::Layer, repository::Credentials};
+use artifactapi_stores::LocalCoordinator;
 use futures_util::future::join_all;
 
 use super::*;
@@ -101,6 +102,31 @@ async fn many_requests_share_one_token_request() {
     let all = join_all((0..20).map(|_| send(&upstream, &spec, pull(&server, "a")))).await;
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(token_requests(&server).len(), 1);
+}
+
+#[tokio::test]
+async fn replicas_lend_each_other_tokens_and_never_in_clear() {
+    let server = registry(|token| token != "t1", "").await;
+    let spec = docker(&server.url("/"));
+    let coordinator = Arc::new(LocalCoordinator::default());
+    let sealer = |key: &str| Some(Arc::new(Sealer::new(key).unwrap()));
+    let replica =
+        |sealer| upstream_with(clock(), Names::new(&[])).sharing(coordinator.clone(), "a replica", sealer);
+    let key = "a key of at least thirty-two characters";
+    let (one, two) = (replica(sealer(key)), replica(sealer(key)));
+    // The first token is refused at once: nobody else gets to try it.
+    assert_eq!(send(&one, &spec, pull(&server, "a")).await.unwrap().status, 401);
+    assert_eq!(send(&one, &spec, pull(&server, "a")).await.unwrap().status, 200);
+    assert_eq!(send(&two, &spec, pull(&server, "a")).await.unwrap().status, 200);
+    assert_eq!(token_requests(&server).len(), 2, "the second replica asked nobody");
+    assert_eq!(send(&two, &spec, pull(&server, "b")).await.unwrap().status, 200);
+    assert_eq!(token_requests(&server).len(), 3, "another scope is another token");
+    let stranger = replica(sealer("another key of thirty-two characters"));
+    assert_eq!(send(&stranger, &spec, pull(&server, "a")).await.unwrap().status, 200);
+    assert_eq!(token_requests(&server).len(), 4, "what cannot be opened is asked for");
+    let alone = replica(None);
+    assert_eq!(send(&alone, &spec, pull(&server, "a")).await.unwrap().status, 200);
+    assert_eq!(token_requests(&server).len(), 5, "without a key nothing is lent");
 }
 
 #[tokio::test]
