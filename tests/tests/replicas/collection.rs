@@ -1,6 +1,6 @@
 //! Evict, unpin, gc and fsck on the stores of a cluster, while its replicas run.
 
-use artifactapi_model::{PackageType, failpoint::NAMES};
+use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Cluster, RemoteManifest, Services, Upstream,
     fixtures::noise,
@@ -51,28 +51,4 @@ pub(crate) async fn by_hand(services: &mut Services) {
     let told = cluster.command(&["fsck"]).await;
     assert!(told.code == Some(0) && told.text.contains(SOUND), "{told:?}");
     everywhere(&cluster, "the second body", "a/one.bin", |answer| answer.body == second).await;
-
-    dies_anywhere(&upstream, &cluster).await;
-}
-
-/// RS-97: a collection that dies at each of its points is finished by the next, and nothing is lost.
-async fn dies_anywhere(upstream: &Upstream, cluster: &Cluster) {
-    for (round, name) in NAMES.into_iter().filter(|name| name.starts_with("gc.")).enumerate() {
-        let bytes = noise(100 + round as u64, SIZE);
-        let path = format!("garbage/{round}.bin");
-        upstream.put(&path, bytes.clone());
-        everywhere(cluster, "garbage to be", &path, |answer| answer.body == bytes).await;
-        says(&cluster.command(&["evict", "files", &path]).await, &format!("1 evicted at files/{path}"));
-        let failing = [("ARTIFACTAPI_FAILPOINT", name)];
-        let died = cluster.command_env(&["gc", "--grace", "0s"], &failing).await;
-        assert_eq!(died.code, None, "{name}: {died:?}");
-        let told = cluster.command(&["fsck"]).await;
-        let sound = "0 damaged blobs, 0 rows without bytes";
-        assert!(told.code == Some(0) && told.text.contains(sound), "{name}: {told:?}");
-        everywhere(cluster, "what stays", "kept.bin", http::Fetched::is_ok).await;
-        let done = cluster.command(&["gc", "--grace", "0s"]).await;
-        assert_eq!(done.code, Some(0), "{name}: {done:?}");
-        let told = cluster.command(&["fsck"]).await;
-        assert!(told.code == Some(0) && told.text.contains(SOUND), "{name}: {told:?}");
-    }
 }

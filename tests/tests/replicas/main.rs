@@ -40,7 +40,7 @@ const TESTS: [(&str, Test); 12] = [
     }),
     ("rs_119_a_rolling_restart_costs_no_read", |s| Box::pin(restarts::rolling(s))),
     ("an_edit_is_seen_by_every_replica_soon", |s| Box::pin(edits::hundred(s))),
-    ("rs_97_115_evict_gc_and_fsck_while_replicas_run", |s| Box::pin(collection::by_hand(s))),
+    ("rs_115_evict_gc_and_fsck_while_replicas_run", |s| Box::pin(collection::by_hand(s))),
     ("a_warm_hit_asks_no_service", |s| Box::pin(hits::ask_nobody(s))),
 ];
 
