@@ -2,6 +2,7 @@
 //! what nobody notices. One test after the other, each on a cluster of its own; lines with `figure:` tell what was
 //! measured.
 
+mod collection;
 mod crashes;
 mod edits;
 mod hits;
@@ -26,7 +27,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 /// One test.
 type Test = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-const TESTS: [(&str, Test); 11] = [
+const TESTS: [(&str, Test); 12] = [
     ("rs_80_a_small_stampede_costs_one_fetch", |s| Box::pin(stampede::small(s))),
     ("rs_80_a_thousand_clients_cost_one_fetch", |s| Box::pin(stampede::large(s))),
     ("rs_81_a_killed_leader_costs_one_more_fetch", |s| Box::pin(leader::killed(s))),
@@ -39,6 +40,7 @@ const TESTS: [(&str, Test); 11] = [
     }),
     ("rs_119_a_rolling_restart_costs_no_read", |s| Box::pin(restarts::rolling(s))),
     ("an_edit_is_seen_by_every_replica_soon", |s| Box::pin(edits::hundred(s))),
+    ("rs_115_evict_gc_and_fsck_while_replicas_run", |s| Box::pin(collection::by_hand(s))),
     ("a_warm_hit_asks_no_service", |s| Box::pin(hits::ask_nobody(s))),
 ];
 
