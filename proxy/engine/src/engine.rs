@@ -22,6 +22,7 @@ use crate::{
     facts::FactCache,
     flights::Flights,
     hot::HotIndex,
+    lookup::Lookups,
     negative::NegativeCache,
     share::{RECHECKS, RecheckAges},
 };
@@ -83,6 +84,7 @@ pub struct Engine {
     pub(crate) negative: NegativeCache,
     pub(crate) facts: FactCache,
     pub(crate) flights: Flights,
+    pub(crate) lookups: Lookups,
     pub(crate) workers: Arc<tokio::sync::Semaphore>,
     pub(crate) derivations: crate::derive::Derivations,
     /// Counts stored indexes, so that bodies are held against new ones.
@@ -101,6 +103,7 @@ impl Engine {
             negative: NegativeCache::new(options.negative_entries),
             facts: FactCache::new(options.fact_bytes),
             flights: Flights::default(),
+            lookups: Lookups::default(),
             workers: Arc::new(tokio::sync::Semaphore::new(options.workers)),
             derivations: crate::derive::Derivations::default(),
             generation: AtomicU64::new(1),

@@ -109,15 +109,7 @@ impl Engine {
         if let Some(entry) = self.hot.get(key) {
             return self.trusted(key, entry).await;
         }
-        let Some(row) = self.ports.metadata.artifact(key).await? else { return Ok(None) };
-        let body = if row.size <= self.options.small_body {
-            self.read_small(&row.digest, row.size).await
-        } else {
-            None
-        };
-        let entry = HotEntry::new(row, body, self.ports.clock.now());
-        self.hot.put(key.clone(), entry.clone());
-        Ok(Some(entry))
+        self.look_up(key).await
     }
 
     pub(crate) fn rules(remote: &Remote, key: &ArtifactKey, mutability: Mutability) -> Rules {

@@ -28,6 +28,7 @@ mod fill;
 mod flights;
 pub mod gc;
 mod hot;
+mod lookup;
 mod negative;
 mod recheck;
 pub mod scrub;
