@@ -3,6 +3,7 @@
 pub mod app;
 pub mod change;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod fsck;
 pub mod http;

@@ -108,7 +108,7 @@ async fn stampede(services: &Services, clients: usize, length: usize) {
     }
     cold.oracle.history().assert_all_complete("afterwards");
     cold.oracle.history().assert_no_wrong_bytes();
-    assert_eq!(cold.upstream.hits("big.bin"), 1);
+    assert_eq!(cold.upstream.hits("big.bin"), 1, "nothing is asked again:\n{}", cluster.logs());
 }
 
 fn lags_since(history: &History, start: Instant) -> Percentiles {

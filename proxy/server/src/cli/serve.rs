@@ -8,7 +8,7 @@ use std::{
 
 use artifactapi_engine::{Engine, Options, Ports, gc::Collector};
 use artifactapi_model::{
-    Clock, Sealer, SystemClock,
+    Clock, Sealer,
     ports::{Coordinator, MetadataError, MetadataStore},
 };
 use artifactapi_stores::{
@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     App,
+    clock::DatabaseClock,
     config::{
         database::{self, Database},
         environment::ServeSettings,
@@ -74,13 +75,13 @@ async fn serve(
         () = waiting.serve(&listener, tls.clone()) => return Err("the listener is gone".into()),
         signal = running::wait_for_signal() => return Ok(signal?),
     };
-    let Started { app, store, upstream, blobs, coordinator, peers, peer_key, configuration, replica } =
+    let Started { app, store, upstream, blobs, coordinator, peers, peer_key, configuration, replica, clock } =
         started;
     let stop = CancellationToken::new();
     let log = tokio::spawn(app.access.clone().run(sink, json, store.clone(), stop.clone()));
     tokio::spawn(peer::serve(app.engine.clone(), peer_key, peer_listener, stop.clone()));
     tokio::spawn(configuration.follow(app.clone(), upstream.clone(), stop.clone()));
-    tokio::spawn(heartbeats(peers, replica.clone(), stop.clone()));
+    tokio::spawn(heartbeats(peers, replica.clone(), store.clone(), clock, stop.clone()));
     let collector = Collector {
         blobs: blobs.clone(),
         metadata: store.clone(),
@@ -114,6 +115,7 @@ struct Started {
     peer_key: PeerKey,
     configuration: Database,
     replica: String,
+    clock: Arc<DatabaseClock>,
 }
 
 /// Waits for every service that is needed and puts the proxy together.
@@ -131,7 +133,9 @@ async fn start(
         tokio::try_join!(open_database(&stores.database, metrics, waiting), open_s3(settings, waiting))?;
     let blobs = Arc::new(TieredBlobs::open(s3, &stores.cache_dir, stores.cache_bytes).await?);
     metrics.stores.watch_blobs(&blobs);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let now = patiently(waiting, "postgresql", || store.now()).await;
+    let database_clock = Arc::new(DatabaseClock::new(now));
+    let clock: Arc<dyn Clock> = database_clock.clone();
     let sealer = stores.sealer.clone().map(Arc::new);
     let coordinator = coordinator(settings, metrics).await?;
     let replica = hex::encode(random_id()?);
@@ -159,7 +163,8 @@ async fn start(
         tokio::time::sleep(RETRY).await;
     }
     waiting.done("configuration");
-    Ok(Started { app, store, upstream, blobs, coordinator, peers, peer_key, configuration, replica })
+    let clock = database_clock;
+    Ok(Started { app, store, upstream, blobs, coordinator, peers, peer_key, configuration, replica, clock })
 }
 
 /// Tries `what` until it succeeds.
@@ -298,8 +303,17 @@ async fn listen_to_twins(
     }
 }
 
-async fn heartbeats(peers: Arc<HttpPeers>, replica: String, stop: CancellationToken) {
+async fn heartbeats(
+    peers: Arc<HttpPeers>,
+    replica: String,
+    store: Arc<PostgresMetadata>,
+    clock: Arc<DatabaseClock>,
+    stop: CancellationToken,
+) {
     while stop.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await.is_some() {
+        if let Ok(now) = store.now().await {
+            clock.set(now);
+        }
         if let Err(error) = peers.heartbeat(&replica).await {
             tracing::warn!(error = %error, "this replica could not renew its place on the roster");
         }

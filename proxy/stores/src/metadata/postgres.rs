@@ -93,6 +93,14 @@ impl PostgresMetadata {
         migrations::run(settings).await
     }
 
+    /// What time it is at the server.
+    ///
+    /// # Errors
+    /// [`MetadataError`].
+    pub async fn now(&self) -> Result<Timestamp, MetadataError> {
+        self.value(Operation::Ping, sql::NOW, &[]).await.map(Timestamp)
+    }
+
     /// Whether the server answers.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The SQL. What writes in several steps is a function of the schema, so that it is one round trip.
 
+pub(super) const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT";
 pub(super) const PING: &str = "SELECT 1";
 pub(super) const ENSURE_REPOSITORY: &str = "SELECT out_id, out_epoch FROM ensure_repository($1, $2, $3, $4)";
 pub(super) const NEXT_FETCH_SEQ: &str = "SELECT nextval('fetch_seq')";
