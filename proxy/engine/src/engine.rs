@@ -79,6 +79,7 @@ pub struct Engine {
     /// Tells this process from its twins in messages.
     pub(crate) replica: String,
     pub(crate) rechecks: Arc<tokio::sync::Semaphore>,
+    pub(crate) late: Arc<tokio::sync::Semaphore>,
     pub(crate) links: LinkSigner,
     pub(crate) hot: HotIndex,
     pub(crate) negative: NegativeCache,
@@ -98,6 +99,7 @@ impl Engine {
         Arc::new(Engine {
             replica: replica.to_owned(),
             rechecks: Arc::new(tokio::sync::Semaphore::new(RECHECKS)),
+            late: Arc::new(tokio::sync::Semaphore::new(crate::fill::late::MAX_LATE)),
             links: LinkSigner::new(link_key),
             hot: HotIndex::new(options.hot_bytes),
             negative: NegativeCache::new(options.negative_entries),

@@ -2,6 +2,7 @@
 //! commit, announce. Bytes are durable before their row, and the row before anyone sees the last bytes.
 
 mod head;
+pub(crate) mod late;
 mod tee;
 mod turn;
 
@@ -395,7 +396,11 @@ impl Engine {
         } else {
             None
         };
-        self.announce(&hashed.digest, hashed.size).await?;
+        match self.announce(&hashed.digest, hashed.size).await {
+            // The row will be late, too, and looks again then.
+            Err(FetchError::Metadata(error)) if late::is_passing(&error) => {}
+            announced => announced?,
+        }
         failpoint("fill.blob.before");
         staged.commit(&hashed.digest).await?;
         failpoint("fill.blob.after");
@@ -411,15 +416,18 @@ impl Engine {
             checked_at: now,
             fetch_seq,
         };
-        match self.ports.metadata.commit_artifact(&job.key, &row).await? {
+        let committed = match self.ports.metadata.commit_artifact(&job.key, &row).await {
+            Err(error) if late::is_passing(&error) && self.record_late(&job.key, &row) => {
+                tracing::warn!(key = ?job.key, error = %error, "a body is stored, and will be on record later");
+                return Ok(Some(Finished::Stored(self.stored_now(job, row, small))));
+            }
+            committed => committed?,
+        };
+        match committed {
             Committed::Stored => {
                 failpoint("fill.row.after");
-                let entry = HotEntry::new(row, small, now);
-                self.hot.put(job.key.clone(), entry.clone());
-                self.negative.remove(&job.key);
-                self.note_new_index(job);
                 self.tell_changed(&job.key);
-                Ok(Some(Finished::Stored(entry)))
+                Ok(Some(Finished::Stored(self.stored_now(job, row, small))))
             }
             Committed::Superseded => {
                 self.hot.remove(&job.key);
@@ -428,6 +436,15 @@ impl Engine {
             }
             Committed::Pinned(pinned) => Err(FetchError::Mutated { pinned }),
         }
+    }
+
+    /// The entry of a body that has just been stored, in the index.
+    fn stored_now(&self, job: &Job, row: ArtifactRow, small: Option<bytes::Bytes>) -> Arc<HotEntry> {
+        let entry = HotEntry::new(row, small, self.ports.clock.now());
+        self.hot.put(job.key.clone(), entry.clone());
+        self.negative.remove(&job.key);
+        self.note_new_index(job);
+        entry
     }
 
     /// A document that others are held against may have been stored.

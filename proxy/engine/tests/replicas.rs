@@ -415,3 +415,25 @@ async fn rs_85_a_row_leaves_memory_on_the_databases_word_only() {
     one.fetch("file").await.unwrap();
     assert!(one.metadata.calls() > calls, "it was asked");
 }
+
+#[tokio::test(start_paused = true)]
+async fn rs_86_a_row_that_the_database_could_not_take_follows_when_it_is_back() {
+    let cluster = Cluster::of(2).await;
+    let [one, two] = &cluster.replicas[..] else { panic!("two replicas") };
+    let whole = pattern(200_000);
+    let gate = cluster.upstream.gate("file", Some(whole.len() as u64));
+    let feed = async {
+        gate.send(Ok(whole.slice(..150_000))).await.unwrap();
+        settle().await;
+        one.metadata.set_down(true);
+        gate.send(Ok(whole.slice(150_000..))).await.unwrap();
+        drop(gate);
+    };
+    let (body, ()) = tokio::join!(one.fetch("file"), feed);
+    assert_eq!(body.unwrap(), whole);
+    assert_eq!(one.fetch("file").await.unwrap(), whole, "from what is stored");
+    one.metadata.set_down(false);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(two.fetch("file").await.unwrap(), whole, "by now it is on record");
+    assert_eq!(cluster.upstream.gets(), 1);
+}
