@@ -67,6 +67,10 @@ pub fn decide(held: Option<Held>, rules: &Rules, now: Timestamp) -> Decision {
 
 /// Whether a stored body may stand in for a failing upstream at `now`.
 pub fn may_stand_in(held: Held, rules: &Rules, now: Timestamp) -> bool {
+    if held.checked_at == Timestamp::default() {
+        // Somebody asked for a revalidation by hand; that gives nothing up.
+        return true;
+    }
     match rules.ttl {
         Ttl::Forever => true,
         Ttl::For(ttl) => {
@@ -138,6 +142,9 @@ mod tests {
         let held = |s| aged(s).unwrap();
         assert!(may_stand_in(held(590), &rules(100), NOW));
         assert!(!may_stand_in(held(620), &rules(100), NOW));
+        let refreshed = Held { checked_at: Timestamp(0) };
+        assert!(may_stand_in(refreshed, &rules(100), NOW), "a refresh by hand gives nothing up");
+        assert_eq!(decide(Some(refreshed), &rules(100), NOW), Decision::Revalidate);
     }
 
     #[test]

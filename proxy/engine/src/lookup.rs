@@ -70,3 +70,48 @@ impl Engine {
         Ok(Some(entry))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use artifactapi_model::{Epoch, RepoId};
+
+    fn key(path: &str) -> ArtifactKey {
+        ArtifactKey { repo: RepoId(1), epoch: Epoch(1), path: path.into() }
+    }
+
+    fn under_way(lookups: &Lookups) -> usize {
+        lookups.0.lock().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_at_the_same_time_share_an_answer_and_later_ones_do_not() {
+        let lookups = Lookups::default();
+        let (one, other) = (key("one"), key("other"));
+        let (first, second, apart) = (lookups.join(&one), lookups.join(&one), lookups.join(&other));
+        assert!(Arc::ptr_eq(&first.answer, &second.answer) && !Arc::ptr_eq(&first.answer, &apart.answer));
+        let found = first.answer.get_or_try_init(|| async { Ok::<_, FetchError>(None) }).await;
+        assert!(found.unwrap().is_none());
+        let asked = second.answer.get_or_try_init(|| async { panic!("asked twice") });
+        assert!(asked.await.map_err(|error: FetchError| error).unwrap().is_none());
+        drop(first);
+        let late = lookups.join(&one);
+        assert!(!Arc::ptr_eq(&late.answer, &second.answer), "an answer is not kept");
+        drop((second, late, apart));
+        assert_eq!(under_way(&lookups), 0);
+    }
+
+    #[tokio::test]
+    async fn when_the_first_one_leaves_or_fails_the_next_one_asks() {
+        let lookups = Lookups::default();
+        let one = key("one");
+        let (first, second) = (lookups.join(&one), lookups.join(&one));
+        let failed = first.answer.get_or_try_init(|| async { Err(FetchError::Suspended) }).await;
+        assert!(failed.is_err());
+        drop(first);
+        assert!(Arc::ptr_eq(&lookups.join(&one).answer, &second.answer), "it is still being asked");
+        assert!(second.answer.get_or_try_init(|| async { Ok::<_, FetchError>(None) }).await.is_ok());
+        drop(second);
+        assert_eq!(under_way(&lookups), 0);
+    }
+}

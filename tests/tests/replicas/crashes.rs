@@ -118,7 +118,7 @@ pub(crate) async fn of_fills(services: &Services) {
         }
         points += 1;
     }
-    println!("figure: a replica died at {points} points of fill and upload; fsck was clean after each");
+    println!("\nfigure: a replica died at {points} points of fill and upload; fsck was clean after each");
 }
 
 /// See the module.
@@ -158,6 +158,6 @@ pub(crate) async fn of_collections(services: &Services) {
         assert!(body.bytes.is_none() || upstream.hits(&body.path) == before, "{} was never lost", body.path);
     }
     println!(
-        "figure: a collection died at {points} points; fsck was clean after each and the next one finished"
+        "\nfigure: a collection died at {points} points; fsck was clean after each and the next one finished"
     );
 }

@@ -53,7 +53,7 @@ pub(crate) async fn hundred(services: &mut Services) {
     }
     let (since_command, since_commit) = (Percentiles::of(since_command), Percentiles::of(since_commit));
     println!(
-        "figure: {EDITS} edits seen by {} replicas: {since_command} after the command began, {since_commit} after it ended",
+        "\nfigure: {EDITS} edits seen by {} replicas: {since_command} after the command began, {since_commit} after it ended",
         cluster.replicas().len(),
     );
     assert!(since_command.p99 <= SOON, "{since_command}");

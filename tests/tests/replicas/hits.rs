@@ -83,7 +83,7 @@ pub(crate) async fn ask_nobody(services: &mut Services) {
             cost.judge(name, replica);
         }
     }
-    println!("figure: what {HITS} warm hits cost:\n  {}", lines.join("\n  "));
+    println!("\nfigure: what {HITS} warm hits cost:\n  {}", lines.join("\n  "));
     assert_eq!(stock.upstream.requests().len(), asked, "hits ask the upstream nothing");
 }
 

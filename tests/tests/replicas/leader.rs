@@ -90,7 +90,7 @@ impl Halfway {
             self.upstream.requests().iter().filter(|request| request.header("range").is_some()).count();
         let (led, others) = (self.of(true), self.of(false));
         println!(
-            "figure: leader {case} at half of {} MiB: upstream GETs {fetches}, {ranges} of them by Range; its own \
+            "\nfigure: leader {case} at half of {} MiB: upstream GETs {fetches}, {ranges} of them by Range; its own \
              clients: {led}; clients of the others: {others}, done {:.1} s after the loss",
             BYTES >> 20,
             took.as_secs_f64(),

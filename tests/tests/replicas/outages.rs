@@ -67,7 +67,7 @@ impl Bench {
         sleep(AFTERMATH).await;
         let history = self.load.since(start).only(|record| record.client != COLD);
         println!(
-            "figure: {case} for {:.0} s: cached reads: {history}; {}; recovery: {:.1} s; calls of the object store: {}, \
+            "\nfigure: {case} for {:.0} s: cached reads: {history}; {}; recovery: {:.1} s; calls of the object store: {}, \
              told to slow down: {}; requests to the upstream: {}",
             (end - start).as_secs_f64(),
             history.latencies(),
@@ -192,7 +192,7 @@ async fn slow_store(bench: &mut Bench) {
         }
         sleep(Duration::from_millis(200)).await;
     }
-    println!("figure: under SlowDown {complete} fetches of {attempt} new objects, all complete");
+    println!("\nfigure: under SlowDown {complete} fetches of {attempt} new objects, all complete");
 }
 
 /// I11, I12: after the faults everything is as before.
@@ -200,14 +200,14 @@ async fn settle(services: &Services, bench: Bench, sampler: Sampler, files: &[us
     let Bench { load, cluster, stock, asked: _ } = bench;
     let history = load.stop().await.only(|record| record.client != COLD);
     let samples = sampler.stop().await;
-    println!("figure: all of it: {history}; {}", history.latencies());
+    println!("\nfigure: all of it: {history}; {}", history.latencies());
     history.assert_no_wrong_bytes();
     history.assert_all_complete("the whole load");
     let silent = samples.iter().filter(|sample| sample.livez.is_none_or(|took| took > LIVES)).count();
     let livez = Percentiles::of(samples.iter().filter_map(|sample| sample.livez));
     let resident = samples.iter().map(|sample| sample.resident).max().unwrap_or_default();
     println!(
-        "figure: {} looks at /livez, {silent} without an answer in {LIVES:?}; {livez}; most memory {} MiB",
+        "\nfigure: {} looks at /livez, {silent} without an answer in {LIVES:?}; {livez}; most memory {} MiB",
         samples.len(),
         resident >> 10,
     );
@@ -216,13 +216,16 @@ async fn settle(services: &Services, bench: Bench, sampler: Sampler, files: &[us
         let what = format!("the descriptors of replica {} to be as before ({before})", replica.number());
         wait::until(&what, PATIENCE, async || files_of(replica) <= before + POOLS).await;
         println!(
-            "figure: descriptors of replica {}: {before} before, {} after",
+            "\nfigure: descriptors of replica {}: {before} before, {} after",
             replica.number(),
             files_of(replica)
         );
     }
     let count = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", cluster.database());
-    println!("figure: PostgreSQL connections of all replicas: {}", services.postgres.sql("postgres", &count));
+    println!(
+        "\nfigure: PostgreSQL connections of all replicas: {}",
+        services.postgres.sql("postgres", &count)
+    );
     for target in stock.targets(&cluster.url()) {
         let record = stock.oracle.get(COLD, &target.key, &target.url).await;
         assert!(record.outcome == Outcome::Complete && record.is_true, "I12: {record:?}");

@@ -34,7 +34,7 @@ pub(crate) async fn rolling(services: &mut Services) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let history = load.stop().await;
     println!(
-        "figure: rolling restart of {} replicas in {:.1} s: {history}; {}; passed over {:?}",
+        "\nfigure: rolling restart of {} replicas in {:.1} s: {history}; {}; passed over {:?}",
         cluster.replicas().len(),
         took.as_secs_f64(),
         history.latencies(),
