@@ -13,6 +13,6 @@ TERRAFORM_VERSION=v1.5.7
 UV_VERSION=0.13.9
 MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 # Debian packages that clients, fixtures and services come from.
-APT_PACKAGES=(createrepo-c curl dnf gnupg jq openssl postgresql puppet-agent redis-server rpm skopeo strace xz-utils zstd busybox-static unzip)
+APT_PACKAGES=(createrepo-c curl dnf faketime gnupg jq openssl postgresql puppet-agent redis-server rpm skopeo strace xz-utils zstd busybox-static unzip)
 # Programs that may come from elsewhere, with the Debian package for where they do not.
 APT_PROGRAMS=(npm:npm pip:python3-pip python3:python3 tar:tar)

@@ -2,6 +2,7 @@
 //! what nobody notices. One test after the other, each on a cluster of its own; lines with `figure:` tell what was
 //! measured.
 
+mod agreement;
 mod collection;
 mod crashes;
 mod edits;
@@ -27,13 +28,18 @@ use libtest_mimic::{Arguments, Completion, Trial};
 /// One test.
 type Test = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 17] = [
     ("rs_80_a_small_stampede_costs_one_fetch", |s| Box::pin(stampede::small(s))),
     ("rs_80_a_thousand_clients_cost_one_fetch", |s| Box::pin(stampede::large(s))),
     ("rs_81_a_killed_leader_costs_one_more_fetch", |s| Box::pin(leader::killed(s))),
     ("rs_81_a_leader_that_stands_still_costs_one_more_fetch", |s| Box::pin(leader::paused(s))),
     ("rs_84_85_87_90_no_lost_service_costs_a_cached_read", |s| Box::pin(outages::one_after_the_other(s))),
     ("rs_84_without_redis_a_stampede_costs_one_fetch_a_replica", |s| Box::pin(stampede::without_redis(s))),
+    ("rs_95_replicas_agree_on_the_time", |s| Box::pin(agreement::on_the_time(s))),
+    ("rs_91_replicas_agree_on_pauses", |s| Box::pin(agreement::on_pauses(s))),
+    ("rs_03_08_replicas_agree_on_what_is_wrong", |s| Box::pin(agreement::on_what_is_wrong(s))),
+    ("rs_50_replicas_agree_on_the_blocklist", |s| Box::pin(agreement::on_the_blocklist(s))),
+    ("rs_37_replicas_keep_secrets", |s| Box::pin(agreement::on_secrets(s))),
     ("rs_97_a_replica_that_dies_at_any_point_leaves_sound_stores", |s| Box::pin(crashes::of_fills(s))),
     ("rs_97_a_collection_that_dies_at_any_point_leaves_sound_stores", |s| {
         Box::pin(crashes::of_collections(s))
