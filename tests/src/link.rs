@@ -10,7 +10,7 @@ mod tests;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -18,9 +18,27 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::{Builder, Handle, Runtime},
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
+
+/// Where all links run: a thread of their own, so that a test whose clients keep its threads busy does not make
+/// services look slow.
+pub(crate) fn thread() -> &'static Handle {
+    static THREAD: OnceLock<Runtime> = OnceLock::new();
+    let runtime = THREAD.get_or_init(|| {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("links").enable_all().build().expect("a thread")
+    });
+    runtime.handle()
+}
+
+/// A listener on a free port of loopback that is served by [`thread`].
+pub(crate) async fn listen() -> TcpListener {
+    let bound = thread().spawn(TcpListener::bind(("127.0.0.1", 0))).await;
+    bound.expect("no panic").expect("a free port on loopback")
+}
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -90,7 +108,7 @@ impl Link {
     /// # Panics
     /// When no port of loopback is free.
     pub async fn to(target: impl Into<String>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on loopback");
+        let listener = listen().await;
         let address = listener.local_addr().expect("a bound address");
         let shared = Arc::new(Shared {
             target: Mutex::new(target.into()),
@@ -102,7 +120,7 @@ impl Link {
             received: AtomicU64::new(0),
             running: Mutex::default(),
         });
-        let place = Mutex::new(Place::Open(tokio::spawn(accept(listener, shared.clone()))));
+        let place = Mutex::new(Place::Open(thread().spawn(accept(listener, shared.clone()))));
         Link { address, shared, place }
     }
 
@@ -166,8 +184,9 @@ impl Link {
         let mut place = self.place();
         if let Place::Shut(socket) = &mut *place {
             let socket = socket.take().unwrap_or_else(|| bind(self.address));
+            let _context = thread().enter();
             let listener = socket.listen(BACKLOG).expect("a port that was kept");
-            *place = Place::Open(tokio::spawn(accept(listener, self.shared.clone())));
+            *place = Place::Open(thread().spawn(accept(listener, self.shared.clone())));
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use hyper::{Request, Response, body::Incoming};
 use sha2::{Digest as _, Sha256};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::forward::{self, AsyncAnswer, Body};
 
@@ -41,7 +41,7 @@ impl HttpLink {
     /// # Panics
     /// When no port of loopback is free.
     pub async fn to(target: impl Into<String>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on loopback");
+        let listener = super::listen().await;
         let address = listener.local_addr().expect("a bound address");
         let shared = Arc::new(Shared {
             target: target.into(),
@@ -50,7 +50,7 @@ impl HttpLink {
             slowed: AtomicU64::new(0),
             requests: Mutex::default(),
         });
-        let accepting = tokio::spawn(forward::serve(listener, Slowing(shared.clone())));
+        let accepting = super::thread().spawn(forward::serve(listener, Slowing(shared.clone())));
         HttpLink { address, shared, accepting }
     }
 

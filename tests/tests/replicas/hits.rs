@@ -1,13 +1,14 @@
 //! What a warm hit costs, counted by the proxies and by the services themselves: nothing in SQL, nothing in Redis,
 //! at most one call of the object store.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use artifactapi_tests::{
     Cluster, Services, http, metrics,
     replicas::{Options, Replica},
 };
 use reqwest::Method;
+use tokio::time::Instant;
 
 use crate::stock::Stock;
 
@@ -25,6 +26,11 @@ const BACKGROUND: [&str; 8] = [
     "take_turn",
     "blob_states",
 ];
+
+/// The only thing here that changes upstream. Past this age a replica asks the database whether a twin has a newer
+/// one: once, however many hits there are.
+const REWRITTEN: &str = "rewritten index";
+const AGE: Duration = Duration::from_secs(5);
 
 /// What the services have been asked so far, by their own account.
 struct Asked {
@@ -64,13 +70,14 @@ pub(crate) async fn ask_nobody(services: &mut Services) {
         let etag = http::head(&large).await.header("etag").to_owned();
         let cases = [
             ("small body", Method::GET, url("small-0.bin"), vec![], 200),
-            ("rewritten index", Method::GET, url("npm packument"), vec![], 200),
+            (REWRITTEN, Method::GET, url("npm packument"), vec![], 200),
             ("HEAD", Method::HEAD, large.clone(), vec![], 200),
             ("not modified", Method::GET, large.clone(), vec![("if-none-match", etag.as_str())], 304),
             ("large body", Method::GET, large.clone(), vec![], 200),
             ("range", Method::GET, large.clone(), vec![("range", "bytes=5-9")], 206),
         ];
         for (name, method, url, headers, status) in cases {
+            let start = Instant::now();
             let before = (metrics::samples_at(&replica.metrics_url()).await, Asked::now(services, &cluster));
             for _ in 0..HITS {
                 let answer = http::request(method.clone(), &url, &headers).await;
@@ -78,7 +85,10 @@ pub(crate) async fn ask_nobody(services: &mut Services) {
                 assert_eq!(answer.header("x-cache"), "HIT", "{name}");
             }
             let after = (metrics::samples_at(&replica.metrics_url()).await, Asked::now(services, &cluster));
-            let cost = Cost::between(before, after);
+            let mut cost = Cost::between(before, after);
+            if name == REWRITTEN {
+                cost.allow_rechecks(start.elapsed());
+            }
             lines.push(format!("replica {}, {name}: {cost:?}", replica.number()));
             cost.judge(name, replica);
         }
@@ -99,6 +109,12 @@ impl Cost {
         let mut sql = metrics::growth(&before.0, &after.0, STATEMENTS);
         sql.retain(|operation, _| !BACKGROUND.contains(&operation.as_str()));
         Cost { sql, redis: after.1.redis - before.1.redis - LOOK, s3: after.1.s3 - before.1.s3 }
+    }
+
+    /// Leaves out looks at the row that are due to its age alone.
+    fn allow_rechecks(&mut self, took: Duration) {
+        let due = 1.0 + (took.as_secs_f64() / AGE.as_secs_f64()).floor();
+        self.sql.retain(|operation, count| operation != "artifact" || *count > due);
     }
 
     fn judge(&self, name: &str, replica: &Replica) {

@@ -9,6 +9,7 @@ mod edits;
 mod hits;
 mod leader;
 mod outages;
+mod partitions;
 mod restarts;
 mod stampede;
 mod stock;
@@ -28,12 +29,15 @@ use libtest_mimic::{Arguments, Completion, Trial};
 /// One test.
 type Test = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-const TESTS: [(&str, Test); 17] = [
+const TESTS: [(&str, Test); 18] = [
     ("rs_80_a_small_stampede_costs_one_fetch", |s| Box::pin(stampede::small(s))),
     ("rs_80_a_thousand_clients_cost_one_fetch", |s| Box::pin(stampede::large(s))),
     ("rs_81_a_killed_leader_costs_one_more_fetch", |s| Box::pin(leader::killed(s))),
     ("rs_81_a_leader_that_stands_still_costs_one_more_fetch", |s| Box::pin(leader::paused(s))),
     ("rs_84_85_87_90_no_lost_service_costs_a_cached_read", |s| Box::pin(outages::one_after_the_other(s))),
+    ("rs_84_85_87_a_replica_that_is_cut_off_costs_no_cached_read", |s| {
+        Box::pin(partitions::of_one_replica(s))
+    }),
     ("rs_84_without_redis_a_stampede_costs_one_fetch_a_replica", |s| Box::pin(stampede::without_redis(s))),
     ("rs_95_replicas_agree_on_the_time", |s| Box::pin(agreement::on_the_time(s))),
     ("rs_91_replicas_agree_on_pauses", |s| Box::pin(agreement::on_pauses(s))),

@@ -62,6 +62,14 @@ impl Stock {
         self.paths.push((name.to_owned(), format!("/api/v1/remote/files/{name}")));
     }
 
+    /// Takes the files whose names say so out of what is warmed: key and path of each.
+    pub(crate) fn take_cold(&mut self) -> Vec<(String, String)> {
+        let (cold, warm) =
+            std::mem::take(&mut self.paths).into_iter().partition(|(key, _)| key.starts_with("cold"));
+        self.paths = warm;
+        cold
+    }
+
     fn npm(&mut self) {
         let tarball = gzip(&noise(5, 300 << 10));
         let manifest = json!({ "name": "@acme/widget", "version": "1.0.0" });
