@@ -90,6 +90,7 @@ async fn what_may_have_had_an_effect_is_not_repeated() {
         backend.script("f", held());
     });
     let url = format!("{}/f", balancer.url());
+    use_ring();
     let asking =
         tokio::spawn(async move { Client::new().post(url).body("work").send().await.unwrap().status() });
     gate.reached_by(1).await;

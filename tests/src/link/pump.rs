@@ -136,8 +136,9 @@ async fn write(
             }
             _ => {}
         }
-        to.write_all(&piece.split_to(next)).await?;
+        // First, so that nobody has bytes that are not counted.
         count.fetch_add(next as u64, Relaxed);
+        to.write_all(&piece.split_to(next)).await?;
         if matches!(now, Fault::CutAfter(_)) && is_down && budget.left == 0 {
             to.flush().await?;
             return Err(Stop::Cut);
