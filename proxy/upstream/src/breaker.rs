@@ -89,11 +89,6 @@ impl Breaker {
         news
     }
 
-    /// Since when it is open.
-    pub(crate) fn opened(&self) -> Option<Timestamp> {
-        self.opened
-    }
-
     /// The request ended without an answer either way (its caller went away): another may probe.
     pub(crate) fn abandoned(&mut self) {
         self.probe = None;

@@ -18,7 +18,7 @@ use crate::{
     breaker::{Breaker, BreakerState, OPEN_FOR},
     observe::Observer,
     retry_after::{MAX_PAUSE, retry_after},
-    shared::{Known, Probe, Shared},
+    shared::{Fact, Probe, Shared},
 };
 
 /// Hosts that are remembered; the least used are forgotten first.
@@ -123,26 +123,21 @@ impl Hosts {
         }
     }
 
-    /// Tells the twins what is known about `host`.
-    fn tell(
-        &self,
-        host: &str,
-        notice: impl FnOnce(&Shared) -> Notice,
-    ) -> Option<tokio::task::JoinHandle<()>> {
-        let shared = self.shared.get()?;
-        let (known, _) = self.change_quietly(host, |state| Known {
-            paused_until: state.paused_until.map(|until| until.0),
-            failing_until: state.breaker.opened().map(|at| (at + OPEN_FOR).0),
-        });
-        shared.tell(host, known, notice(shared))
-    }
-
     /// Tells the twins about the pause of `host`; returns when it is said, or could not be.
     pub(crate) async fn tell_pause(&self, host: &str, pause: Duration) {
         let until = self.clock.now() + pause;
         let notice = Notice::Paused { host: host.to_owned(), until: until.0 };
-        if let Some(told) = self.tell(host, |_| notice) {
+        let told = self.shared.get().and_then(|shared| shared.tell(host, Fact::Paused, until, notice));
+        if let Some(told) = told {
             let _ = told.await;
+        }
+    }
+
+    /// Tells the twins that the breaker of `host` has opened.
+    fn tell_failing(&self, host: &str) {
+        if let Some(shared) = self.shared.get() {
+            let until = self.clock.now() + OPEN_FOR;
+            drop(shared.tell(host, Fact::Failing, until, shared.failing(host)));
         }
     }
 
@@ -160,7 +155,7 @@ impl Hosts {
             tracing::info!(upstream.host = host, breaker = ?after, "circuit breaker changed");
             self.observer.on_breaker(host, after);
             match after {
-                BreakerState::Open => drop(self.tell(host, |shared| shared.failing(host))),
+                BreakerState::Open => self.tell_failing(host),
                 BreakerState::Closed if before != BreakerState::Closed => {
                     self.shared.get().into_iter().for_each(|shared| shared.recovered(host));
                 }

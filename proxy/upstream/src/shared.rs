@@ -8,7 +8,6 @@ use artifactapi_model::{
     ports::{Coordinator, Lease},
 };
 use quick_cache::sync::Cache;
-use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::breaker::OPEN_FOR;
@@ -18,8 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Hosts whose last look is remembered.
 const MAX_LOOKS: usize = 4096;
 
-/// What is known about a host, as it stands under its key: milliseconds since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What the others know about a host: milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
     /// End of its pause.
     pub(crate) paused_until: Option<i64>,
@@ -27,10 +26,21 @@ pub(crate) struct Known {
     pub(crate) failing_until: Option<i64>,
 }
 
-impl Known {
-    fn life(&self, now: Timestamp) -> Duration {
-        let end = self.paused_until.max(self.failing_until).unwrap_or_default();
-        Timestamp(end).since(now)
+/// What is kept about a host. Each has a key of its own, so that the end of one says nothing about the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// It asked for a pause.
+    Paused,
+    /// Its breaker is open.
+    Failing,
+}
+
+impl Fact {
+    fn key(self, host: &str) -> String {
+        match self {
+            Fact::Paused => format!("paused/{host}"),
+            Fact::Failing => format!("failing/{host}"),
+        }
     }
 }
 
@@ -72,19 +82,29 @@ impl Shared {
             return None;
         }
         self.looks.insert(host.to_owned(), now);
-        let value = self.coordinator.get(&key(host)).await.ok()??;
+        let paused_until = self.until(Fact::Paused, host).await;
+        Some(Known { paused_until, failing_until: self.until(Fact::Failing, host).await })
+    }
+
+    async fn until(&self, fact: Fact, host: &str) -> Option<i64> {
+        let value = self.coordinator.get(&fact.key(host)).await.ok()??;
         serde_json::from_slice(&value).ok()
     }
 
-    /// Tells the others, in the background; the handle is there to wait until it is said. Nobody is told
-    /// outside of a runtime.
-    pub(crate) fn tell(&self, host: &str, known: Known, notice: Notice) -> Option<JoinHandle<()>> {
+    /// Tells the others that `fact` holds of `host` until `until`, in the background; the handle is there to wait
+    /// until it is said. Nobody is told outside of a runtime.
+    pub(crate) fn tell(
+        &self,
+        host: &str,
+        fact: Fact,
+        until: Timestamp,
+        notice: Notice,
+    ) -> Option<JoinHandle<()>> {
         let (shared, host) = (self.clone(), host.to_owned());
-        let life = known.life(self.clock.now());
+        let life = until.since(self.clock.now());
         let tell = async move {
-            // Options of numbers always serialise.
-            let value = serde_json::to_vec(&known).unwrap_or_default();
-            let kept = shared.coordinator.put(&key(&host), value.into(), life).await;
+            let value = until.0.to_string();
+            let kept = shared.coordinator.put(&fact.key(&host), value.into(), life).await;
             let said = shared.coordinator.publish(notice.encode().into()).await;
             if let Err(error) = kept.and(said) {
                 tracing::debug!(upstream.host = host, %error, "the other replicas could not be told");
@@ -100,7 +120,7 @@ impl Shared {
 
     /// The host answers again: those who have not heard of it yet need not hear that it failed.
     pub(crate) fn recovered(&self, host: &str) {
-        let (coordinator, key) = (self.coordinator.clone(), key(host));
+        let (coordinator, key) = (self.coordinator.clone(), Fact::Failing.key(host));
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move { coordinator.delete(&key).await });
         }
@@ -122,8 +142,4 @@ impl Shared {
             runtime.spawn(async move { coordinator.release(&lease).await });
         }
     }
-}
-
-fn key(host: &str) -> String {
-    format!("upstream/{host}")
 }

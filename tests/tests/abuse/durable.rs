@@ -69,17 +69,19 @@ async fn rs_98_file_and_directory_are_synced_before_the_row_and_the_row_before_t
     let calls: Vec<&str> = text.lines().collect();
     let hex = Digest::of(&bytes).to_hex();
     let shard = format!("/blobs/sha256/{}>", &hex[..2]);
-    let first = |what: &str, wanted: &dyn Fn(&str) -> bool| {
-        let found = calls.iter().position(|call| wanted(call));
-        found.unwrap_or_else(|| panic!("no {what} in\n{text}"))
+    let after = |begin: usize, what: &str, wanted: &dyn Fn(&str) -> bool| {
+        let found = calls.iter().skip(begin).position(|call| wanted(call)).map(|found| begin + found);
+        found.unwrap_or_else(|| panic!("no {what} after call {begin} in\n{text}"))
     };
+    let first = |what: &str, wanted: &dyn Fn(&str) -> bool| after(0, what, wanted);
     let file =
         first("sync of the staged file", &|call| call.contains(" fdatasync(") && call.contains("/staging/"));
     let rename = first("move to its name", &|call| call.contains("rename") && call.contains(&hex));
     let directory = first("sync of its directory", &|call| call.contains(" fsync(") && call.contains(&shard));
     let wal = |call: &str| call.contains("-wal>") || call.contains(".wal>");
-    let row = first("write to the database", &|call| call.contains("write") && wal(call));
-    let synced = first("sync of the database", &|call| call.contains("sync(") && wal(call));
+    // What is written before says that a fill begins and that its blob is coming; this is its row.
+    let row = after(directory, "write to the database", &|call| call.contains("write") && wal(call));
+    let synced = after(row, "sync of the database", &|call| call.contains("sync(") && wal(call));
     let socket = |call: &&str| call.contains("<TCP:[127.0.0.1") || call.contains("<socket:[");
     let told = calls.iter().rposition(socket).unwrap_or_else(|| panic!("no answer in\n{text}"));
     let order = [file, rename, directory, row, synced, told];

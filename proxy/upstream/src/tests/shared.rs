@@ -123,3 +123,36 @@ async fn rs_94_while_a_twin_probes_nobody_else_does() {
     coordinator.release(&probe).await.unwrap();
     assert_eq!(send(&upstream, &spec, get(&server.url("/a"))).await.unwrap().status, 200);
 }
+
+#[tokio::test]
+async fn rs_91_a_probe_that_is_told_to_wait_ends_no_pause() {
+    let asks_for_a_pause = Arc::new(AtomicBool::new(false));
+    let server = Server::start({
+        let asks_for_a_pause = asks_for_a_pause.clone();
+        move |_| match asks_for_a_pause.load(SeqCst) {
+            true => reply(429, &[("Retry-After", "600")], ""),
+            false => reply(500, &[], ""),
+        }
+    })
+    .await;
+    let (clock, spec) = (clock(), loopback(&server.url("/")));
+    let coordinator = Arc::new(LocalCoordinator::default());
+    let replica =
+        |name: &str| upstream_with(clock.clone(), Names::new(&[])).sharing(coordinator.clone(), name, None);
+    let one = replica("one");
+    for _ in 0..5 {
+        assert_eq!(send(&one, &spec, get(&server.url("/a"))).await.unwrap().status, 500);
+    }
+    asks_for_a_pause.store(true, SeqCst);
+    clock.advance(Duration::from_secs(31));
+    assert_eq!(send(&one, &spec, get(&server.url("/a"))).await.unwrap().status, 429, "the probe");
+    // Everything that was to be said has been said.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let asked = server.requests().len();
+    // A replica that comes later, and has heard no message, looks.
+    let error = refused(send(&replica("two"), &spec, get(&server.url("/a"))).await);
+    assert!(matches!(error, UpstreamError::Paused { .. }), "{error:?}");
+    assert_eq!(server.requests().len(), asked);
+}

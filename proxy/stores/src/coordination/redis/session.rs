@@ -8,7 +8,7 @@ use fred::{
     clients::Client,
     error::{Error, ErrorKind},
     interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _},
-    types::{Builder, ConnectHandle, Message},
+    types::{Builder, ConnectHandle, Message, Value},
 };
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -25,6 +25,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const LOCAL: Duration = Duration::from_secs(5);
 /// Time between two questions whether an idle session still answers.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// What is said only to hear it.
+const BEAT: &[u8] = b"beat";
 /// Longest message that is passed on; ours are shorter than 8 KiB.
 const MAX_MESSAGE: usize = 64 << 10;
 /// Most commands that wait to be written.
@@ -140,6 +142,7 @@ async fn within<T>(time: Duration, work: impl Future<Output = Result<T, Error>>)
 /// Passes messages on until the session ends; why it did, and whether an answer was wanting.
 async fn serve(shared: &Shared, mut session: Session) -> (Error, bool) {
     let mut beat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    let mut unheard = false;
     loop {
         tokio::select! {
             () = shared.failed.notified() => {
@@ -151,16 +154,25 @@ async fn serve(shared: &Shared, mut session: Session) -> (Error, bool) {
             error = session.calls.ended() => return (error, false),
             error = session.subscription.ended() => return (error, false),
             message = session.messages.recv() => match message {
-                Ok(message) => pass_on(shared, message),
+                Ok(message) => {
+                    unheard = false;
+                    pass_on(shared, message);
+                }
                 Err(RecvError::Lagged(_)) => { let _ = shared.messages.send(Heard::Gap); }
                 Err(RecvError::Closed) => {
                     return (Error::new(ErrorKind::IO, "the subscription was closed"), false);
                 }
             },
             _ = beat.tick() => {
-                if let Err(error) = within(HANDSHAKE, session.client.ping::<()>(None)).await {
+                // What is said must come back: a subscription may be lost without a word.
+                if unheard {
+                    return (Error::new(ErrorKind::Timeout, "no message comes over the subscription"), true);
+                }
+                let (channel, beat) = (shared.options.channel(), Value::Bytes(BEAT.into()));
+                if let Err(error) = within(HANDSHAKE, session.client.publish::<(), _, _>(channel, beat)).await {
                     return (error, true);
                 }
+                unheard = true;
             }
         }
     }
@@ -168,6 +180,7 @@ async fn serve(shared: &Shared, mut session: Session) -> (Error, bool) {
 
 fn pass_on(shared: &Shared, message: Message) {
     match message.value.into_bytes() {
+        Some(bytes) if *bytes == *BEAT => {}
         Some(bytes) if bytes.len() <= MAX_MESSAGE => {
             // Nobody listening is no failure.
             let _ = shared.messages.send(Heard::Message(bytes));
