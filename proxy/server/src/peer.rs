@@ -8,6 +8,8 @@ mod code;
 mod dial;
 mod frames;
 mod listen;
+#[cfg(test)]
+mod tests;
 
 pub use code::PeerKey;
 pub use dial::{HEARTBEAT, HttpPeers, Roster};

@@ -167,7 +167,11 @@ impl<S: Stream<Item = reqwest::Result<Bytes>> + Unpin> Answer<S> {
     async fn read(&mut self) -> Option<Result<Part, PeerError>> {
         loop {
             match self.decoder.next() {
-                Ok(Some(Part::Head(head))) => {
+                Ok(Some(Part::Head(mut head))) => {
+                    let code = head.split_to(LENGTH.min(head.len()));
+                    if !self.key.is_of_answer(&self.nonce, &head, b"", &code) {
+                        return Some(Err(self.error("its answer is not from a twin")));
+                    }
                     self.head = head.clone();
                     return Some(Ok(Part::Head(head)));
                 }

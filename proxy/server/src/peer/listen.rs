@@ -90,7 +90,7 @@ fn status(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// `parts` as frames, with our code before the ending.
+/// `parts` as frames, with our code before what is said of the body and before how it ended.
 fn signed(
     parts: Parts,
     key: PeerKey,
@@ -100,7 +100,8 @@ fn signed(
     let parts = parts.map(move |part| match part {
         Ok(Part::Head(bytes)) => {
             head = bytes.clone();
-            Some(Part::Head(bytes))
+            let code = key.of_answer(&nonce, &bytes, b"");
+            Some(Part::Head([code.as_ref(), &bytes].concat().into()))
         }
         Ok(Part::Data(bytes)) => Some(Part::Data(bytes)),
         Ok(Part::End(bytes)) => {
