@@ -316,6 +316,31 @@ async fn rs_81_a_body_that_has_changed_meanwhile_is_no_clean_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rs_81_a_leader_that_is_lost_after_it_has_stored_the_body_costs_no_fetch() {
+    let cluster = Cluster::of(2).await;
+    let whole = pattern(2 * MIB);
+    let gate = cluster.upstream.gate("file", Some(whole.len() as u64));
+    let (leader, follower) = (&cluster.replicas[0], &cluster.replicas[1]);
+    let scenario = async {
+        gate.send(Ok(whole.slice(..MIB))).await.unwrap();
+        settle().await;
+        assert!(readable(follower, "file").await > 0);
+        // Its line to its twin breaks; everything else of it goes on.
+        cluster.directory.dead.lock().unwrap().push(0);
+        gate.send(Ok(whole.slice(MIB..))).await.unwrap();
+        drop(gate);
+    };
+    let late = async {
+        settle().await;
+        follower.fetch("file").await
+    };
+    let (led, followed, ()) = tokio::join!(leader.fetch("file"), late, scenario);
+    assert_eq!(led.unwrap(), whole);
+    assert_eq!(followed.unwrap(), whole);
+    assert_eq!(cluster.upstream.gets(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rs_81_a_leader_that_wakes_up_late_changes_nothing() {
     let cluster = Cluster::of(2).await;
     let old = pattern(200_000);

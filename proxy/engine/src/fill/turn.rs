@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use artifactapi_model::{ArtifactKey, Timestamp, ports::metadata::ArtifactRow};
+use artifactapi_model::{
+    ArtifactKey, Timestamp,
+    ports::{blobs::MAX_READ, metadata::ArtifactRow},
+};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Finished, Job, Tee};
+use super::{Finished, Job, Poured, Tee};
 use crate::{
     Engine,
     decide::{Decision, Held, decide, effective_mutability},
@@ -87,7 +90,10 @@ impl Engine {
             && is_newer(job, &row)
         {
             let entry = self.entry_of(job, row).await;
-            if self.is_fresh(job, &entry) && taken.is_none() {
+            if self.is_fresh(job, &entry) {
+                if let Some(taken) = taken {
+                    self.complete(taken, &entry).await?;
+                }
                 self.hot.put(job.key.clone(), entry.clone());
                 return Ok(Finished::Landed(entry));
             }
@@ -101,6 +107,30 @@ impl Engine {
         }
         let start = Start { fetch_seq: start.fetch_seq, pinned: start.pinned, previous, taken };
         self.run_fill(job, pilot, start).await
+    }
+
+    /// A twin was lost after it had stored the body, or on its last bytes: what is wanting comes from the store. The
+    /// readers have begun with `taken`, so that both must be the same.
+    async fn complete(&self, mut taken: Tee<'_>, entry: &HotEntry) -> Result<(), FetchError> {
+        let reader = self.reader_of(entry).await?;
+        taken.go_on();
+        while taken.written() < entry.row.size {
+            let block = reader.read_at(taken.written(), MAX_READ).await?;
+            if block.is_empty() {
+                break;
+            }
+            taken.take(block).await?;
+        }
+        let Poured { staged, hashed, .. } = taken.finish()?;
+        if hashed.digest != entry.row.digest {
+            return Err(FetchError::Elsewhere(
+                "the bytes that another replica passed on are not those that are stored".into(),
+            ));
+        }
+        if let Some(staged) = staged {
+            self.adopt(staged, &entry.row).await;
+        }
+        Ok(())
     }
 
     async fn entry_of(&self, job: &Job, row: ArtifactRow) -> Arc<HotEntry> {

@@ -138,7 +138,7 @@ impl Engine {
         Ok(Some(Finished::Stored(entry)))
     }
 
-    async fn adopt(&self, staged: Box<dyn StagedBlob>, row: &ArtifactRow) {
+    pub(crate) async fn adopt(&self, staged: Box<dyn StagedBlob>, row: &ArtifactRow) {
         if let Err(error) = staged.adopt(&row.digest).await {
             tracing::debug!(blob.digest = %row.digest, error = %error, "a body was not kept as a local copy");
         }
