@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, OnceLock,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -20,14 +20,16 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// One MinIO for all tests of this binary that do not stop it.
-pub(in crate::blobs) fn minio(test: &str) -> Option<&'static Minio> {
-    static MINIO: OnceLock<Option<Minio>> = OnceLock::new();
-    let minio = MINIO.get_or_init(|| provided(Minio::start(), test)).as_ref();
-    if minio.is_none() {
-        eprintln!("SKIPPED {test}: minio is not installed");
+/// One MinIO for all tests of this binary that run at the same time and do not stop it; the last one ends it.
+pub(in crate::blobs) fn minio(test: &str) -> Option<Arc<Minio>> {
+    static MINIO: Mutex<Weak<Minio>> = Mutex::new(Weak::new());
+    let mut running = MINIO.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(minio) = running.upgrade() {
+        return Some(minio);
     }
-    minio
+    let minio = Arc::new(provided(Minio::start(), test)?);
+    *running = Arc::downgrade(&minio);
+    Some(minio)
 }
 
 /// Settings for a new, empty bucket.

@@ -38,6 +38,7 @@ async fn download(s3: &S3Blobs, digest: &Digest, from: u64) -> Result<Vec<u8>, B
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_of_one_put_and_of_many_parts_round_trip() {
     let Some(minio) = minio("bodies_of_one_put_and_of_many_parts_round_trip") else { return };
+    let minio = &*minio;
     let s3 = S3Blobs::new(settings(minio)).unwrap();
     for conditional in [false, true] {
         if conditional {
@@ -67,6 +68,7 @@ async fn bodies_of_one_put_and_of_many_parts_round_trip() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_there_is_not_sent_again() {
     let Some(minio) = minio("what_is_there_is_not_sent_again") else { return };
+    let minio = &*minio;
     let s3 = S3Blobs::new(settings(minio)).unwrap();
     for body in [pattern(100), pattern(9 * MIB)] {
         upload(&s3, &body).await.unwrap();
@@ -79,6 +81,7 @@ async fn what_is_there_is_not_sent_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_89_an_unknown_outcome_is_settled_by_asking() {
     let Some(minio) = minio("rs_89_an_unknown_outcome_is_settled_by_asking") else { return };
+    let minio = &*minio;
     let cases: [(&str, usize, Which, Vec<Fault>); 7] = [
         ("ack of a PUT lost", 100, is_put, vec![Fault::AckLost; 4]),
         ("a PUT answered 500 after success", 100, is_put, vec![Fault::AckWrong(500); 4]),
@@ -107,6 +110,7 @@ async fn rs_89_an_unknown_outcome_is_settled_by_asking() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_89_a_conflict_without_an_object_is_no_success() {
     let Some(minio) = minio("rs_89_a_conflict_without_an_object_is_no_success") else { return };
+    let minio = &*minio;
     let faulty = Faulty::new();
     let s3 = faulty.blobs(settings(minio));
     s3.check().await.unwrap();
@@ -119,6 +123,7 @@ async fn rs_89_a_conflict_without_an_object_is_no_success() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_of_the_wrong_length_gives_way() {
     let Some(minio) = minio("an_object_of_the_wrong_length_gives_way") else { return };
+    let minio = &*minio;
     let s3 = S3Blobs::new(settings(minio)).unwrap();
     let body = pattern(1000);
     let digest = Digest::of(&body);
@@ -132,6 +137,7 @@ async fn an_object_of_the_wrong_length_gives_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_87_a_broken_get_goes_on_by_range() {
     let Some(minio) = minio("rs_87_a_broken_get_goes_on_by_range") else { return };
+    let minio = &*minio;
     let faulty = Faulty::new();
     let s3 = faulty.blobs(settings(minio));
     let body = pattern(3 * MIB);
@@ -154,6 +160,7 @@ async fn rs_87_a_broken_get_goes_on_by_range() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_87_a_fifth_of_all_requests_refused_is_not_noticed() {
     let Some(minio) = minio("rs_87_a_fifth_of_all_requests_refused_is_not_noticed") else { return };
+    let minio = &*minio;
     let faulty = Faulty::new();
     let s3 = faulty.blobs(settings(minio));
     faulty.refuse_every(5);
@@ -168,6 +175,7 @@ async fn rs_87_a_fifth_of_all_requests_refused_is_not_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_store_says_so() {
     let Some(minio) = minio("a_full_store_says_so") else { return };
+    let minio = &*minio;
     for (length, which) in [(10, is_put as Which), (9 * MIB, is_put), (9 * MIB, is_complete)] {
         let faulty = Faulty::new();
         let s3 = faulty.blobs(settings(minio));
@@ -181,6 +189,7 @@ async fn a_full_store_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_check_names_the_variable_to_look_at() {
     let Some(minio) = minio("the_check_names_the_variable_to_look_at") else { return };
+    let minio = &*minio;
     let good = settings(minio);
     S3Blobs::new(good.clone()).unwrap().check().await.unwrap();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -218,6 +227,7 @@ async fn the_check_names_the_variable_to_look_at() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_gives_the_object_and_no_more() {
     let Some(minio) = minio("a_link_gives_the_object_and_no_more") else { return };
+    let minio = &*minio;
     let without = settings(minio);
     let public = Some(format!("http://localhost:{}", minio.0.port()));
     let with = S3Settings { public_endpoint: public, ..without.clone() };
@@ -258,6 +268,7 @@ async fn a_link_gives_the_object_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_11_the_bare_bucket_gives_what_it_has_and_takes_nothing() {
     let Some(minio) = minio("rs_11_the_bare_bucket_gives_what_it_has_and_takes_nothing") else { return };
+    let minio = &*minio;
     let s3 = S3Blobs::new(settings(minio)).unwrap();
     let body = pattern(3 * MIB);
     let digest = upload(&s3, &body).await.unwrap();

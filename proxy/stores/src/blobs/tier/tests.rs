@@ -82,6 +82,7 @@ async fn read_to_error(reader: &dyn BlobReader) -> (Vec<u8>, Option<BlobError>) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conforms() {
     let Some(minio) = minio("conforms") else { return };
+    let minio = &*minio;
     let (directory, count) = (TempDir::new().unwrap(), AtomicU64::new(0));
     suite::suite(async || {
         let root = directory.path().join(count.fetch_add(1, Relaxed).to_string());
@@ -94,6 +95,7 @@ async fn conforms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hit_asks_s3_nothing_and_a_miss_once() {
     let Some(minio) = minio("a_hit_asks_s3_nothing_and_a_miss_once") else { return };
+    let minio = &*minio;
     for (length, bound, streams) in [(3 * MIB, ROOMY, 1), (1000, ROOMY, 1), (3 * MIB, 1000, 0), (1000, 10, 1)]
     {
         let bench = Bench::new(minio, bound).await;
@@ -118,6 +120,7 @@ async fn a_hit_asks_s3_nothing_and_a_miss_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_adopted_body_is_a_copy_and_costs_s3_nothing() {
     let Some(minio) = minio("an_adopted_body_is_a_copy_and_costs_s3_nothing") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, ROOMY).await;
     let body = pattern(MIB);
     let digest = bench.put_cold(&body).await;
@@ -133,6 +136,7 @@ async fn an_adopted_body_is_a_copy_and_costs_s3_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_80_one_get_for_all_who_want_it() {
     let Some(minio) = minio("rs_80_one_get_for_all_who_want_it") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, ROOMY).await;
     let body = pattern(5 * MIB);
     let digest = bench.put_cold(&body).await;
@@ -167,6 +171,7 @@ async fn rs_80_one_get_for_all_who_want_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_far_ahead_does_not_wait() {
     let Some(minio) = minio("who_reads_far_ahead_does_not_wait") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, ROOMY).await;
     let body = pattern(12 * MIB);
     let digest = bench.put_cold(&body).await;
@@ -190,6 +195,7 @@ async fn who_reads_far_ahead_does_not_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_wants_any_more_is_not_brought() {
     let Some(minio) = minio("what_nobody_wants_any_more_is_not_brought") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, ROOMY).await;
     let body = pattern(4 * MIB);
     let digest = bench.put_cold(&body).await;
@@ -216,6 +222,7 @@ async fn what_nobody_wants_any_more_is_not_brought() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_removed_on_its_way_does_not_stay() {
     let Some(minio) = minio("a_body_removed_on_its_way_does_not_stay") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, ROOMY).await;
     let body = pattern(4 * MIB);
     let digest = bench.put_cold(&body).await;
@@ -232,6 +239,7 @@ async fn a_body_removed_on_its_way_does_not_stay() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_is_bounded_on_the_way_out_and_in() {
     let Some(minio) = minio("memory_is_bounded_on_the_way_out_and_in") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, 1000).await;
     let piece = pattern(MIB - 7);
     let mut hasher = Hasher::for_checksums(&[]);

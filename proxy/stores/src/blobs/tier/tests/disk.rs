@@ -19,6 +19,7 @@ fn body(n: u8, length: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eviction_takes_the_longest_unused_and_leaves_readers_alone() {
     let Some(minio) = minio("eviction_takes_the_longest_unused_and_leaves_readers_alone") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, 5 * MIB as u64).await;
     let bodies = [1, 2, 3].map(|n| body(n, 2 * MIB));
     let first = put(&bench.blobs, &bodies[0]).await;
@@ -43,6 +44,7 @@ async fn eviction_takes_the_longest_unused_and_leaves_readers_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_97_a_restart_keeps_copies_and_sweeps_what_was_staged() {
     let Some(minio) = minio("rs_97_a_restart_keeps_copies_and_sweeps_what_was_staged") else { return };
+    let minio = &*minio;
     let (root, settings) = (TempDir::new().unwrap(), settings(minio));
     let open =
         async |bound| TieredBlobs::open(S3Blobs::new(settings.clone()).unwrap(), root.path(), bound).await;
@@ -83,6 +85,7 @@ async fn rs_97_a_restart_keeps_copies_and_sweeps_what_was_staged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_01_copies_of_another_boot_are_hashed_before_they_are_used() {
     let Some(minio) = minio("rs_01_copies_of_another_boot_are_hashed_before_they_are_used") else { return };
+    let minio = &*minio;
     let (root, settings) = (TempDir::new().unwrap(), settings(minio));
     let open = async || {
         TieredBlobs::open(S3Blobs::new(settings.clone()).unwrap(), root.path(), ROOMY).await.unwrap()
@@ -105,6 +108,7 @@ async fn rs_01_copies_of_another_boot_are_hashed_before_they_are_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_11_a_scrub_of_the_copies_leaves_s3_and_their_order_alone() {
     let Some(minio) = minio("rs_11_a_scrub_of_the_copies_leaves_s3_and_their_order_alone") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, 5 * MIB as u64 / 2).await;
     let bodies = [1, 2].map(|n| body(n, MIB));
     let (good, bad) = (put(&bench.blobs, &bodies[0]).await, put(&bench.blobs, &bodies[1]).await);
@@ -132,6 +136,7 @@ async fn rs_11_a_scrub_of_the_copies_leaves_s3_and_their_order_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_15_a_link_in_a_copys_place_is_not_read() {
     let Some(minio) = minio("rs_15_a_link_in_a_copys_place_is_not_read") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, ROOMY).await;
     let digest = bench.put_cold(b"body").await;
     let secret = bench.root.path().join("secret");
@@ -143,6 +148,7 @@ async fn rs_15_a_link_in_a_copys_place_is_not_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_96_conforms_on_a_full_disk() {
     let Some(minio) = minio("rs_96_conforms_on_a_full_disk") else { return };
+    let minio = &*minio;
     if Mount::tmpfs(1 << 20).is_none() {
         eprintln!("SKIPPED rs_96_conforms_on_a_full_disk: mounting a tmpfs needs root");
         return;
@@ -161,6 +167,7 @@ async fn rs_96_conforms_on_a_full_disk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_96_a_full_disk_gives_copies_up_and_never_stops_reads() {
     let Some(minio) = minio("rs_96_a_full_disk_gives_copies_up_and_never_stops_reads") else { return };
+    let minio = &*minio;
     let Some(mount) = Mount::tmpfs(4 << 20) else {
         eprintln!("SKIPPED rs_96_a_full_disk_gives_copies_up: mounting a tmpfs needs root");
         return;

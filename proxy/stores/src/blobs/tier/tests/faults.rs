@@ -16,6 +16,7 @@ async fn quarantined(bench: &Bench) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_87_readers_see_one_unbroken_body() {
     let Some(minio) = minio("rs_87_readers_see_one_unbroken_body") else { return };
+    let minio = &*minio;
     for (length, bound) in WAYS {
         let bench = Bench::new(minio, bound).await;
         let body = pattern(length);
@@ -33,6 +34,7 @@ async fn rs_87_readers_see_one_unbroken_body() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_87_an_s3_that_stays_broken_is_an_error_and_no_damage() {
     let Some(minio) = minio("rs_87_an_s3_that_stays_broken_is_an_error_and_no_damage") else { return };
+    let minio = &*minio;
     for (length, bound) in WAYS {
         let bench = Bench::new(minio, bound).await;
         let body = pattern(length);
@@ -50,6 +52,7 @@ async fn rs_87_an_s3_that_stays_broken_is_an_error_and_no_damage() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_01_wrong_bytes_never_end_well_and_are_put_aside() {
     let Some(minio) = minio("rs_01_wrong_bytes_never_end_well_and_are_put_aside") else { return };
+    let minio = &*minio;
     for (length, bound) in WAYS {
         let bench = Bench::new(minio, bound).await;
         let body = pattern(length);
@@ -75,6 +78,7 @@ async fn rs_01_wrong_bytes_never_end_well_and_are_put_aside() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_88_bytes_spoiled_on_the_way_do_not_condemn_the_object() {
     let Some(minio) = minio("rs_88_bytes_spoiled_on_the_way_do_not_condemn_the_object") else { return };
+    let minio = &*minio;
     for fault in [Fault::Flip(500), Fault::Short(900)] {
         for (length, bound) in WAYS {
             let bench = Bench::new(minio, bound).await;
@@ -109,6 +113,7 @@ async fn rs_88_bytes_spoiled_on_the_way_do_not_condemn_the_object() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_88_one_404_is_not_believed() {
     let Some(minio) = minio("rs_88_one_404_is_not_believed") else { return };
+    let minio = &*minio;
     let no_such_key = || Fault::Status(404, "NoSuchKey");
     for (length, bound) in WAYS {
         let bench = Bench::new(minio, bound).await;
@@ -135,6 +140,7 @@ async fn rs_88_one_404_is_not_believed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_89_a_commit_answers_when_the_object_is_there_and_not_before() {
     let Some(minio) = minio("rs_89_a_commit_answers_when_the_object_is_there_and_not_before") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, ROOMY).await;
     let commit = async |length: usize| {
         let body = pattern(length);
@@ -157,6 +163,7 @@ async fn rs_89_a_commit_answers_when_the_object_is_there_and_not_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_87_a_fifth_of_all_requests_refused_fails_no_read() {
     let Some(minio) = minio("rs_87_a_fifth_of_all_requests_refused_fails_no_read") else { return };
+    let minio = &*minio;
     let bench = Bench::new(minio, 4 * MIB as u64).await;
     let bodies: Vec<_> = (0..24_usize).map(|n| pattern(MIB / 2 + n)).collect();
     let mut digests = Vec::new();
