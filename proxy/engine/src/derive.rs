@@ -112,7 +112,8 @@ impl Engine {
         Ok((inputs, derived))
     }
 
-    async fn small_body(&self, digest: &Digest, size: u64) -> Option<Bytes> {
+    /// The bytes of a stored body that is small enough to be kept in memory.
+    pub(crate) async fn small_body(&self, digest: &Digest, size: u64) -> Option<Bytes> {
         if size <= self.options.small_body { self.read_small(digest, size).await } else { None }
     }
 

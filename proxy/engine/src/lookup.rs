@@ -60,11 +60,7 @@ impl Engine {
 
     async fn look_up_alone(self: &Arc<Self>, key: &ArtifactKey) -> Result<Option<Arc<HotEntry>>, FetchError> {
         let Some(row) = self.ports.metadata.artifact(key).await? else { return Ok(None) };
-        let body = if row.size <= self.options.small_body {
-            self.read_small(&row.digest, row.size).await
-        } else {
-            None
-        };
+        let body = self.small_body(&row.digest, row.size).await;
         let entry = HotEntry::new(row, body, self.ports.clock.now());
         self.hot.put(key.clone(), entry.clone());
         Ok(Some(entry))

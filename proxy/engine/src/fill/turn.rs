@@ -133,12 +133,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn entry_of(&self, job: &Job, row: ArtifactRow) -> Arc<HotEntry> {
+    /// The entry of `row`, with the body of the entry that `job` replaces where it is the same.
+    pub(crate) async fn entry_of(&self, job: &Job, row: ArtifactRow) -> Arc<HotEntry> {
         let same = job.previous.as_ref().filter(|previous| previous.row.digest == row.digest);
         let body = match same.and_then(|previous| previous.body.clone()) {
             Some(body) => Some(body),
-            None if row.size <= self.options.small_body => self.read_small(&row.digest, row.size).await,
-            None => None,
+            None => self.small_body(&row.digest, row.size).await,
         };
         HotEntry::new(row, body, self.ports.clock.now())
     }

@@ -146,14 +146,7 @@ impl Engine {
 
     /// The entry of a row that a twin names, whose bytes are in the common store.
     async fn known(&self, job: &Job, row: WireRow) -> Option<Arc<HotEntry>> {
-        let row = row.into_row()?;
-        let same = job.previous.as_ref().filter(|previous| previous.row.digest == row.digest);
-        let body = match same.and_then(|previous| previous.body.clone()) {
-            Some(body) => Some(body),
-            None if row.size <= self.options.small_body => self.read_small(&row.digest, row.size).await,
-            None => None,
-        };
-        let entry = HotEntry::new(row, body, self.ports.clock.now());
+        let entry = self.entry_of(job, row.into_row()?).await;
         self.hot.put(job.key.clone(), entry.clone());
         self.negative.remove(&job.key);
         self.note_new_index(job);

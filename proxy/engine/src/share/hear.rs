@@ -108,8 +108,7 @@ impl Engine {
             Ok(Ok(Some(row))) => {
                 let body = match &entry.body {
                     Some(body) if row.digest == entry.row.digest => Some(body.clone()),
-                    _ if row.size <= self.options.small_body => self.read_small(&row.digest, row.size).await,
-                    _ => None,
+                    _ => self.small_body(&row.digest, row.size).await,
                 };
                 let newer = HotEntry::new(row, body, now);
                 self.hot.put(key.clone(), newer.clone());
