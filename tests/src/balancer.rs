@@ -59,6 +59,8 @@ struct State {
 struct Backend {
     address: String,
     takes: bool,
+    /// How often somebody else than a probe has decided `takes`; what a probe saw before that counts no more.
+    decided: u64,
     answered: u64,
     passed_over: u64,
 }
@@ -70,7 +72,7 @@ impl Balancer {
     /// When no port of loopback is free.
     pub async fn start(backends: impl IntoIterator<Item = String>) -> Self {
         let backends = backends.into_iter();
-        let backend = |address| Backend { address, takes: true, answered: 0, passed_over: 0 };
+        let backend = |address| Backend { address, takes: true, decided: 0, answered: 0, passed_over: 0 };
         let state = State { backends: backends.map(backend).collect(), next: 0 };
         let shared = Arc::new(Shared { state: Mutex::new(state) });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on loopback");
@@ -102,7 +104,7 @@ impl Balancer {
     /// # Panics
     /// When there is no such backend.
     pub fn take_out(&self, number: usize) {
-        self.shared.lock().backends[number].takes = false;
+        self.shared.lock().decide(number, false);
     }
 
     /// Backend `number` gets requests again.
@@ -110,7 +112,7 @@ impl Balancer {
     /// # Panics
     /// When there is no such backend.
     pub fn put_in(&self, number: usize) {
-        self.shared.lock().backends[number].takes = true;
+        self.shared.lock().decide(number, true);
     }
 
     /// Whether backend `number` gets requests.
@@ -149,10 +151,26 @@ impl Balancer {
 
 async fn follow(number: usize, period: Duration, client: Client, shared: Arc<Shared>) {
     loop {
-        let url = format!("http://{}/readyz", shared.lock().backends[number].address);
+        let (url, decided) = {
+            let backend = &shared.lock().backends[number];
+            (format!("http://{}/readyz", backend.address), backend.decided)
+        };
         let ready = client.get(url).send().await.is_ok_and(|answer| answer.status() == 200);
-        shared.lock().backends[number].takes = ready;
+        {
+            let backend = &mut shared.lock().backends[number];
+            if backend.decided == decided {
+                backend.takes = ready;
+            }
+        }
         tokio::time::sleep(period).await;
+    }
+}
+
+impl State {
+    fn decide(&mut self, number: usize, takes: bool) {
+        let backend = &mut self.backends[number];
+        backend.takes = takes;
+        backend.decided += 1;
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) async fn rolling(services: &mut Services) {
         cluster.replica(number).terminate();
         let code = cluster.replica(number).ended().await;
         assert_eq!(code, Some(0), "an orderly end:\n{}", cluster.replicas()[number].logs());
+        // A new pod gets no request before it has said that it is ready, however fast it took the old one's place.
+        cluster.balancer().take_out(number);
         cluster.replica(number).start_again().await;
         wait::until("the balancer to take it in", PATIENCE, async || cluster.balancer().is_in(number)).await;
         let answered = cluster.balancer().answered()[number];
