@@ -10,6 +10,7 @@ pub mod failpoint;
 pub mod key;
 pub mod name;
 pub mod notice;
+pub mod oci;
 pub mod path;
 pub mod policy;
 pub mod ports;

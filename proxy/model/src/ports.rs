@@ -6,6 +6,8 @@ pub mod coordination;
 pub mod housekeeping;
 pub mod metadata;
 pub mod peers;
+pub mod registry;
+pub mod uploads;
 pub mod upstream;
 
 pub use blobs::{BlobError, BlobReader, BlobStore, StagedBlob};
@@ -13,4 +15,6 @@ pub use coordination::{CoordinationError, Coordinator, Heard, Lease, Messages};
 pub use housekeeping::Housekeeping;
 pub use metadata::{MetadataError, MetadataStore};
 pub use peers::{NoPeers, Part, Parts, PeerError, Peers};
+pub use registry::{BlobLinks, ImageKey, Manifests, Placements, RegistryStore, UploadSessions};
+pub use uploads::{Place, Stored, UploadId, UploadStore, UploadWriter};
 pub use upstream::{Upstream, UpstreamError, UpstreamMethod, UpstreamRequest, UpstreamResponse};
