@@ -4,8 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    access::LocalAccess, limits, quantity::ByteQuantity, remotes::DeletionPolicy, schema,
-    status::RepositoryStatus,
+    access::LocalAccess, duration::DurationString, limits, quantity::ByteQuantity, remotes::DeletionPolicy,
+    schema, status::RepositoryStatus,
 };
 
 /// A registry of our own, served below `/v2/{name}/` (docker) or `/v1/providers/{name}/` (terraform).
@@ -43,6 +43,8 @@ use crate::{
     .message("only a Local of type terraform has this block").field_path(".terraform"))]
 #[x_kube(validation = Rule::new("!has(self.immutableTags) || self.type == 'docker'")
     .message("only a Local of type docker has tags").field_path(".immutableTags"))]
+#[x_kube(validation = Rule::new("!has(self.untaggedTTL) || self.type == 'docker'")
+    .message("only a Local of type docker has tags").field_path(".untaggedTTL"))]
 pub struct LocalSpec {
     /// Package type; cannot be changed.
     #[serde(rename = "type")]
@@ -58,6 +60,19 @@ pub struct LocalSpec {
     #[schemars(length(max = limits::PATTERNS), inner(length(min = 1, max = limits::PATTERN)))]
     pub immutable_tags: Vec<String>,
 
+    /// How long a manifest stays after its last tag moved to another one or was deleted, so that those who pull by
+    /// digest are not cut off; `0s` means for ever. Only for type docker.
+    #[serde(rename = "untaggedTTL", skip_serializing_if = "Option::is_none")]
+    pub untagged_ttl: Option<DurationString>,
+
+    /// Refuses every push and every deletion.
+    #[serde(default)]
+    pub read_only: bool,
+
+    /// Lets clients delete tags, manifests and blobs.
+    #[serde(default = "allowed")]
+    pub allow_deletes: bool,
+
     /// Options of type terraform.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terraform: Option<TerraformOptions>,
@@ -69,6 +84,10 @@ pub struct LocalSpec {
     /// What happens to pushed bytes when the Local is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+}
+
+fn allowed() -> bool {
+    true
 }
 
 /// Package types one can push.

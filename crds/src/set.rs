@@ -5,14 +5,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use artifactapi_model::repository::RemoteSpec;
+use artifactapi_model::repository::{LocalSpec, RemoteSpec};
 use serde_json::Value;
 
 use crate::{
     FieldError, References,
     manifests::{self, Body, Manifest, ManifestError, ObjectRef, Origin, line_of},
     schema::{Kind, add_unless_known},
-    validate::{self, Repositories, Repository, ValidLocal, ValidRobot, ValidVirtual},
+    validate::{self, Repositories, Repository, ValidRobot, ValidVirtual},
 };
 
 mod conflicts;
@@ -75,7 +75,7 @@ pub struct Loaded {
     /// Sound Virtuals.
     pub virtuals: Vec<ValidVirtual>,
     /// Sound Locals.
-    pub locals: Vec<ValidLocal>,
+    pub locals: Vec<LocalSpec>,
     /// Sound Robots.
     pub robots: Vec<ValidRobot>,
     /// Everything that is wrong, in the order of documents.
@@ -237,7 +237,7 @@ impl Set {
 enum Valid {
     Remote(Box<RemoteSpec>),
     Virtual(ValidVirtual),
-    Local(ValidLocal),
+    Local(LocalSpec),
     Robot(ValidRobot),
 }
 

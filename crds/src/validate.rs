@@ -19,7 +19,7 @@ mod virtuals;
 use artifactapi_model::RepoName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub use local::{ValidLocal, local};
+pub use local::local;
 pub use remote::remote;
 pub use robot::{Glob, ValidGrant, ValidRobot, robot};
 pub use virtuals::{Repositories, Repository, Reserved, ValidVirtual, virtual_repository};

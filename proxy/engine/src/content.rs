@@ -69,7 +69,7 @@ pub struct Content {
     pub digest: Option<Digest>,
     /// `Content-Type`.
     pub content_type: String,
-    /// Upstream's `Last-Modified`, or when it was stored; an HTTP date.
+    /// Upstream's `Last-Modified`, an HTTP date; empty for what has none; `None`: when it was stored.
     pub last_modified: Option<String>,
     /// Further headers of this type and this body (`Docker-Content-Digest`, `Content-Disposition`, …).
     pub headers: Vec<(&'static str, String)>,

@@ -34,8 +34,13 @@ pub const NAMES: [&str; 25] = [
 ];
 
 /// Points that only a process with an S3 store passes.
-pub const S3_NAMES: [&str; 4] =
-    ["blob.upload.after", "blob.upload.after_part", "blob.upload.before", "blob.upload.before_complete"];
+pub const S3_NAMES: [&str; 5] = [
+    "blob.upload.after",
+    "blob.upload.after_part",
+    "blob.upload.before",
+    "blob.upload.before_complete",
+    "registry.settle.after_copy",
+];
 
 /// Marks the point `name` (`part.operation.moment`, as `blob.commit.before_rename`).
 #[cfg(not(feature = "failpoints"))]

@@ -25,5 +25,5 @@ pub use name::RepoName;
 pub use notice::Notice;
 pub use path::{PathError, RepoPath, Spelling};
 pub use policy::{Mutability, PathPolicy, Refusal, Ttl};
-pub use repository::{PackageType, Remote};
+pub use repository::{Local, PackageType, Remote};
 pub use seal::Sealer;

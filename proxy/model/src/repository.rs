@@ -264,6 +264,54 @@ pub struct Retention {
     pub max_bytes: Option<u64>,
 }
 
+/// One validated Local of a configuration snapshot.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// Where stores know it by.
+    pub identity: RepoIdentity,
+    /// Everything its manifest says.
+    pub spec: Arc<LocalSpec>,
+}
+
+/// A validated Local manifest: defaults applied, patterns compiled.
+#[derive(Clone, Debug)]
+pub struct LocalSpec {
+    /// URL segment.
+    pub name: RepoName,
+    /// Kubernetes namespace; `default` for standalone manifests without one.
+    pub namespace: String,
+    /// Docker or terraform.
+    pub package_type: PackageType,
+    /// Who may read.
+    pub read: ReadAccess,
+    /// Whether anyone may push.
+    pub anonymous_write: bool,
+    /// Whether nothing may be pushed or deleted.
+    pub read_only: bool,
+    /// Whether manifests, tags and blobs may be deleted.
+    pub allow_deletes: bool,
+    /// Tags that cannot be moved; patterns match whole tags.
+    pub immutable_tags: Patterns,
+    /// How long a manifest stays after its last tag moved away; `None` for ever.
+    pub untagged_ttl: Option<Duration>,
+    /// Terraform plugin protocols; empty for docker.
+    pub terraform_protocols: Vec<String>,
+    /// Most bytes of pushed blobs, each counted once.
+    pub quota: Option<u64>,
+    /// What deletion of the manifest does to the bytes.
+    pub deletion: Deletion,
+}
+
+/// `spec.deletionPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deletion {
+    /// Stop serving, keep what was pushed.
+    #[default]
+    Retain,
+    /// Delete it at once.
+    Purge,
+}
+
 impl RemoteSpec {
     /// Whether `host` (lower case) with `port` is `base_url`'s own.
     pub fn is_own_origin(&self, url: &Url) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use artifactapi_engine::{Engine, Ports};
 use artifactapi_model::Clock;
+use artifactapi_registry::Registry;
 
 use crate::{
     config::Snapshot,
@@ -16,6 +17,8 @@ use crate::{
 pub struct App {
     /// The cache engine.
     pub engine: Arc<Engine>,
+    /// What one can push to.
+    pub registry: Registry,
     /// The repositories of this moment.
     pub snapshot: ArcSwap<Snapshot>,
     /// Counters.
@@ -36,27 +39,41 @@ pub struct App {
 
 impl App {
     /// A proxy without repositories over `ports`.
-    pub fn new(ports: &Ports, engine: Arc<Engine>, metrics: Arc<Metrics>, outside: Outside) -> Arc<Self> {
+    pub fn new(
+        ports: &Ports,
+        engine: Arc<Engine>,
+        registry: Registry,
+        metrics: Arc<Metrics>,
+        outside: Outside,
+    ) -> Arc<Self> {
         let health = Health::new(ports.blobs.clone(), ports.metadata.clone());
-        Self::with(health, ports, engine, metrics, outside)
+        Self::with(health, ports, engine, registry, metrics, outside)
     }
 
     /// The same as one of many: once ready, it stays so for as long as it can serve what it has, whatever becomes of
     /// the stores.
-    pub fn replica(ports: &Ports, engine: Arc<Engine>, metrics: Arc<Metrics>, outside: Outside) -> Arc<Self> {
+    pub fn replica(
+        ports: &Ports,
+        engine: Arc<Engine>,
+        registry: Registry,
+        metrics: Arc<Metrics>,
+        outside: Outside,
+    ) -> Arc<Self> {
         let health = Health::new(ports.blobs.clone(), ports.metadata.clone()).without_stores();
-        Self::with(health, ports, engine, metrics, outside)
+        Self::with(health, ports, engine, registry, metrics, outside)
     }
 
     fn with(
         health: Health,
         ports: &Ports,
         engine: Arc<Engine>,
+        registry: Registry,
         metrics: Arc<Metrics>,
         outside: Outside,
     ) -> Arc<Self> {
         Arc::new(App {
             engine,
+            registry,
             snapshot: ArcSwap::default(),
             access: AccessLog::new(metrics.clone()),
             metrics,

@@ -8,6 +8,7 @@ mod descriptors;
 mod fsck;
 mod gc;
 mod migrate;
+mod purge;
 mod running;
 mod serve;
 mod standalone;
@@ -73,6 +74,9 @@ enum Command {
     /// Lets what is stored at a path be revalidated when it is next asked for; a proxy may be running
     #[command(after_help = environment::HELP)]
     Refresh(change::Flags),
+    /// Deletes everything that was pushed to a Local, for good; a proxy may be running
+    #[command(after_help = environment::HELP)]
+    Purge(purge::Flags),
     /// Clears the digests first seen at a path: upstream may say something else there once more
     #[command(after_help = environment::HELP)]
     Unpin(change::Flags),
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
         Some(Command::Gc(flags)) => told(gc::run(&flags)),
         Some(Command::Evict(flags)) => told(change::run(&flags, Change::Evict)),
         Some(Command::Refresh(flags)) => told(change::run(&flags, Change::Refresh)),
+        Some(Command::Purge(flags)) => told(purge::run(&flags)),
         Some(Command::Unpin(flags)) => told(change::run(&flags, Change::Unpin)),
         Some(Command::Standalone(flags)) => standalone(&flags),
         None => standalone(&cli.flags),

@@ -12,4 +12,4 @@ pub mod snapshot;
 
 pub use manifests::Manifests;
 pub use settings::Settings;
-pub use snapshot::{Repository, Snapshot};
+pub use snapshot::{Face, LocalRepository, Repository, Snapshot};

@@ -17,6 +17,7 @@ pub mod errors;
 pub mod forwarded;
 pub mod handle;
 pub mod health;
+pub mod locals;
 pub mod metrics_page;
 pub mod origins;
 pub mod passed;

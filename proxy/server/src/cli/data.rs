@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use artifactapi_model::ports::{BlobStore, Housekeeping, MetadataStore};
+use artifactapi_model::ports::{BlobStore, Housekeeping, MetadataStore, RegistryStore};
 use artifactapi_stores::{FsBlobs, PostgresMetadata, S3Blobs, SqliteMetadata};
 use clap::Args;
 
@@ -52,6 +52,17 @@ impl Data {
         }
         let file = layout::database(&self.directory()?);
         Ok(Arc::new(SqliteMetadata::open(file, Arc::default()).await?))
+    }
+
+    /// The database alone, also as that of Locals.
+    pub(super) async fn rows(&self) -> Result<(Arc<dyn Housekeeping>, Arc<dyn RegistryStore>), Failure> {
+        if let Some(settings) = self.shared()? {
+            let database = Arc::new(PostgresMetadata::open(settings.database, Arc::default()).await?);
+            return Ok((database.clone(), database));
+        }
+        let file = layout::database(&self.directory()?);
+        let database = Arc::new(SqliteMetadata::open(file, Arc::default()).await?);
+        Ok((database.clone(), database))
     }
 
     /// Everything. The lock of a directory keeps a running proxy out; nothing keeps replicas out.

@@ -11,13 +11,15 @@ use artifactapi_crds::{
     set::{Loaded, Stored},
 };
 use artifactapi_model::{
-    Remote, RepoName,
-    repository::{RemoteSpec, RepoIdentity},
+    Local, Remote, RepoName,
+    repository::{Deletion, LocalSpec, RemoteSpec, RepoIdentity},
 };
+
+use artifactapi_registry::Registry;
 
 use super::{
     directory::Unreadable,
-    snapshot::{Known, Repository, Snapshot},
+    snapshot::{Known, LocalRepository, Repository, Snapshot},
 };
 use crate::App;
 
@@ -25,6 +27,7 @@ use crate::App;
 #[derive(Default)]
 pub struct Good {
     remotes: BTreeMap<RepoName, RemoteSpec>,
+    locals: BTreeMap<RepoName, LocalSpec>,
     /// The file in which each object of ours was last found, sound or not.
     files: BTreeMap<ObjectRef, String>,
     stored: Stored,
@@ -42,6 +45,11 @@ impl Next {
     pub fn remotes(&self) -> impl Iterator<Item = &RemoteSpec> {
         self.good.remotes.values()
     }
+
+    /// Its Locals.
+    pub fn locals(&self) -> impl Iterator<Item = &LocalSpec> {
+        self.good.locals.values()
+    }
 }
 
 impl Good {
@@ -58,7 +66,7 @@ impl Good {
         Next { good, names, problems }
     }
 
-    /// Puts `next` in service. `identities` says where stores know its Remotes by; one that is missing there is not
+    /// Puts `next` in service. `identities` says where stores know its repositories by; one that is missing there is not
     /// served.
     pub fn take_up(&mut self, app: &App, next: Next, identities: &HashMap<RepoName, RepoIdentity>) {
         let Next { good, names, problems } = next;
@@ -73,12 +81,32 @@ impl Good {
             let repository = Repository::new(remote, app.metrics.repository(name, package_type));
             snapshot.add(name.clone(), Known::Remote(Arc::new(repository)));
         }
+        for spec in good.locals.values() {
+            let (name, package_type) = (&spec.name, spec.package_type);
+            let Some(identity) = identities.get(name).copied() else {
+                tracing::error!(local.name = %name, "the database has no repository for it, so it is not served");
+                continue;
+            };
+            let local = Local { identity, spec: Arc::new(spec.clone()) };
+            let repository = LocalRepository::new(local, app.metrics.repository(name, package_type));
+            snapshot.add(name.clone(), Known::Local(Arc::new(repository)));
+        }
         for (name, known) in names {
             snapshot.add(name, known);
         }
         for gone in self.remotes.values().filter(|spec| !good.remotes.contains_key(&spec.name)) {
             app.metrics.forget(&gone.name, gone.package_type);
         }
+        let before = app.snapshot.load();
+        for gone in self.locals.values().filter(|spec| !good.locals.contains_key(&spec.name)) {
+            app.metrics.forget(&gone.name, gone.package_type);
+            if let Some(Known::Local(repository)) = before.get(gone.name.as_str())
+                && gone.deletion == Deletion::Purge
+            {
+                tokio::spawn(purge(app.registry.clone(), repository.local.clone()));
+            }
+        }
+        drop(before);
         app.metrics.repositories.set(i64::try_from(snapshot.len()).unwrap_or(i64::MAX));
         app.metrics.manifest_problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
         tracing::info!(repositories = snapshot.len(), problems, "manifests are loaded");
@@ -103,6 +131,8 @@ impl Good {
         }
         let mut remotes: BTreeMap<RepoName, RemoteSpec> =
             std::mem::take(&mut loaded.remotes).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        let mut locals: BTreeMap<RepoName, LocalSpec> =
+            std::mem::take(&mut loaded.locals).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
         for object in files.keys() {
             loaded.stored.keep(&self.stored, object);
             let last = self.remotes.get(object.name.as_str()).filter(|_| object.kind == "Remote");
@@ -112,11 +142,28 @@ impl Good {
                 tracing::warn!(remote.name = %last.name, "its last good version stays in service");
                 remotes.insert(last.name.clone(), last.clone());
             }
+            let last = self.locals.get(object.name.as_str()).filter(|_| object.kind == "Local");
+            if let Some(last) = last.filter(|last| last.namespace == object.namespace)
+                && !locals.contains_key(&last.name)
+            {
+                tracing::warn!(local.name = %last.name, "its last good version stays in service");
+                locals.insert(last.name.clone(), last.clone());
+            }
         }
         let virtuals = loaded.virtuals.into_iter().map(|it| (it.name, Known::Virtual(it.package_type)));
-        let locals = loaded.locals.into_iter().map(|it| (it.name, Known::Local(it.package_type)));
-        let names = virtuals.chain(locals).collect();
-        (names, Good { remotes, files, stored: loaded.stored })
+        (virtuals.collect(), Good { remotes, locals, files, stored: loaded.stored })
+    }
+}
+
+/// Deletes what was pushed to a Local whose manifest is gone and says so (`deletionPolicy: Purge`). One that was
+/// deleted while no proxy ran is kept, to be purged by name.
+async fn purge(registry: Registry, local: Local) {
+    let name = &local.spec.name;
+    match artifactapi_registry::sweep::purge(&*registry.rows, local.identity.id).await {
+        Ok(count) => tracing::info!(local.name = %name, rows = count, "a deleted Local is purged"),
+        Err(error) => tracing::error!(
+            local.name = %name, error = %error, "a deleted Local is not purged; `artifactapi purge` does it"
+        ),
     }
 }
 

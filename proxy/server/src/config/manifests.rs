@@ -70,6 +70,11 @@ impl Manifests {
                 metadata.ensure_repository(namespace, &spec.name, spec.package_type, base_url).await?;
             identities.insert(spec.name.clone(), identity);
         }
+        for spec in next.locals() {
+            let identity =
+                metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
+            identities.insert(spec.name.clone(), identity);
+        }
         self.good.take_up(app, next, &identities);
         self.seen = Some(now);
         Ok(true)

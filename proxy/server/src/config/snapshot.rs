@@ -3,37 +3,96 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use artifactapi_model::{PackageType, Remote, RepoName, repository::ReadAccess};
+use artifactapi_model::{
+    Local, PackageType, Remote, RepoName,
+    repository::{Delivery, ReadAccess},
+};
 
 use crate::telemetry::RepositoryMetrics;
+
+/// What logs, metrics and responses know of a repository, whatever its kind.
+#[derive(Debug)]
+pub struct Face {
+    /// Its name.
+    pub name: RepoName,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its package type.
+    pub package_type: PackageType,
+    /// Who may read.
+    pub read: ReadAccess,
+    /// Whether shared caches must not keep its answers: it has credentials or is not open to anyone.
+    pub is_private: bool,
+    /// How bodies reach clients.
+    pub delivery: Delivery,
+    /// Its counters.
+    pub metrics: RepositoryMetrics,
+}
 
 /// A Remote that is served, with its metrics at hand.
 #[derive(Debug)]
 pub struct Repository {
+    /// What it shares with other kinds.
+    pub face: Arc<Face>,
     /// The validated Remote.
     pub remote: Remote,
-    /// Its counters.
-    pub metrics: RepositoryMetrics,
-    /// Whether shared caches must not keep its answers: it has credentials or is not open to anyone.
-    pub is_private: bool,
 }
 
 impl Repository {
     /// A repository of `remote`.
     pub fn new(remote: Remote, metrics: RepositoryMetrics) -> Self {
         let spec = &remote.spec;
-        let is_private = spec.credentials.is_some() || spec.read == ReadAccess::Authenticated;
-        Repository { remote, metrics, is_private }
+        let face = Face {
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            package_type: spec.package_type,
+            read: spec.read,
+            is_private: spec.credentials.is_some() || spec.read == ReadAccess::Authenticated,
+            delivery: spec.delivery,
+            metrics,
+        };
+        Repository { face: Arc::new(face), remote }
     }
 
     /// Its name.
     pub fn name(&self) -> &RepoName {
-        &self.remote.spec.name
+        &self.face.name
     }
 
     /// Its package type.
     pub fn package_type(&self) -> PackageType {
-        self.remote.spec.package_type
+        self.face.package_type
+    }
+}
+
+/// A Local that is served.
+#[derive(Debug)]
+pub struct LocalRepository {
+    /// What it shares with other kinds.
+    pub face: Arc<Face>,
+    /// The validated Local.
+    pub local: Local,
+}
+
+impl LocalRepository {
+    /// A repository of `local`.
+    pub fn new(local: Local, metrics: RepositoryMetrics) -> Self {
+        let spec = &local.spec;
+        let face = Face {
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            package_type: spec.package_type,
+            read: spec.read,
+            is_private: spec.read == ReadAccess::Authenticated,
+            delivery: Delivery::Auto,
+            metrics,
+        };
+        LocalRepository { face: Arc::new(face), local }
+    }
+
+    /// Its package type.
+    pub fn package_type(&self) -> PackageType {
+        self.face.package_type
     }
 }
 
@@ -44,8 +103,8 @@ pub enum Known {
     Remote(Arc<Repository>),
     /// A Virtual, not served yet.
     Virtual(PackageType),
-    /// A Local, not served yet.
-    Local(PackageType),
+    /// A Local.
+    Local(Arc<LocalRepository>),
 }
 
 /// All repositories of one moment.
@@ -107,6 +166,14 @@ impl Snapshot {
         self.repositories.values().filter_map(|known| match known {
             Known::Remote(repository) => Some(repository),
             Known::Virtual(_) | Known::Local(_) => None,
+        })
+    }
+
+    /// All Locals, in no order.
+    pub fn locals(&self) -> impl Iterator<Item = &Arc<LocalRepository>> {
+        self.repositories.values().filter_map(|known| match known {
+            Known::Local(repository) => Some(repository),
+            Known::Virtual(_) | Known::Remote(_) => None,
         })
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, header};
 pub struct Validators<'a> {
     /// Strong entity tag with its quotes; `None` while it is unknown.
     pub etag: Option<&'a str>,
-    /// `Last-Modified` as it is sent.
+    /// `Last-Modified` as it is sent; empty when there is none.
     pub last_modified: &'a str,
 }
 

@@ -132,15 +132,16 @@ fn of_upstream(error: &UpstreamError) -> Refused {
     }
 }
 
-/// What storage failed at is for the log only.
-fn of_blob(error: &BlobError) -> Refused {
+/// What a failing blob store means; what it failed at is for the log only.
+pub fn of_blob(error: &BlobError) -> Refused {
     match error {
         BlobError::Full(_) => full(),
         BlobError::NotFound(_) | BlobError::Damaged(..) | BlobError::Io { .. } => storage_failed(),
     }
 }
 
-fn of_metadata(error: &MetadataError) -> Refused {
+/// What a failing database means.
+pub fn of_metadata(error: &MetadataError) -> Refused {
     match error {
         MetadataError::Full(_) => full(),
         MetadataError::Unavailable(_) | MetadataError::Failed { .. } => storage_failed(),

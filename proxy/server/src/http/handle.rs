@@ -13,7 +13,7 @@ use super::{
     errors::{Refused, refusal},
     forwarded::Ends,
     health::Health,
-    passed, post,
+    locals, passed, post,
     progress::{Progress, Turn},
     refuse::{self, API_VERSION, REGISTRY_2, Shape},
     request_id::RequestId,
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     App,
+    config::{LocalRepository, Snapshot},
     telemetry::{Outcome, Record, access::Entry},
 };
 
@@ -126,6 +127,24 @@ async fn dispatch(
         Route::Registry(request) => match target::registry(&snapshot, &request)? {
             RegistryTarget::Below(target) => target,
             RegistryTarget::Ping => return own_page(parts, record, ping()),
+            RegistryTarget::Catalog => {
+                let base = public_base(app, connection, parts, "/v2/")?;
+                let page = locals::catalog(app, &snapshot, request.query, &base.prefix).await?;
+                return own_page(parts, record, page);
+            }
+            RegistryTarget::Local(repository, path) => {
+                let snapshot = arc_swap::Guard::into_inner(snapshot);
+                return local(
+                    app,
+                    connection,
+                    parts,
+                    (&repository, path, request.query),
+                    body,
+                    &snapshot,
+                    record,
+                )
+                .await;
+            }
         },
         Route::RegistryPing => return own_page(parts, record, ping()),
         Route::Virtual(below) => return Err(target::not_served_yet(&snapshot, "virtual", &below)),
@@ -152,9 +171,9 @@ async fn dispatch(
     };
     drop(snapshot);
     if let Some(entry) = record.entry() {
-        entry.repository = Some(target.repository.clone());
+        entry.repository = Some(target.repository.face.clone());
     }
-    target::may_read(&target.repository)?;
+    target::may_read(&target.repository.face)?;
     serve(app, connection, parts, &target, body, record).await
 }
 
@@ -177,13 +196,32 @@ fn ping() -> Response<ReplyBody> {
     passed::text(StatusCode::OK, "application/json", "{}")
 }
 
-fn root(snapshot: &crate::config::Snapshot) -> Response<ReplyBody> {
+fn root(snapshot: &Snapshot) -> Response<ReplyBody> {
     let page = format!(
         "artifactapi {}: {} repositories. Packages are below /api/v1/remote/{{name}}/, images below /v2/{{name}}/.\n",
         env!("CARGO_PKG_VERSION"),
         snapshot.len()
     );
     passed::text(StatusCode::OK, "text/plain; charset=utf-8", page)
+}
+
+/// Serves from a Local, or takes a push to it.
+async fn local(
+    app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
+    (repository, path, query): (&Arc<LocalRepository>, &str, &str),
+    body: Incoming,
+    snapshot: &Snapshot,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    if let Some(entry) = record.entry() {
+        entry.repository = Some(repository.face.clone());
+    }
+    let base = public_base(app, connection, parts, &format!("/v2/{}/", repository.face.name))?;
+    let request = locals::Request { app, repository, parts, query, prefix: base.prefix, snapshot };
+    // Boxed, so that hits do not carry its size.
+    Box::pin(locals::answer(&request, path, body, record)).await
 }
 
 /// Serves from one repository.
@@ -195,7 +233,7 @@ async fn serve(
     body: Incoming,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let base = public_base(app, connection, parts, target)?;
+    let base = public_base(app, connection, parts, &target.prefix)?;
     let accept = accept(parts);
     let method = match parts.method {
         Method::GET => FormatMethod::Get,
@@ -265,7 +303,7 @@ async fn respond(
     reply: Reply,
     record: &mut Record,
 ) -> Result<Result<Response<ReplyBody>, Refused>, FetchError> {
-    let repository = &target.repository;
+    let repository = &*target.repository.face;
     match reply {
         Reply::Content(content) => {
             if let Some(entry) = record.entry() {
@@ -317,22 +355,18 @@ fn refused(error: &FetchError, target: &Target<'_>, record: &Record) -> Refused 
     refused
 }
 
+/// How the client reaches `prefix`.
 fn public_base(
     app: &App,
     connection: &Connection,
     parts: &Parts,
-    target: &Target<'_>,
+    prefix: &str,
 ) -> Result<PublicBase, Refused> {
     let ends = &connection.ends;
     let url = app.outside.url_of(ends, &parts.uri, &parts.headers);
     let url = url.map_err(|error| Refused::malformed(error.to_string()))?;
     let url = if app.outside.public_url.is_some() { url } else { app.origins.admit(url, ends) };
-    let prefix = if url.prefix.is_empty() {
-        target.prefix.clone()
-    } else {
-        format!("{}{}", url.prefix, target.prefix)
-    };
-    Ok(PublicBase { origin: url.origin, prefix })
+    Ok(PublicBase { origin: url.origin, prefix: format!("{}{prefix}", url.prefix) })
 }
 
 /// The `Accept` header; registry clients send one line per media type.

@@ -17,7 +17,7 @@ use super::{
     conditional::{self, Validators, Verdict},
     range::{self, Selection, Span},
 };
-use crate::config::Repository;
+use crate::config::Face;
 
 /// Smallest body for which a client is sent to the store, in bytes: for less the second request costs more.
 const MIN_REDIRECT: u64 = 1 << 20;
@@ -32,7 +32,7 @@ pub struct Asked<'a> {
     /// Request headers.
     pub headers: &'a HeaderMap,
     /// The repository that answers.
-    pub repository: &'a Repository,
+    pub repository: &'a Face,
 }
 
 /// Answers with `content`.
@@ -52,7 +52,7 @@ pub async fn content(
     if let Some((body, digest, size)) = gzip {
         (content.body, content.digest, content.size) = (body, Some(digest), Some(size));
     }
-    let package_type = asked.repository.package_type();
+    let package_type = asked.repository.package_type;
     let etag = content.digest.map(|digest| caching::etag(&digest, package_type, is_gzip));
     let last_modified = content
         .last_modified
@@ -113,7 +113,7 @@ async fn whole(growing: &GrowingBody) -> Result<u64, FetchError> {
 /// The headers that GET, HEAD, 206 and 304 share.
 fn describe(
     content: &Content,
-    repository: &Repository,
+    repository: &Face,
     validators: Validators<'_>,
     identity: Option<Digest>,
 ) -> HeaderMap {
@@ -134,7 +134,9 @@ fn describe(
     if let Some(etag) = validators.etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {
         headers.insert(header::ETAG, etag);
     }
-    if let Ok(date) = HeaderValue::from_str(validators.last_modified) {
+    if !validators.last_modified.is_empty()
+        && let Ok(date) = HeaderValue::from_str(validators.last_modified)
+    {
         headers.insert(header::LAST_MODIFIED, date);
     }
     headers.insert(header::CACHE_CONTROL, caching::cache_control(content, repository.is_private));
@@ -234,8 +236,8 @@ async fn send(
 async fn link(engine: &Engine, asked: Asked<'_>, content: &Content) -> Option<url::Url> {
     let Body::Stored(digest) = &content.body else { return None };
     let repository = asked.repository;
-    let is_usual = matches!(repository.package_type(), PackageType::Docker | PackageType::Generic);
-    let wanted = match repository.remote.spec.delivery {
+    let is_usual = matches!(repository.package_type, PackageType::Docker | PackageType::Generic);
+    let wanted = match repository.delivery {
         Delivery::Proxy => false,
         Delivery::Redirect => true,
         Delivery::Auto => is_usual,

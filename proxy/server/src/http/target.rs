@@ -9,7 +9,7 @@ use super::{
     errors::Refused,
     route::{Below, Registry},
 };
-use crate::config::{Repository, Snapshot, snapshot::Known};
+use crate::config::{Face, LocalRepository, Repository, Snapshot, snapshot::Known};
 
 /// A request below one repository.
 #[derive(Debug)]
@@ -70,15 +70,19 @@ pub enum RegistryTarget<'a> {
     Ping,
     /// A path below a repository.
     Below(Target<'a>),
+    /// A path below a Local of type docker.
+    Local(Arc<LocalRepository>, &'a str),
+    /// `/v2/_catalog`: the images of all Locals.
+    Catalog,
 }
 
-/// Finds the docker Remote of a registry path, in this order:
+/// Finds the docker repository of a registry path, in this order:
 ///
 /// 1. `ns` names a registry that some Remote mirrors: that Remote, with the whole path (containerd's mirror
 ///    requests). It wins over a repository whose name happens to be the image's first segment, or else whoever
 ///    may name a repository `library` could answer for Docker Hub's. Where the first segment is that very
 ///    Remote's name, it is the prefix of an `override_path` and no part of the image's name.
-/// 2. The first segment names a docker Remote.
+/// 2. The first segment names a docker Remote or Local.
 /// 3. Without `ns`, the root mirror, with the whole path (dockerd's `registry-mirrors`).
 ///
 /// # Errors
@@ -102,6 +106,14 @@ pub fn registry<'a>(snapshot: &Snapshot, request: &Registry<'a>) -> Result<Regis
             let (repository, query) = (repository.clone(), request.query);
             Ok(RegistryTarget::Below(Target { repository, path: below, query, prefix, namespace }))
         }
+        Some(Known::Local(repository)) if repository.package_type() == PackageType::Docker => {
+            if below.is_empty() {
+                return Ok(RegistryTarget::Ping);
+            }
+            Ok(RegistryTarget::Local(repository.clone(), below))
+        }
+        // No repository can be called so.
+        None if name == "_catalog" && below.is_empty() && ns.is_none() => Ok(RegistryTarget::Catalog),
         known => match (snapshot.root_mirror(), known) {
             (Some(repository), _) if ns.is_none() => Ok(at_root(repository, request, None)),
             (_, Some(Known::Remote(repository))) => Err(Refused::not_found(format!(
@@ -132,8 +144,8 @@ fn at_root<'a>(
 ///
 /// # Errors
 /// 401.
-pub fn may_read(repository: &Repository) -> Result<(), Refused> {
-    match repository.remote.spec.read {
+pub fn may_read(repository: &Face) -> Result<(), Refused> {
+    match repository.read {
         ReadAccess::Anonymous => Ok(()),
         ReadAccess::Authenticated => Err(Refused::unauthorized()),
     }
@@ -153,7 +165,7 @@ fn elsewhere(name: &str, known: &Known) -> Refused {
     let (kind, package_type) = match known {
         Known::Remote(repository) => ("Remote", repository.package_type()),
         Known::Virtual(package_type) => ("Virtual", *package_type),
-        Known::Local(package_type) => ("Local", *package_type),
+        Known::Local(repository) => ("Local", repository.package_type()),
     };
     let message = format!("{name} is a {kind} of type {package_type}, which this version does not serve yet");
     Refused::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", message)

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Metrics, access_line, logs::LogSink};
-use crate::{config::snapshot::Repository, http::request_id::RequestId};
+use crate::{config::Face, http::request_id::RequestId};
 
 /// Records waiting to be taken out.
 const QUEUE: usize = 32_768;
@@ -123,7 +123,7 @@ pub struct Entry {
     /// Canonical path in the repository (with query), once it is known.
     pub canonical: Option<Arc<str>>,
     /// Repository, once it is known.
-    pub repository: Option<Arc<Repository>>,
+    pub repository: Option<Arc<Face>>,
     /// What became of it.
     pub outcome: Outcome,
     /// Status sent.
@@ -146,7 +146,7 @@ impl Entry {
     fn row(&self) -> AccessRecord {
         AccessRecord {
             at: self.at + self.duration,
-            repository: self.repository.as_ref().map_or_else(String::new, |repo| repo.name().to_string()),
+            repository: self.repository.as_ref().map_or_else(String::new, |repo| repo.name.to_string()),
             method: self.method.to_string(),
             path: self.path().to_owned(),
             status: self.status,

@@ -23,7 +23,7 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
     write!(out, ",\"client.address\":\"{}\",\"http.method\":", entry.client)?;
     write_string(out, entry.method.as_str())?;
     if let Some(repository) = &entry.repository {
-        let (name, package_type) = (repository.name(), repository.package_type());
+        let (name, package_type) = (&repository.name, repository.package_type);
         write!(out, ",\"remote.name\":\"{name}\",\"remote.type\":\"{package_type}\"")?;
     }
     out.extend_from_slice(b",\"path\":");
@@ -43,7 +43,7 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
 
 fn write_text(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
     write_time(out, entry.at + entry.duration)?;
-    let repository = entry.repository.as_ref().map_or("-", |repository| repository.name().as_str());
+    let repository = entry.repository.as_ref().map_or("-", |repository| repository.name.as_str());
     // Control characters cannot come here: targets and canonical paths have none.
     writeln!(
         out,

@@ -1,4 +1,5 @@
 //! Runs the collector in the background: what a run that died left half deleted at once, all of it once a period.
+//! What Locals leave over goes first, so that the collector finds what it named.
 
 use std::{
     sync::{
@@ -9,9 +10,10 @@ use std::{
 };
 
 use artifactapi_engine::gc::{Collector, Configured, GcError, Options, Report};
-use artifactapi_model::{Timestamp, ports::Coordinator};
+use artifactapi_model::{Local, Timestamp, ports::Coordinator};
+use artifactapi_registry::sweep;
 
-use crate::App;
+use crate::{App, config::Snapshot};
 
 /// How often the whole blob store is walked for strays; listing a bucket costs a request per thousand objects.
 const SWEEP_PERIOD: Duration = Duration::from_secs(24 * 3600);
@@ -74,15 +76,30 @@ impl Collection {
         let now = app.clock.now();
         let options = self.options(now);
         // Before the configuration is known, nothing may be taken for retired.
+        let snapshot = app.snapshot.load_full();
         let configured = app.health.is_loaded().then(|| Configured {
-            remotes: app.snapshot.load().remotes().map(|repository| repository.remote.clone()).collect(),
-            others: Vec::new(),
+            remotes: snapshot.remotes().map(|repository| repository.remote.clone()).collect(),
+            others: snapshot.locals().map(|repository| repository.local.identity.id).collect(),
         });
+        self.sweep(app, &snapshot, &options).await;
         let outcome = self.collector.run_once(configured.as_ref(), &options).await;
         if options.sweep && outcome.as_ref().is_ok_and(|report| report.ran) {
             self.swept.store(now.0.cast_unsigned(), Relaxed);
         }
         self.tell(app, outcome).await;
+    }
+
+    /// What Locals leave over.
+    async fn sweep(&self, app: &App, snapshot: &Snapshot, options: &Options) {
+        let locals: Vec<Local> = snapshot.locals().map(|repository| repository.local.clone()).collect();
+        let options = sweep::Options { grace: options.grace, step: options.step, strays: options.sweep };
+        match app.registry.sweep(&*self.collector.keeper, &locals, &options).await {
+            Ok(swept) if swept.ran => tracing::info!("swept Locals: {swept}"),
+            Ok(_) => tracing::debug!("another replica is sweeping"),
+            Err(error) => {
+                tracing::warn!(error = %error, "the sweep of Locals ended early; the next one goes on")
+            }
+        }
     }
 
     async fn tell(&self, app: &App, outcome: Result<Report, GcError>) {

@@ -1,0 +1,366 @@
+//! One request that writes to a session.
+
+use std::{collections::VecDeque, time::Duration};
+
+use artifactapi_model::{
+    Digest, Local,
+    oci::{Algorithm, OciDigest},
+    ports::{
+        ImageKey, Place, Stored, UploadId, UploadWriter,
+        blobs::MAX_READ,
+        metadata::Announced,
+        registry::{Claim, ClosedUpload, Linking, UploadProgress},
+    },
+};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{BodyLost, LEASE, Pushed, Write, over_quota, writer};
+use crate::{Registry, RegistryError, hashes::Hashes};
+
+/// How often a request says that it goes on, and what it has made durable.
+const KEEP: Duration = Duration::from_secs(2);
+/// The same in bytes: an adapter need not remember more.
+const KEEP_BYTES: u64 = 64 << 20;
+/// Longest wait for the next bytes of a body.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause before a session that somebody else has, or a blob that is being deleted, is asked for again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Longest wait for a blob that is being deleted: its object is removed within it, or its collector died.
+const DELETING: Duration = Duration::from_secs(15);
+/// How long a session is claimed while its body is put together.
+const CLOSING: Duration = Duration::from_secs(120);
+/// Hash states remembered since the last that was recorded.
+const MAX_MARKS: usize = 4_096;
+
+/// A claimed session.
+struct Session<'a> {
+    registry: &'a Registry,
+    local: &'a Local,
+    image: &'a ImageKey,
+    id: UploadId,
+    /// The name under which it is claimed.
+    writer: String,
+    /// What is recorded.
+    saved: UploadProgress,
+    hashes: Hashes,
+    offset: u64,
+    /// States of the hashes at offsets after the recorded one.
+    marks: VecDeque<(u64, Hashes)>,
+}
+
+impl Registry {
+    /// # Errors
+    /// As of [`Registry::write`].
+    pub(super) async fn write_here(
+        &self,
+        local: &Local,
+        image: &ImageKey,
+        write: Write,
+    ) -> Result<Pushed, RegistryError> {
+        let Write { id, span, body, digest } = write;
+        let name = writer()?;
+        let (progress, took_over) = match self.claim(image, &id, &name).await? {
+            Claim::Taken { progress, took_over } => (progress, took_over),
+            Claim::Busy(progress) => return Err(RegistryError::RangeInvalid { offset: progress.offset }),
+            // Its answer was lost, and the client asks again.
+            Claim::Closed(closed) if digest == Some(closed) => return Ok(Pushed::Blob(closed)),
+            Claim::Closed(_) | Claim::Unknown => return Err(RegistryError::UploadUnknown),
+        };
+        let hashes = Hashes::load(&progress.hashes);
+        let hashes = hashes.map_err(|_| RegistryError::Busy("the state of the upload cannot be read"))?;
+        let session = Session {
+            registry: self,
+            local,
+            image,
+            id,
+            writer: name,
+            hashes,
+            offset: progress.offset,
+            saved: progress,
+            marks: VecDeque::new(),
+        };
+        if let Some(span) = span.filter(|span| span.start != session.offset) {
+            session.give_back().await?;
+            let _ = span;
+            return Err(RegistryError::RangeInvalid { offset: session.offset });
+        }
+        session.write(took_over, span, body, digest).await
+    }
+
+    /// Claims a session; waits for a claim that may be that of a process which died.
+    async fn claim(&self, image: &ImageKey, id: &UploadId, writer: &str) -> Result<Claim, RegistryError> {
+        let end = Instant::now() + LEASE + AGAIN;
+        loop {
+            match self.rows.claim_upload(image, id, writer, LEASE).await? {
+                Claim::Busy(_) if Instant::now() < end => tokio::time::sleep(AGAIN).await,
+                claim => return Ok(claim),
+            }
+        }
+    }
+
+    /// Drops bytes that are of no use any more. What fails is done by the sweep.
+    pub(crate) async fn discard(&self, id: &UploadId, stored: &Stored, placed: bool) {
+        if let Err(error) = self.uploads.discard(id, stored, placed).await {
+            tracing::warn!(upload.id = %id, %error, "bytes of an upload are left for the next sweep");
+        }
+    }
+
+    async fn announce(&self, blob: &Digest, size: u64) -> Result<(), RegistryError> {
+        let end = Instant::now() + DELETING;
+        while self.metadata.announce_blob(blob, size).await? == Announced::BeingDeleted {
+            if Instant::now() >= end {
+                return Err(RegistryError::Busy("the same bytes are being deleted"));
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(())
+    }
+}
+
+impl Session<'_> {
+    async fn write(
+        mut self,
+        took_over: bool,
+        span: Option<super::Span>,
+        mut body: super::Body,
+        digest: Option<OciDigest>,
+    ) -> Result<Pushed, RegistryError> {
+        let uploads = &self.registry.uploads;
+        let opened = uploads.resume(&self.id, &self.saved.stored, self.offset, took_over).await;
+        let mut bytes = match opened {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.give_back().await?;
+                return Err(error.into());
+            }
+        };
+        let came = self.receive(&mut *bytes, &mut body, span).await;
+        match (came, digest) {
+            (Ok(()), Some(digest)) => self.close(bytes, digest).await,
+            (Ok(()), None) => {
+                self.pause(bytes).await?;
+                Ok(Pushed::Open { offset: self.offset })
+            }
+            // What came is good, and the client may go on from there.
+            (Err(error @ RegistryError::BodyLost), _) => {
+                self.pause(bytes).await?;
+                Err(error)
+            }
+            (Err(error), _) => {
+                drop(bytes);
+                self.give_back().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the body in.
+    async fn receive(
+        &mut self,
+        bytes: &mut dyn UploadWriter,
+        body: &mut super::Body,
+        span: Option<super::Span>,
+    ) -> Result<(), RegistryError> {
+        let end = span.map(|span| span.end.saturating_add(1));
+        let mut ticks = tokio::time::interval(KEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        let mut last = Instant::now();
+        loop {
+            let piece = tokio::select! {
+                piece = body.next() => piece,
+                _ = ticks.tick() => {
+                    if last.elapsed() > PATIENCE {
+                        return Err(RegistryError::BodyLost);
+                    }
+                    self.keep(bytes).await?;
+                    continue;
+                }
+            };
+            let piece = match piece {
+                Some(Ok(piece)) => piece,
+                Some(Err(BodyLost)) => return Err(RegistryError::BodyLost),
+                None => break,
+            };
+            last = Instant::now();
+            if end.is_some_and(|end| self.offset + piece.len() as u64 > end) {
+                return Err(RegistryError::UploadInvalid("more bytes came than Content-Range says"));
+            }
+            self.hashes.update(&piece);
+            self.offset += piece.len() as u64;
+            bytes.write(piece).await?;
+            self.mark();
+            if self.offset - self.saved.offset >= KEEP_BYTES {
+                self.keep(bytes).await?;
+            }
+        }
+        match end {
+            Some(end) if self.offset != end => {
+                Err(RegistryError::UploadInvalid("fewer bytes came than Content-Range says"))
+            }
+            _ => self.room().await,
+        }
+    }
+
+    /// Remembers the hashes of this moment: the adapter may have cut a part here.
+    fn mark(&mut self) {
+        if self.marks.len() >= MAX_MARKS {
+            let mut keep = false;
+            self.marks.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.marks.push_back((self.offset, self.hashes.clone()));
+    }
+
+    /// Records what is durable by now and renews the claim.
+    async fn keep(&mut self, bytes: &mut dyn UploadWriter) -> Result<(), RegistryError> {
+        self.room().await?;
+        let (durable, stored) = bytes.keep().await?;
+        if let Some(at) = self.marks.iter().position(|(offset, _)| *offset == durable) {
+            let (offset, hashes) = &self.marks[at];
+            self.saved = UploadProgress { offset: *offset, hashes: hashes.save(), stored };
+            self.marks.drain(..=at);
+        }
+        self.save(Some(LEASE)).await
+    }
+
+    /// Whether the Local still has room for this upload.
+    async fn room(&self) -> Result<(), RegistryError> {
+        let Some(quota) = self.local.spec.quota else { return Ok(()) };
+        let more = self.offset - self.saved.offset;
+        if self.registry.rows.has_room(self.image.repo, more, quota).await? {
+            Ok(())
+        } else {
+            Err(over_quota(self.local))
+        }
+    }
+
+    async fn save(&self, lease: Option<Duration>) -> Result<(), RegistryError> {
+        if self.registry.rows.save_upload(&self.id, &self.writer, &self.saved, lease).await? {
+            Ok(())
+        } else {
+            Err(RegistryError::UploadUnknown)
+        }
+    }
+
+    /// Ends the claim; the session stays where it was recorded.
+    async fn give_back(&self) -> Result<(), RegistryError> {
+        match self.save(None).await {
+            // Somebody else has it, or it is over: nothing is to be given back.
+            Ok(()) | Err(RegistryError::UploadUnknown) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes durable what came, and gives the session back.
+    async fn pause(&mut self, bytes: Box<dyn UploadWriter>) -> Result<(), RegistryError> {
+        let stored = bytes.pause().await?;
+        self.saved = UploadProgress { offset: self.offset, hashes: self.hashes.save(), stored };
+        self.save(None).await
+    }
+
+    /// Ends the session with a blob.
+    async fn close(
+        mut self,
+        bytes: Box<dyn UploadWriter>,
+        wanted: OciDigest,
+    ) -> Result<Pushed, RegistryError> {
+        let Some(got) = self.hashes.digest(wanted.algorithm()) else {
+            return self.close_unannounced(bytes, wanted).await;
+        };
+        if got != wanted {
+            drop(bytes);
+            self.give_up().await?;
+            return Err(RegistryError::DigestMismatch { wanted, got });
+        }
+        let blob = self.hashes.sha256();
+        self.registry.announce(&blob, self.offset).await?;
+        self.save(Some(CLOSING)).await?;
+        let place = bytes.finish(&blob).await?;
+        self.link(wanted, blob, place).await
+    }
+
+    async fn link(
+        &mut self,
+        digest: OciDigest,
+        blob: Digest,
+        place: Option<Place>,
+    ) -> Result<Pushed, RegistryError> {
+        let rows = &self.registry.rows;
+        let placed = place.is_some();
+        let body = ClosedUpload { digest, blob, size: self.offset, place };
+        match rows.close_upload(self.image, &self.id, &self.writer, &body, self.local.spec.quota).await? {
+            Linking::Linked => {
+                let (registry, id) = (self.registry.clone(), self.id.clone());
+                let stored = std::mem::take(&mut self.saved.stored);
+                // Nobody waits for that.
+                tokio::spawn(async move { registry.discard(&id, &stored, placed).await });
+                Ok(Pushed::Blob(digest))
+            }
+            Linking::OverQuota => {
+                self.give_up().await?;
+                Err(over_quota(self.local))
+            }
+            Linking::Missing => Err(RegistryError::UploadUnknown),
+            Linking::BeingDeleted => {
+                self.give_back().await?;
+                Err(RegistryError::Busy("the same bytes are being deleted"))
+            }
+        }
+    }
+
+    /// Ends the session without a blob; its bytes go.
+    async fn give_up(&self) -> Result<(), RegistryError> {
+        if self.registry.rows.cancel_upload(self.image, &self.id).await? {
+            self.registry.discard(&self.id, &self.saved.stored, false).await;
+        }
+        Ok(())
+    }
+
+    /// The digest's algorithm was not announced, so that the bytes are read once more.
+    async fn close_unannounced(
+        mut self,
+        bytes: Box<dyn UploadWriter>,
+        wanted: OciDigest,
+    ) -> Result<Pushed, RegistryError> {
+        self.pause(bytes).await?;
+        let (rows, uploads) = (&self.registry.rows, &self.registry.uploads);
+        let Claim::Taken { .. } = rows.claim_upload(self.image, &self.id, &self.writer, CLOSING).await?
+        else {
+            return Err(RegistryError::UploadUnknown);
+        };
+        let got = self.hash_again(wanted.algorithm()).await?;
+        if got != Some(wanted) {
+            self.give_up().await?;
+            let got = got.unwrap_or_else(|| self.hashes.sha256().into());
+            return Err(RegistryError::DigestMismatch { wanted, got });
+        }
+        let blob = self.hashes.sha256();
+        self.registry.announce(&blob, self.offset).await?;
+        let bytes = uploads.resume(&self.id, &self.saved.stored, self.offset, false).await?;
+        let place = bytes.finish(&blob).await?;
+        self.link(wanted, blob, place).await
+    }
+
+    async fn hash_again(&self, algorithm: Algorithm) -> Result<Option<OciDigest>, RegistryError> {
+        let mut hashes = Hashes::for_algorithm(algorithm);
+        let reader = self.registry.uploads.read(&self.id, &self.saved.stored, self.offset).await?;
+        let (mut at, mut last) = (0, Instant::now());
+        while at < self.offset {
+            let piece = reader.read_at(at, MAX_READ).await?;
+            if piece.is_empty() {
+                return Err(RegistryError::Busy("the bytes of the upload are not all there"));
+            }
+            hashes.update(&piece);
+            at += piece.len() as u64;
+            if last.elapsed() > LEASE / 2 {
+                self.save(Some(CLOSING)).await?;
+                last = Instant::now();
+            }
+        }
+        Ok(hashes.digest(algorithm))
+    }
+}

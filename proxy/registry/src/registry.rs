@@ -1,0 +1,284 @@
+//! Manifests, tags, referrers and deletions, and what is pulled.
+
+use std::sync::Arc;
+
+use artifactapi_model::{
+    Local,
+    oci::{Algorithm, ImageName, OciDigest, Reference, Tag},
+    ports::{
+        BlobStore, MetadataStore, RegistryStore, UploadStore,
+        registry::{Deleted, LinkedBlob, Manifest, NewManifest, NewTag, Put, Referrer, Unlinking},
+    },
+};
+use bytes::Bytes;
+
+use crate::{
+    RegistryError,
+    manifest::{self, MAX_MANIFEST},
+    push::{key, writable},
+};
+
+/// Most entries of one page of tags, images or referrers, whatever a client asks for (RS-68).
+pub const MAX_PAGE: usize = 1_000;
+/// Tags that one request may set beside the push by digest.
+pub const MAX_TAGS: usize = 64;
+
+/// The registry over its ports.
+#[derive(Clone)]
+pub struct Registry {
+    /// Rows of Locals.
+    pub rows: Arc<dyn RegistryStore>,
+    /// Announces blobs.
+    pub metadata: Arc<dyn MetadataStore>,
+    /// Bytes on their way in.
+    pub uploads: Arc<dyn UploadStore>,
+    /// Bytes that are there.
+    pub blobs: Arc<dyn BlobStore>,
+}
+
+/// A manifest that was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its digest.
+    pub digest: OciDigest,
+    /// The manifest it refers to.
+    pub subject: Option<OciDigest>,
+    /// Tags that were set by `tags`.
+    pub tags: Vec<Tag>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// Of up to `limit` + 1 entries.
+    fn of(mut entries: Vec<T>, limit: usize) -> Self {
+        let more = entries.len() > limit && limit > 0;
+        entries.truncate(limit);
+        Page { entries, more }
+    }
+}
+
+/// A page's size: what was asked for, within bounds.
+fn page_size(asked: Option<u64>) -> usize {
+    asked.map_or(MAX_PAGE, |asked| usize::try_from(asked).unwrap_or(MAX_PAGE).min(MAX_PAGE))
+}
+
+impl Registry {
+    /// The blob an image calls `digest`. `renew`: the client will rely on the answer.
+    ///
+    /// # Errors
+    /// [`RegistryError::BlobUnknown`], or the database's.
+    pub async fn blob(
+        &self,
+        local: &Local,
+        name: &ImageName,
+        digest: &OciDigest,
+        renew: bool,
+    ) -> Result<LinkedBlob, RegistryError> {
+        let found = self.rows.linked(&key(local, name), digest, renew).await?;
+        found.ok_or(RegistryError::BlobUnknown(*digest))
+    }
+
+    /// Takes a blob from an image; effective at once.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn delete_blob(
+        &self,
+        local: &Local,
+        name: &ImageName,
+        digest: &OciDigest,
+    ) -> Result<(), RegistryError> {
+        deletable(local)?;
+        match self.rows.unlink(&key(local, name), digest).await? {
+            Unlinking::Done => Ok(()),
+            Unlinking::Unknown => Err(RegistryError::BlobUnknown(*digest)),
+            Unlinking::InUse => Err(RegistryError::BlobInUse(*digest)),
+        }
+    }
+
+    /// The manifest that `reference` names.
+    ///
+    /// # Errors
+    /// [`RegistryError::ManifestUnknown`], or the database's.
+    pub async fn manifest(
+        &self,
+        local: &Local,
+        name: &ImageName,
+        reference: &Reference,
+    ) -> Result<Manifest, RegistryError> {
+        let found = self.rows.manifest(&key(local, name), reference).await?;
+        let found = found.ok_or(RegistryError::ManifestUnknown)?;
+        // A row is read whole, so this costs next to nothing.
+        if OciDigest::of(found.digest.algorithm(), &found.body) != found.digest {
+            tracing::error!(manifest.digest = %found.digest, "a stored manifest is damaged, and not served");
+            return Err(RegistryError::Busy("the stored manifest is damaged"));
+        }
+        Ok(found)
+    }
+
+    /// Stores a manifest under `reference`, and tags it with `tags` too.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; then nothing was changed.
+    pub async fn put_manifest(
+        &self,
+        local: &Local,
+        name: &ImageName,
+        reference: &Reference,
+        tags: &[Tag],
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Stored, RegistryError> {
+        writable(local)?;
+        if body.len() > MAX_MANIFEST {
+            return Err(RegistryError::TooLarge { what: "a manifest", limit: MAX_MANIFEST as u64 });
+        }
+        let digest = match reference {
+            Reference::Tag(_) => OciDigest::of(Algorithm::Sha256, &body),
+            Reference::Digest(wanted) => {
+                let got = OciDigest::of(wanted.algorithm(), &body);
+                if got != *wanted {
+                    return Err(RegistryError::DigestMismatch { wanted: *wanted, got });
+                }
+                got
+            }
+        };
+        let parsed = manifest::parse(&body, content_type)?;
+        let mut all: Vec<&Tag> = tags.iter().collect();
+        if let Reference::Tag(tag) = reference {
+            all.push(tag);
+        }
+        all.sort_unstable();
+        all.dedup();
+        let immutable = |tag: &Tag| local.spec.immutable_tags.matches(tag.as_str());
+        let new = NewManifest {
+            manifest: Manifest { digest, media_type: parsed.media_type, body },
+            artifact_type: parsed.artifact_type,
+            annotations: parsed.annotations,
+            subject: parsed.subject,
+            blobs: parsed.blobs,
+            children: parsed.children,
+            tags: all.into_iter().map(|tag| NewTag { tag: tag.clone(), immutable: immutable(tag) }).collect(),
+        };
+        match self.rows.put_manifest(&key(local, name), &new).await? {
+            Put::Stored => Ok(Stored { digest, subject: new.subject, tags: tags.to_vec() }),
+            Put::MissingBlob(digest) => Err(RegistryError::ManifestBlobUnknown(digest)),
+            Put::MissingManifest(digest) => Err(RegistryError::ManifestChildUnknown(digest)),
+            Put::Immutable(tag) => Err(RegistryError::ImmutableTag(tag)),
+        }
+    }
+
+    /// Deletes a tag, or a manifest with its tags; effective at once.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; then nothing was changed.
+    pub async fn delete_manifest(
+        &self,
+        local: &Local,
+        name: &ImageName,
+        reference: &Reference,
+    ) -> Result<(), RegistryError> {
+        deletable(local)?;
+        let image = key(local, name);
+        let immutable = |tag: &Tag| local.spec.immutable_tags.matches(tag.as_str());
+        let digest = match reference {
+            Reference::Tag(tag) if immutable(tag) => return Err(RegistryError::ImmutableTag(tag.clone())),
+            Reference::Tag(tag) => {
+                return match self.rows.delete_tag(&image, tag).await? {
+                    Deleted::Done => Ok(()),
+                    Deleted::Unknown | Deleted::Tagged(_) => Err(RegistryError::ManifestUnknown),
+                };
+            }
+            Reference::Digest(digest) => digest,
+        };
+        // A tag may be set between the two; then the new one is looked at as well.
+        for _ in 0..8 {
+            let tags = self.rows.tags_of(&image, digest).await?;
+            if let Some(tag) = tags.iter().find(|tag| immutable(tag)) {
+                return Err(RegistryError::ImmutableTag(tag.clone()));
+            }
+            match self.rows.delete_manifest(&image, digest, &tags).await? {
+                Deleted::Done => return Ok(()),
+                Deleted::Unknown => return Err(RegistryError::ManifestUnknown),
+                Deleted::Tagged(_) => {}
+            }
+        }
+        Err(RegistryError::Busy("the manifest is being tagged"))
+    }
+
+    /// A page of tags in the order of their bytes, after `last`.
+    ///
+    /// # Errors
+    /// [`RegistryError::NameUnknown`], or the database's.
+    pub async fn tags(
+        &self,
+        local: &Local,
+        name: &ImageName,
+        last: Option<&str>,
+        asked: Option<u64>,
+    ) -> Result<Page<Tag>, RegistryError> {
+        let limit = page_size(asked);
+        let found = self.rows.tags(&key(local, name), last, limit + 1).await?;
+        Ok(Page::of(found.ok_or(RegistryError::NameUnknown)?, limit))
+    }
+
+    /// A page of the manifests that refer to `subject`, after `last`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn referrers(
+        &self,
+        local: &Local,
+        name: &ImageName,
+        subject: &OciDigest,
+        artifact_type: Option<&str>,
+        last: Option<&OciDigest>,
+    ) -> Result<Page<Referrer>, RegistryError> {
+        let image = key(local, name);
+        let found = self.rows.referrers(&image, subject, artifact_type, last, MAX_PAGE + 1).await?;
+        Ok(Page::of(found, MAX_PAGE))
+    }
+
+    /// A page of `{local}/{image}` over `locals`, which are in the order of their names, after `last`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn catalog(
+        &self,
+        locals: &[&Local],
+        last: Option<&str>,
+        asked: Option<u64>,
+    ) -> Result<Page<String>, RegistryError> {
+        let limit = page_size(asked);
+        let (first, after) = match last.map(|last| last.split_once('/').unwrap_or((last, ""))) {
+            Some((local, image)) => (local, Some(image)),
+            None => ("", None),
+        };
+        let mut names = Vec::new();
+        for local in locals.iter().filter(|local| local.spec.name.as_str() >= first) {
+            let name = &local.spec.name;
+            let after = after.filter(|after| name.as_str() == first && !after.is_empty());
+            let images = self.rows.images(local.identity.id, after, limit + 1 - names.len()).await?;
+            names.extend(images.iter().map(|image| format!("{name}/{image}")));
+            if names.len() > limit {
+                break;
+            }
+        }
+        Ok(Page::of(names, limit))
+    }
+}
+
+/// # Errors
+/// [`RegistryError::ReadOnly`], [`RegistryError::NoDeletes`].
+fn deletable(local: &Local) -> Result<(), RegistryError> {
+    writable(local)?;
+    if local.spec.allow_deletes { Ok(()) } else { Err(RegistryError::NoDeletes) }
+}

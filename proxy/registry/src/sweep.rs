@@ -1,0 +1,197 @@
+//! What Locals leave over: sessions nobody goes on with, manifests no tag holds any more, links no manifest needs,
+//! bodies that are not in their own place yet, and bytes no session knows.
+//!
+//! The collector of blobs takes what is no longer linked. Every step is bounded and may be repeated; one process at
+//! a time does it, since two would only get in each other's way.
+
+use std::{fmt, time::Duration};
+
+use artifactapi_model::{
+    Digest, Local, RepoId,
+    failpoint::failpoint,
+    ports::{BlobError, Housekeeping, MetadataError, RegistryStore},
+};
+
+use crate::Registry;
+
+/// The turn's name.
+const TURN: &str = "registry";
+/// Longest time for which a body stays in the place it had: readers that were sent there have gone on by then.
+const OLD_PLACE: Duration = Duration::from_secs(3600);
+
+/// Why a sweep ended early. What it did until then stays done.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The blob store failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The database failed.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+}
+
+/// How a sweep is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a link no manifest needs, and a session nobody writes to, are kept.
+    pub grace: Duration,
+    /// Rows in one step.
+    pub step: usize,
+    /// Whether to list all uploads for those that no session knows.
+    pub strays: bool,
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Whether it was this process's turn.
+    pub ran: bool,
+    /// Manifests that nothing held.
+    pub manifests: u64,
+    /// Links.
+    pub links: u64,
+    /// Sessions.
+    pub uploads: u64,
+    /// Bodies brought to their own place.
+    pub settled: u64,
+    /// Bodies removed from the place they had before.
+    pub places: u64,
+    /// Uploads that no session knew.
+    pub strays: u64,
+}
+
+impl fmt::Display for Swept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} manifests, {} links, {} uploads and {} strays dropped; {} bodies settled, {} old places removed",
+            self.manifests, self.links, self.uploads, self.strays, self.settled, self.places
+        )
+    }
+}
+
+impl Registry {
+    /// One sweep over what `locals` and all others left.
+    ///
+    /// # Errors
+    /// [`SweepError`]; the next sweep goes on where this one ended.
+    pub async fn sweep(
+        &self,
+        keeper: &dyn Housekeeping,
+        locals: &[Local],
+        options: &Options,
+    ) -> Result<Swept, SweepError> {
+        let mut swept = Swept::default();
+        let Some(_turn) = keeper.take_turn(TURN).await? else { return Ok(swept) };
+        swept.ran = true;
+        for local in locals {
+            let Some(age) = local.spec.untagged_ttl else { continue };
+            let repo = local.identity.id;
+            swept.manifests += all(options, || self.rows.expire_manifests(repo, age, options.step)).await?;
+        }
+        swept.links = all(options, || self.rows.expire_links(options.grace, options.step)).await?;
+        swept.uploads = self.end_uploads(options).await?;
+        swept.settled = self.settle(options).await?;
+        swept.places = self.remove_places(options).await?;
+        if options.strays {
+            swept.strays = self.drop_strays(options).await?;
+        }
+        Ok(swept)
+    }
+
+    async fn end_uploads(&self, options: &Options) -> Result<u64, SweepError> {
+        let mut count = 0;
+        loop {
+            let ended = self.rows.ended_uploads(options.grace, options.step).await?;
+            for upload in &ended {
+                self.uploads.discard(&upload.id, &upload.stored, upload.placed).await?;
+                self.rows.forget_upload(&upload.id).await?;
+            }
+            count += ended.len() as u64;
+            if ended.len() < options.step {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Brings bodies from where they were put together to their own place.
+    async fn settle(&self, options: &Options) -> Result<u64, SweepError> {
+        let (mut count, mut after): (u64, Option<Digest>) = (0, None);
+        loop {
+            let placed = self.rows.placed(after.as_ref(), options.step).await?;
+            for (digest, size, place) in &placed {
+                if self.uploads.settle(place, digest, *size).await? {
+                    failpoint("registry.settle.after_copy");
+                    count += u64::from(self.rows.settled(digest, place).await?);
+                }
+            }
+            match placed.last() {
+                Some((digest, ..)) if placed.len() == options.step => after = Some(*digest),
+                _ => return Ok(count),
+            }
+        }
+    }
+
+    async fn remove_places(&self, options: &Options) -> Result<u64, SweepError> {
+        let age = OLD_PLACE.min(options.grace);
+        let mut count = 0;
+        loop {
+            let places = self.rows.retired_places(age, options.step).await?;
+            for place in &places {
+                self.uploads.remove_place(place).await?;
+                self.rows.forget_place(place).await?;
+            }
+            count += places.len() as u64;
+            if places.len() < options.step {
+                return Ok(count);
+            }
+        }
+    }
+
+    async fn drop_strays(&self, options: &Options) -> Result<u64, SweepError> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let found = self.uploads.list(after.as_ref(), options.grace, options.step).await?;
+            let known = self.rows.known_uploads(&found).await?;
+            for id in found.iter().filter(|id| !known.contains(id)) {
+                self.uploads.discard(id, &Default::default(), false).await?;
+                count += 1;
+            }
+            if found.len() < options.step {
+                return Ok(count);
+            }
+            after = found.last().cloned();
+        }
+    }
+}
+
+/// Deletes all rows of a Local: what was pushed to it is gone, at once for clients, in time for the blob store.
+///
+/// # Errors
+/// The database's; what was deleted by then stays so, and the next call goes on.
+pub async fn purge(rows: &dyn RegistryStore, repo: RepoId) -> Result<u64, MetadataError> {
+    const STEP: usize = 500;
+    let mut count = 0;
+    loop {
+        let gone = rows.purge_local(repo, STEP).await?;
+        count += gone;
+        if gone < STEP as u64 {
+            return Ok(count);
+        }
+    }
+}
+
+/// Repeats a bounded step until it finds less than it may take.
+async fn all<F: Future<Output = Result<u64, MetadataError>>>(
+    options: &Options,
+    mut step: impl FnMut() -> F,
+) -> Result<u64, MetadataError> {
+    let mut count = 0;
+    loop {
+        let done = step().await?;
+        count += done;
+        if done < options.step as u64 {
+            return Ok(count);
+        }
+    }
+}

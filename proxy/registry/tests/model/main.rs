@@ -1,0 +1,68 @@
+//! Random pushes, pulls, mounts, deletions, re-taggings and collections against a plain model, over the real stores:
+//! a directory with SQLite, and MinIO with PostgreSQL through two replicas (requirements.md 3.4).
+//!
+//! What the model says must be there is read back after every operation that could have touched it, and all of it at
+//! the end; what it says is gone must be gone at once.
+
+mod act;
+mod bench;
+mod plan;
+mod state;
+
+use proptest::{
+    strategy::Strategy as _,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
+};
+
+use bench::Bench;
+
+/// Operations of one sequence.
+const LENGTH: usize = 50;
+
+/// Sequences: 300, or what `ARTIFACTAPI_SEQUENCES` says (hack/torture).
+fn sequences() -> u32 {
+    std::env::var("ARTIFACTAPI_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
+}
+
+fn run(runtime: &tokio::runtime::Runtime, bench: &Bench) {
+    let seed = std::env::var("ARTIFACTAPI_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64);
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config =
+        Config { cases: sequences(), failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let strategy = proptest::collection::vec(plan::operation(), LENGTH);
+    let count = std::cell::Cell::new(0_u32);
+    let result = runner.run(&strategy.boxed(), |plan| {
+        count.set(count.get() + 1);
+        let done = runtime.block_on(act::sequence(bench, &plan));
+        done.map_err(TestCaseError::fail)
+    });
+    if let Err(error) = result {
+        panic!("seed {seed}: {error}");
+    }
+    println!(
+        "figure: {}: {} sequences of {LENGTH} operations agree with the model (seed {seed})",
+        bench.name,
+        count.get()
+    );
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+#[test]
+fn a_directory_and_sqlite_agree_with_the_model() {
+    let runtime = runtime();
+    let bench = runtime.block_on(Bench::standalone());
+    run(&runtime, &bench);
+}
+
+#[test]
+fn minio_and_postgresql_agree_with_the_model() {
+    let runtime = runtime();
+    let Some(bench) = runtime.block_on(Bench::replicas()) else { return };
+    run(&runtime, &bench);
+    runtime.block_on(async { drop(bench) });
+}
