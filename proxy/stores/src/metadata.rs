@@ -6,6 +6,9 @@ mod memory;
 mod operation;
 pub mod postgres;
 mod prefix;
+mod registry_rows;
+#[cfg(any(test, feature = "suite"))]
+pub mod registry_suite;
 mod sqlite;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;

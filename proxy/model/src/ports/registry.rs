@@ -2,7 +2,7 @@
 //!
 //! Existence is per image: a blob that another image has is not there until it is pushed or mounted (RS-45). Every
 //! call is one transaction. Times are counted on the database's clock. Locks are taken in one order: upload, usage,
-//! blob, link, manifest, tag.
+//! blob, image (for its manifests and tags), link, manifest, tag.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -46,7 +46,7 @@ pub enum Begun {
     Started,
     /// There are too many.
     TooMany,
-    /// The Local is full.
+    /// The Local is full: what it has and what open sessions have leave no room for a single byte.
     OverQuota,
 }
 
@@ -251,7 +251,7 @@ pub trait Placements: Send + Sync + 'static {
     /// Where the bytes of `digest` are, if not in their own place.
     async fn place(&self, digest: &Digest) -> Result<Option<Place>, MetadataError>;
 
-    /// Up to `limit` blobs that are live and have a place of their own, oldest first, after `after`.
+    /// Up to `limit` blobs that are live and have a place of their own, in the order of their digests, after `after`.
     async fn placed(
         &self,
         after: Option<&Digest>,

@@ -1,6 +1,7 @@
 //! Rows in memory: the test twin of the databases, and the model that random tests hold them against.
 
 mod housekeeping;
+mod registry;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -70,6 +71,7 @@ struct Tables {
     /// Repositories that are missing from the configuration, since when.
     retired: BTreeMap<RepoId, Timestamp>,
     secrets: BTreeMap<String, [u8; 32]>,
+    registry: registry::Rows,
     access_log: Vec<AccessRecord>,
 }
 
@@ -328,7 +330,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::metadata::{housekeeping_suite, suite};
+    use crate::metadata::{housekeeping_suite, registry_suite, suite};
 
     #[tokio::test]
     async fn conforms() {
@@ -342,6 +344,11 @@ mod tests {
             (store.clone() as Arc<dyn MetadataStore>, store as _)
         })
         .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn conforms_as_a_registry() {
+        registry_suite::suite(async || registry_suite::Faces::of(Arc::new(MemoryMetadata::default()))).await;
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// One operation of the metadata port, of housekeeping, or of the configuration.
+/// One operation of the metadata port, of housekeeping, of the registry, or of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::metadata) enum Operation {
     EnsureRepository,
@@ -50,11 +50,42 @@ pub(in crate::metadata) enum Operation {
     Recorded,
     BlobsAfter,
     Notices,
+    BeginUpload,
+    Upload,
+    ClaimUpload,
+    SaveUpload,
+    HasRoom,
+    CloseUpload,
+    CancelUpload,
+    EndedUploads,
+    ForgetUpload,
+    KnownUploads,
+    Linked,
+    LocalsWith,
+    Mount,
+    Unlink,
+    ExpireLinks,
+    LocalUsage,
+    Place,
+    Placed,
+    Settled,
+    RetiredPlaces,
+    ForgetPlace,
+    PutManifest,
+    Manifest,
+    Tags,
+    TagsOf,
+    DeleteTag,
+    DeleteManifest,
+    Referrers,
+    Images,
+    ExpireManifests,
+    PurgeLocal,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 45] = [
+    const ALL: [Operation; 76] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -100,9 +131,41 @@ impl Operation {
         Operation::Recorded,
         Operation::BlobsAfter,
         Operation::Notices,
+        Operation::BeginUpload,
+        Operation::Upload,
+        Operation::ClaimUpload,
+        Operation::SaveUpload,
+        Operation::HasRoom,
+        Operation::CloseUpload,
+        Operation::CancelUpload,
+        Operation::EndedUploads,
+        Operation::ForgetUpload,
+        Operation::KnownUploads,
+        Operation::Linked,
+        Operation::LocalsWith,
+        Operation::Mount,
+        Operation::Unlink,
+        Operation::ExpireLinks,
+        Operation::LocalUsage,
+        Operation::Place,
+        Operation::Placed,
+        Operation::Settled,
+        Operation::RetiredPlaces,
+        Operation::ForgetPlace,
+        Operation::PutManifest,
+        Operation::Manifest,
+        Operation::Tags,
+        Operation::TagsOf,
+        Operation::DeleteTag,
+        Operation::DeleteManifest,
+        Operation::Referrers,
+        Operation::Images,
+        Operation::ExpireManifests,
+        Operation::PurgeLocal,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Operation::EnsureRepository => ("ensure_repository", "finding a repository"),
@@ -150,6 +213,37 @@ impl Operation {
             Operation::Recorded => ("recorded", "looking for repositories"),
             Operation::BlobsAfter => ("blobs_after", "listing blobs"),
             Operation::Notices => ("notices", "passing on notices"),
+            Operation::BeginUpload => ("begin_upload", "opening an upload"),
+            Operation::Upload => ("upload", "looking up an upload"),
+            Operation::ClaimUpload => ("claim_upload", "claiming an upload"),
+            Operation::SaveUpload => ("save_upload", "saving an upload"),
+            Operation::HasRoom => ("has_room", "looking for room"),
+            Operation::CloseUpload => ("close_upload", "closing an upload"),
+            Operation::CancelUpload => ("cancel_upload", "cancelling an upload"),
+            Operation::EndedUploads => ("ended_uploads", "ending uploads"),
+            Operation::ForgetUpload => ("forget_upload", "forgetting an upload"),
+            Operation::KnownUploads => ("known_uploads", "looking for uploads"),
+            Operation::Linked => ("linked", "looking up a blob of an image"),
+            Operation::LocalsWith => ("locals_with", "looking for Locals with a blob"),
+            Operation::Mount => ("mount", "mounting a blob"),
+            Operation::Unlink => ("unlink", "taking a blob from an image"),
+            Operation::ExpireLinks => ("expire_links", "expiring blobs of images"),
+            Operation::LocalUsage => ("local_usage", "reading the usage of a Local"),
+            Operation::Place => ("place", "looking up the place of a blob"),
+            Operation::Placed => ("placed", "listing places of blobs"),
+            Operation::Settled => ("settled", "settling a blob"),
+            Operation::RetiredPlaces => ("retired_places", "listing retired places"),
+            Operation::ForgetPlace => ("forget_place", "forgetting a place"),
+            Operation::PutManifest => ("put_manifest", "recording a manifest"),
+            Operation::Manifest => ("manifest", "looking up a manifest"),
+            Operation::Tags => ("tags", "listing tags"),
+            Operation::TagsOf => ("tags_of", "listing tags of a manifest"),
+            Operation::DeleteTag => ("delete_tag", "deleting a tag"),
+            Operation::DeleteManifest => ("delete_manifest", "deleting a manifest"),
+            Operation::Referrers => ("referrers", "listing referrers"),
+            Operation::Images => ("images", "listing images"),
+            Operation::ExpireManifests => ("expire_manifests", "expiring manifests"),
+            Operation::PurgeLocal => ("purge_local", "purging a Local"),
         }
     }
 
@@ -180,9 +274,21 @@ impl SqlStatements {
         self.counts[operation as usize].fetch_add(1, Relaxed);
     }
 
-    /// A row was read that makes no sense; whether it is the first.
-    pub(in crate::metadata) fn count_unreadable(&self) -> bool {
-        self.unreadable.fetch_add(1, Relaxed) == 0
+    /// What was read, if it makes sense: a row that makes none counts as absent (RS-88). Logged once, counted
+    /// always.
+    pub(in crate::metadata) fn sensible<T>(&self, read: Result<T, String>, table: &str) -> Option<T> {
+        let reason = match read {
+            Ok(value) => return Some(value),
+            Err(reason) => reason,
+        };
+        if self.unreadable.fetch_add(1, Relaxed) == 0 {
+            tracing::warn!(
+                table,
+                reason,
+                "a row makes no sense and is taken as absent; more are only counted"
+            );
+        }
+        None
     }
 
     /// Rows so far that made no sense and were taken as absent (RS-88).

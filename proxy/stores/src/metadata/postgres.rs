@@ -18,6 +18,7 @@ mod housekeeping;
 mod listen;
 mod migrations;
 mod pool;
+mod registry;
 mod replicas;
 mod rows;
 mod schema;

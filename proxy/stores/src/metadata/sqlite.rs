@@ -4,6 +4,13 @@
 //! reads run on a bounded pool of connections ([`readers`]) and see every write that was acknowledged before.
 //! Nothing here blocks an async worker. A hit does not come here: the engine keeps rows in memory.
 
+/// Milliseconds since 1970 on the database's clock, taken where they are compared.
+macro_rules! now {
+    () => {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+}
+
 mod connection;
 mod error;
 mod housekeeping;
@@ -11,6 +18,7 @@ mod migrations;
 mod notices;
 mod numbers;
 mod readers;
+mod registry;
 mod rows;
 mod session;
 mod statements;

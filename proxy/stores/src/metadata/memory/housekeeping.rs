@@ -24,14 +24,14 @@ pub(super) enum State {
 /// What is known of a blob.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blob {
-    size: u64,
-    state: State,
+    pub(super) size: u64,
+    pub(super) state: State,
     /// Last announced while live, else the beginning of the state.
     since: Timestamp,
 }
 
 impl Tables {
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.clock.0.now()
     }
 
@@ -54,7 +54,8 @@ impl Tables {
     pub(super) fn named(&self) -> BTreeSet<Digest> {
         let derived = self.derived.values();
         let derived = derived.flat_map(|(row, _)| [Some(row.digest), row.gzip.map(|(digest, _)| digest)]);
-        self.artifacts.values().map(|stored| stored.row.digest).chain(derived.flatten()).collect()
+        let artifacts = self.artifacts.values().map(|stored| stored.row.digest);
+        artifacts.chain(derived.flatten()).chain(self.registry.named()).collect()
     }
 
     /// Moves up to `limit` blobs that are `from` for `grace` and that no row names on to `to`.
@@ -134,6 +135,8 @@ impl Housekeeping for MemoryMetadata {
         let mut tables = self.tables()?;
         if tables.blobs.get(digest).is_some_and(|blob| blob.state == State::Deleting) {
             tables.blobs.remove(digest);
+            let now = tables.now();
+            tables.registry.set_place(digest, None, now);
         }
         Ok(())
     }

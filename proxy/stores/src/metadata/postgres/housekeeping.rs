@@ -104,7 +104,7 @@ fn changing(change: Change, which: &str, notice: u8) -> String {
 
 impl PostgresMetadata {
     /// Executes one statement that may take long.
-    async fn patiently(
+    pub(super) async fn patiently(
         &self,
         operation: Operation,
         statement: &str,
@@ -129,7 +129,7 @@ impl PostgresMetadata {
     }
 
     /// The same of a statement that counts.
-    async fn counted(
+    pub(super) async fn counted(
         &self,
         operation: Operation,
         statement: &str,

@@ -60,16 +60,7 @@ pub(super) fn readable<T>(
 
 /// What was read, if it makes sense.
 pub(super) fn kept<T>(read: Result<T, Nonsense>, statements: &SqlStatements, table: &str) -> Option<T> {
-    read.inspect_err(|reason| {
-        if statements.count_unreadable() {
-            tracing::warn!(
-                table,
-                reason,
-                "a row makes no sense and is taken as absent; more are only counted"
-            );
-        }
-    })
-    .ok()
+    statements.sensible(read, table)
 }
 
 pub(super) fn column<'a, T: deadpool_postgres::tokio_postgres::types::FromSql<'a>>(

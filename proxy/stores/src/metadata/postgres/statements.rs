@@ -47,7 +47,8 @@ pub(super) const ARTIFACTS_AFTER: &str = "SELECT repo, epoch, COALESCE(long_path
 pub(super) const REFERENCED: &str = "SELECT asked.digest FROM unnest($1::TEXT[]) WITH ORDINALITY \
      AS asked (digest, place) WHERE EXISTS (SELECT 1 FROM artifacts a WHERE a.digest = asked.digest) \
      OR EXISTS (SELECT 1 FROM derived d WHERE d.digest = asked.digest) \
-     OR EXISTS (SELECT 1 FROM derived d WHERE d.gzip_digest = asked.digest) ORDER BY asked.place";
+     OR EXISTS (SELECT 1 FROM derived d WHERE d.gzip_digest = asked.digest) \
+     OR EXISTS (SELECT 1 FROM links l WHERE l.blob = asked.digest) ORDER BY asked.place";
 pub(super) const DERIVED_AFTER: &str = "SELECT inputs, digest, size, gzip_digest, gzip_size, content_type \
      FROM derived WHERE inputs > $1 ORDER BY inputs LIMIT $2";
 pub(super) const FORGET_DERIVED: &str = "DELETE FROM derived WHERE inputs = $1";

@@ -6,6 +6,7 @@ mod damage;
 mod encryption;
 mod housekeeping;
 mod outages;
+mod registry;
 mod schema;
 
 use std::sync::{
@@ -51,8 +52,9 @@ impl Server {
 
     /// Takes every row there is.
     pub(in crate::metadata) fn empty(&self, settings: &PostgresSettings) {
-        let tables =
-            "repositories, artifacts, ledger, derived, blobs, secrets, access_log, replicas, objects";
+        let tables = "repositories, artifacts, ledger, derived, blobs, secrets, access_log, replicas, objects, \
+             uploads, local_usage, links, blob_places, retired_places, manifests, manifest_blobs, \
+             manifest_children, tags";
         self.postgres.sql(&settings.database, &format!("TRUNCATE {tables} RESTART IDENTITY"));
     }
 

@@ -8,7 +8,7 @@ use super::migrations::{self, Refused};
 use crate::OpenError;
 
 /// Statements a connection keeps prepared; more than there are.
-const PREPARED: usize = 96;
+const PREPARED: usize = 192;
 /// How long to wait for another process that looks into the file (a backup, the `sqlite3` tool).
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -48,7 +48,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     })
 }
 
-fn millis(grace: Duration) -> i64 {
+pub(super) fn millis(grace: Duration) -> i64 {
     i64::try_from(grace.as_millis()).unwrap_or(i64::MAX / 2)
 }
 

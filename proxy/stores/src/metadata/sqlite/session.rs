@@ -57,4 +57,33 @@ impl<'a> Session<'a> {
         self.statements.count(self.operation);
         self.connection.prepare_cached(sql)?.query_map(values, read)?.collect()
     }
+    /// Its rows with the text in their first column; a row that makes no sense has nothing else (RS-88).
+    pub(super) fn page<T>(
+        &self,
+        (table, sql): (&str, &str),
+        values: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<(String, Option<T>)>> {
+        self.rows(sql, values, |row| Ok((row.get(0)?, self.sensible(read(row), table)?)))
+    }
+
+    /// Its first row, if there is any that makes sense.
+    pub(super) fn sensible_row<T>(
+        &self,
+        (table, sql): (&str, &str),
+        values: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        Ok(self.find(sql, values, |row| self.sensible(read(row), table))?.flatten())
+    }
+
+    fn sensible<T>(&self, read: rusqlite::Result<T>, table: &str) -> rusqlite::Result<Option<T>> {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+        match read {
+            Err(
+                error @ (FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)),
+            ) => Ok(self.statements.sensible(Err(error.to_string()), table)),
+            read => read.map(Some),
+        }
+    }
 }

@@ -46,7 +46,8 @@ pub(super) const ARTIFACTS_AFTER: &str = "SELECT repo, epoch, path, digest, size
      verified, stored_at, checked_at, fetch_seq FROM artifacts WHERE (repo, epoch, path) > (?1, ?2, ?3) \
      ORDER BY repo, epoch, path LIMIT ?4";
 pub(super) const REFERENCED: &str = "SELECT 1 FROM artifacts WHERE digest = ?1 UNION ALL \
-     SELECT 1 FROM derived WHERE digest = ?1 UNION ALL SELECT 1 FROM derived WHERE gzip_digest = ?1 LIMIT 1";
+     SELECT 1 FROM derived WHERE digest = ?1 UNION ALL SELECT 1 FROM derived WHERE gzip_digest = ?1 \
+     UNION ALL SELECT 1 FROM links WHERE blob = ?1 LIMIT 1";
 pub(super) const DERIVED_AFTER: &str = "SELECT inputs, digest, size, gzip_digest, gzip_size, content_type FROM derived \
      WHERE inputs > ?1 ORDER BY inputs LIMIT ?2";
 pub(super) const FORGET_DERIVED: &str = "DELETE FROM derived WHERE inputs = ?1";

@@ -12,7 +12,7 @@ use artifactapi_model::{
 
 use super::*;
 use crate::metadata::{
-    housekeeping_suite,
+    housekeeping_suite, registry_suite,
     suite::{self, key, row},
 };
 
@@ -39,6 +39,17 @@ async fn passes_the_housekeeping_suite() {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let store = Arc::new(open(dir.path().join(format!("{number}.db"))).await);
         (store.clone() as Arc<dyn MetadataStore>, store as _)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_the_registry_suite() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    registry_suite::suite(async || {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        registry_suite::Faces::of(Arc::new(open(dir.path().join(format!("{number}.db"))).await))
     })
     .await;
 }

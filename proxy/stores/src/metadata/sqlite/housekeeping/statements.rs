@@ -1,15 +1,11 @@
 //! The SQL of housekeeping. Time is the database's: milliseconds since 1970, taken where it is compared.
 
-macro_rules! now {
-    () => {
-        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-    };
-}
 macro_rules! unnamed {
     () => {
         "NOT EXISTS (SELECT 1 FROM artifacts WHERE artifacts.digest = blobs.digest) \
          AND NOT EXISTS (SELECT 1 FROM derived WHERE derived.digest = blobs.digest) \
-         AND NOT EXISTS (SELECT 1 FROM derived WHERE derived.gzip_digest = blobs.digest)"
+         AND NOT EXISTS (SELECT 1 FROM derived WHERE derived.gzip_digest = blobs.digest) \
+         AND NOT EXISTS (SELECT 1 FROM links WHERE links.blob = blobs.digest)"
     };
 }
 
