@@ -20,7 +20,7 @@ pub use counting::{BlobCounts, BlobTally, CountingBlobs};
 pub use fs::{FsBlobs, FsUploads};
 pub use memory::{MemoryBlobs, MemoryUploads};
 pub use s3::{S3Blobs, S3CheckError, S3Counts, S3Settings, S3Tally};
-pub use tier::{TierCounts, TieredBlobs};
+pub use tier::{S3Uploads, TierCounts, TieredBlobs};
 
 /// Somebody else writes this upload by now.
 fn taken_over() -> BlobError {
