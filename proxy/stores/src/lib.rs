@@ -18,8 +18,8 @@ mod open;
 mod random;
 
 pub use blobs::{
-    BlobCounts, BlobTally, CountingBlobs, FsBlobs, MemoryBlobs, S3Blobs, S3CheckError, S3Counts, S3Settings,
-    S3Tally, TierCounts, TieredBlobs,
+    BlobCounts, BlobTally, CountingBlobs, FsBlobs, FsUploads, MemoryBlobs, MemoryUploads, S3Blobs,
+    S3CheckError, S3Counts, S3Settings, S3Tally, S3Uploads, TierCounts, TieredBlobs,
 };
 pub use coordination::{
     LocalCoordinator, RedisCoordinator, RedisCounts, RedisOptions, RedisTally, RedisUrlError,

@@ -68,7 +68,8 @@ pub trait UploadStore: Send + Sync + 'static {
         took_over: bool,
     ) -> Result<Box<dyn UploadWriter>, BlobError>;
 
-    /// The bytes written so far, to be hashed again. Nothing else reads an upload.
+    /// The bytes written so far, to be hashed again. Nothing else reads an upload. An adapter may have to close the
+    /// body for it: what was read can be finished or discarded, and no longer be appended to.
     async fn read(
         &self,
         id: &UploadId,
@@ -101,11 +102,19 @@ pub trait UploadStore: Send + Sync + 'static {
 /// and nothing else.
 #[async_trait]
 pub trait UploadWriter: Send {
+    /// Whether [`UploadWriter::keep`] has to be called, and what it returns recorded, before the next
+    /// [`UploadWriter::write`]: a successor that takes over knows from the record which names this writer may have
+    /// used. To be asked before each write; one that comes all the same may fail.
+    fn must_keep(&self) -> bool {
+        false
+    }
+
     /// Appends bytes. After an error the writer may only be dropped.
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError>;
 
     /// Makes as much durable as can be without cost, and says how far that is: the offset up to which bytes survive
-    /// this process, and the state that says so. Called every second or so; cheap when nothing is to be done.
+    /// this process, and the state that says so. Called every second or so; cheap when nothing is to be done. What
+    /// one call returned is recorded, or the writer dropped, before the next call.
     async fn keep(&mut self) -> Result<(u64, Stored), BlobError>;
 
     /// Makes everything written durable, for the next request.

@@ -4,6 +4,7 @@
 //! <root>/lock                      held by the one process that owns the directory
 //! <root>/blobs/sha256/aa/<hex>     bodies, each named by its SHA-256
 //! <root>/staging/                  bodies on their way in; emptied on start
+//! <root>/uploads/<id>              bodies of pushes that are under way; they outlive the process
 //! <root>/quarantine/<hex>          damaged bodies, kept for inspection
 //! ```
 //! A commit is: write everything, `fdatasync` the file, rename it into place, `fsync` the directory, only
@@ -17,6 +18,7 @@ pub(super) mod reader;
 pub(super) mod staged;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -26,11 +28,13 @@ use artifactapi_model::{
 };
 use async_trait::async_trait;
 
+pub use self::uploads::FsUploads;
 use self::{
     error::{blocking, joined},
     layout::{Layout, Purpose},
     reader::{BlobFile, FileIo},
     staged::StagedFile,
+    uploads::Writers,
 };
 use crate::OpenError;
 
@@ -39,6 +43,7 @@ use crate::OpenError;
 pub struct FsBlobs {
     layout: Arc<Layout>,
     io: Arc<FileIo>,
+    writers: Arc<Writers>,
 }
 
 impl FsBlobs {
@@ -55,7 +60,7 @@ impl FsBlobs {
             doing: "waiting for the disk",
             source: joined(error),
         })??;
-        Ok(FsBlobs { layout: Arc::new(layout), io: Arc::default() })
+        Ok(FsBlobs { layout: Arc::new(layout), io: Arc::default(), writers: Arc::default() })
     }
 }
 

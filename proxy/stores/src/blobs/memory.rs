@@ -1,5 +1,7 @@
 //! Bodies in memory: the test twin of the directory and of S3.
 
+mod uploads;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -9,10 +11,13 @@ use std::{
 
 use artifactapi_model::{
     Digest,
-    ports::{BlobError, BlobReader, BlobStore, StagedBlob, blobs::MAX_READ},
+    ports::{BlobError, BlobReader, BlobStore, StagedBlob, UploadId, blobs::MAX_READ},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use self::uploads::MemoryUploads;
+use self::uploads::Upload;
 
 /// A blob store that forgets everything with the process.
 #[derive(Debug)]
@@ -26,6 +31,9 @@ struct Shelf {
     quarantined: BTreeMap<Digest, Bytes>,
     /// Bytes that still fit.
     room: u64,
+    uploads: BTreeMap<UploadId, Upload>,
+    /// Writers of uploads so far.
+    writers: u64,
 }
 
 impl Default for MemoryBlobs {
@@ -37,7 +45,8 @@ impl Default for MemoryBlobs {
 impl MemoryBlobs {
     /// A store that is full after `room` bytes, staged and stored together.
     pub fn with_room(room: u64) -> Self {
-        let shelf = Shelf { blobs: BTreeMap::new(), quarantined: BTreeMap::new(), room };
+        let (blobs, quarantined, uploads) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let shelf = Shelf { blobs, quarantined, room, uploads, writers: 0 };
         MemoryBlobs { shelf: Arc::new(Mutex::new(shelf)) }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! blobs/sha256/aa/<hex>     bodies, each named by its SHA-256
+//! uploads/<id>              bodies that were pushed and wait to be copied there, and pushes under way
+//! uploads/<id>.tail-…       ends of pushes under way that are too short for S3
 //! quarantine/<hex>          damaged bodies, kept for inspection
 //! probe/<random>            written and removed by the check at start
 //! ```
@@ -13,6 +15,8 @@ mod check;
 mod client;
 mod error;
 mod health;
+mod objects;
+mod places;
 mod settings;
 mod stream;
 #[cfg(test)]
@@ -24,7 +28,7 @@ mod upload;
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -32,22 +36,24 @@ use std::{
 
 use artifactapi_model::{
     Digest,
-    ports::{BlobError, BlobReader, BlobStore, StagedBlob},
+    ports::{BlobError, BlobReader, BlobStore, Placements, StagedBlob},
 };
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::{
-    ObjectStore, ObjectStoreExt, aws::AmazonS3, client::HttpClient, path::Path, signer::Signer,
-};
+use object_store::{ObjectStore, aws::AmazonS3, client::HttpClient, path::Path, signer::Signer};
 use url::Url;
 
-pub(in crate::blobs) use self::stream::ObjectStream;
 pub use self::{
     check::S3CheckError,
     client::{S3Counts, S3Tally},
     settings::S3Settings,
 };
 use self::{client::Client, error::Failure, health::Health, settings::RETRIES, upload::Memory};
+pub(in crate::blobs) use self::{
+    objects::{NotSent, SentPart},
+    places::key_of,
+    stream::ObjectStream,
+};
 
 use super::tier::through::Through;
 
@@ -68,6 +74,10 @@ pub(in crate::blobs) struct Shared {
     streams: AmazonS3,
     /// Signs links.
     public: Option<AmazonS3>,
+    /// For requests that the stores above do not know.
+    http: HttpClient,
+    /// Says where blobs are that are not in their own place.
+    places: OnceLock<Arc<dyn Placements>>,
     patience: Duration,
     /// The store refuses to overwrite when asked to.
     conditional: AtomicBool,
@@ -79,36 +89,6 @@ pub(in crate::blobs) struct Shared {
 impl Shared {
     fn conditional_put(&self) -> bool {
         self.conditional.load(Relaxed)
-    }
-
-    async fn head(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
-        match self.store.head(&place_of(digest)).await.map_err(Failure::from) {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(failure) if failure.is_missing() => Ok(None),
-            Err(failure) => Err(failure.into_blob("looking for an object in S3")),
-        }
-    }
-
-    async fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
-        match self.store.delete(&place_of(digest)).await.map_err(Failure::from) {
-            Err(failure) if !failure.is_missing() => Err(failure.into_blob("removing an object from S3")),
-            _ => Ok(()),
-        }
-    }
-
-    async fn quarantine(&self, digest: &Digest) -> Result<(), BlobError> {
-        let aside = Path::from(format!("quarantine/{}", digest.to_hex()));
-        match self.store.copy(&place_of(digest), &aside).await.map_err(Failure::from) {
-            Ok(()) => {}
-            Err(failure) if failure.is_missing() => return Ok(()),
-            Err(failure) => {
-                if self.head(digest).await?.is_none_or(|size| size <= MAX_COPY) {
-                    return Err(failure.into_blob("quarantining an object in S3"));
-                }
-                tracing::warn!(blob.digest = %digest, "a damaged object is too large to be kept, and removed");
-            }
-        }
-        self.remove(digest).await
     }
 }
 
@@ -146,12 +126,21 @@ impl S3Blobs {
             streams: build(&settings.base(), 0)?,
             public: settings.public_endpoint.as_deref().map(|base| build(base, 0)).transpose()?,
             patience: settings.patience,
+            http,
+            places: OnceLock::new(),
             conditional: AtomicBool::new(false),
             memory: Memory::new(),
             tally,
             health,
             settings,
         })))
+    }
+
+    /// Finds blobs also where `places` says that they are, from now on and for every clone; the first call counts.
+    /// Nobody is asked about a blob that is in its own place. When `places` fails, so does the question for a blob
+    /// that is not: nobody may conclude that there is none.
+    pub fn follow(&self, places: Arc<dyn Placements>) {
+        let _ = self.0.places.set(places);
     }
 
     /// Makes sure that the bucket is there and may be read and written, and finds out what the store can.
@@ -205,7 +194,7 @@ impl S3Blobs {
             if let Some(stream) = self.stream(digest, from).await? {
                 return Ok(stream);
             }
-            if self.0.head(digest).await?.is_none() {
+            if self.0.find(digest).await?.is_none() {
                 return Err(BlobError::NotFound(*digest));
             }
             tracing::warn!(blob.digest = %digest, "S3 has an object that it says it has not");
@@ -229,7 +218,7 @@ impl BlobStore for S3Blobs {
     }
 
     async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
-        self.0.head(digest).await
+        Ok(self.0.find(digest).await?.map(|meta| meta.size))
     }
 
     async fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
@@ -260,7 +249,14 @@ impl BlobStore for S3Blobs {
 
     async fn link(&self, digest: &Digest, _size: u64, ttl: Duration) -> Result<Option<Url>, BlobError> {
         let Some(public) = &self.0.public else { return Ok(None) };
-        let link = public.signed_url(reqwest::Method::GET, &place_of(digest), ttl).await;
+        let mut place = place_of(digest);
+        // A link cannot look for the blob later on.
+        if self.0.places.get().is_some()
+            && let Some(found) = self.0.find(digest).await?
+        {
+            place = found.location;
+        }
+        let link = public.signed_url(reqwest::Method::GET, &place, ttl).await;
         link.map(Some).map_err(|error| Failure::from(error).into_blob("signing a link"))
     }
 }

@@ -11,6 +11,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 pub(in crate::blobs) mod through;
+mod uploads;
 
 use std::{
     collections::{HashMap, HashSet, hash_map},
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use url::Url;
 
+pub use self::uploads::S3Uploads;
 use self::{
     disk::{Copies, Disk},
     flight::{Flight, fly},

@@ -48,6 +48,12 @@ impl Growth {
         Growth { file: Arc::new(file), newest: Mutex::default(), io }
     }
 
+    /// A body whose first `length` bytes are in the file.
+    pub(in crate::blobs) fn from(file: File, length: u64, io: Arc<FileIo>) -> Self {
+        let newest = Newest { filed: length, written: length, pieces: VecDeque::new() };
+        Growth { file: Arc::new(file), newest: Mutex::new(newest), io }
+    }
+
     /// A poisoned lock hides nothing: each change in here is whole.
     fn newest(&self) -> MutexGuard<'_, Newest> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
@@ -64,6 +70,11 @@ impl Growth {
     /// Length so far.
     pub(in crate::blobs) fn written(&self) -> u64 {
         self.newest().written
+    }
+
+    /// Length of what is in the file.
+    pub(in crate::blobs) fn filed(&self) -> u64 {
+        self.newest().filed
     }
 
     /// Writes what is in memory to the file. Blocks; one caller at a time. After an error the pieces that

@@ -1,6 +1,8 @@
 //! The directories and what may be done in them. Every path is opened relative to a directory that is
 //! already open, one component at a time, and never through a symbolic link (RS-15).
 
+mod uploads;
+
 use std::{
     fs::{DirBuilder, File},
     io,
@@ -43,6 +45,8 @@ pub(in crate::blobs) struct Layout {
     staging: OwnedFd,
     /// A cache has none: what is damaged there can be had again.
     quarantine: Option<OwnedFd>,
+    /// A cache takes no uploads.
+    uploads: Option<OwnedFd>,
     staged: AtomicU64,
     _lock: ProcessLock,
 }
@@ -76,12 +80,13 @@ impl Layout {
             sub(&blobs, &hex::encode([shard]))?;
         }
         let staging = sub(&top, "staging")?;
-        let quarantine = (purpose == Purpose::Store).then(|| sub(&top, "quarantine")).transpose()?;
+        let of_store = |name: &str| (purpose == Purpose::Store).then(|| sub(&top, name)).transpose();
+        let (quarantine, uploads) = (of_store("quarantine")?, of_store("uploads")?);
         for directory in [&blobs, &top] {
             sync_directory(directory).map_err(at(root, "writing the directory to disk"))?;
         }
         let staged = AtomicU64::new(0);
-        let layout = Layout { purpose, top, blobs, staging, quarantine, staged, _lock: lock };
+        let layout = Layout { purpose, top, blobs, staging, quarantine, uploads, staged, _lock: lock };
         layout.empty_staging().map_err(at(&root.join("staging"), "discarding what a dead process left"))?;
         Ok(layout)
     }
@@ -131,16 +136,21 @@ impl Layout {
     /// name is on disk too. `true`: the staged name is gone; `false`: it is left over, for `digest` was
     /// already there.
     pub(in crate::blobs) fn place(&self, name: &str, digest: &Digest, size: u64) -> Result<bool, BlobError> {
+        self.place_from(&self.staging, name, digest, size)
+    }
+
+    /// The same for a file in the directory `from`.
+    fn place_from(&self, from: &OwnedFd, name: &str, digest: &Digest, size: u64) -> Result<bool, BlobError> {
         let doing = "committing a blob";
         let shard = self.shard(digest).map_err(|errno| failed(doing, errno))?;
         let hex = digest.to_hex();
-        let mut moved = self.rename_new(name, &shard, &hex);
+        let mut moved = rename_new(from, name, &shard, &hex);
         if let Err(Errno::EXIST) = moved
             && self.size(digest)? != Some(size)
         {
             // Whatever stands there is not this body.
             self.quarantine(digest)?;
-            moved = self.rename_new(name, &shard, &hex);
+            moved = rename_new(from, name, &shard, &hex);
         }
         let moved = match moved {
             Ok(moved) => moved,
@@ -154,16 +164,6 @@ impl Layout {
         }
         failpoint("blob.commit.after_directory_fsync");
         Ok(moved)
-    }
-
-    /// Renames without replacing; `false`: linked instead, since the file system cannot do that.
-    fn rename_new(&self, name: &str, shard: &OwnedFd, hex: &str) -> Result<bool, Errno> {
-        match renameat_with(&self.staging, name, shard, hex, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                linkat(&self.staging, name, shard, hex, AtFlags::empty()).map(|()| false)
-            }
-            done => done.map(|()| true),
-        }
     }
 
     /// The blob's file and length; `None` when there is none.
@@ -284,6 +284,14 @@ fn file_stat(directory: &OwnedFd, name: &str) -> Result<Option<Stat>, Errno> {
     };
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     Ok(is_file.then_some(stat))
+}
+
+/// Renames without replacing; `false`: linked instead, since the file system cannot do that.
+fn rename_new(from: &OwnedFd, name: &str, shard: &OwnedFd, hex: &str) -> Result<bool, Errno> {
+    match renameat_with(from, name, shard, hex, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => linkat(from, name, shard, hex, AtFlags::empty()).map(|()| false),
+        done => done.map(|()| true),
+    }
 }
 
 fn unless_missing(result: Result<(), Errno>) -> Result<(), Errno> {

@@ -200,3 +200,85 @@ async fn an_impossible_length_is_refused_as_full() {
     }
     nothing_staged(root.path()).await;
 }
+
+mod uploads {
+    use artifactapi_model::ports::{Stored, UploadId, UploadStore};
+
+    use super::*;
+    use crate::blobs::uploads_suite::{self, Bench};
+
+    async fn bench(root: &Path) -> Bench {
+        let blobs = open(root).await;
+        let uploads = [Arc::new(blobs.uploads()) as Arc<dyn UploadStore>, Arc::new(blobs.uploads())];
+        Bench { blobs: Arc::new(blobs), uploads, places: Arc::default() }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn conform() {
+        let (directory, count) = (TempDir::new().unwrap(), AtomicU64::new(0));
+        let make =
+            async || bench(&directory.path().join(count.fetch_add(1, Ordering::Relaxed).to_string())).await;
+        uploads_suite::suite(make).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rs_110_random_schedules() {
+        let directory = TempDir::new().unwrap();
+        uploads_suite::schedules(async || bench(directory.path()).await, 0..60).await;
+        assert_eq!(names_in(&directory.path().join("uploads")), <[String; 0]>::default());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rs_96_conform_on_a_full_disk() {
+        let mounts = std::sync::Mutex::new(Vec::new());
+        if Mount::tmpfs(1 << 20).is_none() {
+            eprintln!("SKIPPED rs_96_conform_on_a_full_disk: mounting a tmpfs needs root");
+            return;
+        }
+        uploads_suite::full(async |room| {
+            let mount = Mount::tmpfs(room + (64 << 10)).unwrap();
+            let bench = bench(mount.path()).await;
+            mounts.lock().unwrap().push(mount);
+            bench
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn rs_97_they_outlive_the_process() {
+        let root = TempDir::new().unwrap();
+        let id = UploadId::of([7; 16]);
+        let first = open(root.path()).await.uploads();
+        let mut writer = first.resume(&id, &Stored::default(), 0, false).await.unwrap();
+        writer.write(pattern(1000)).await.unwrap();
+        let stored = writer.pause().await.unwrap();
+        drop(first);
+        let file = root.path().join("uploads").join(id.as_str());
+        fs::OpenOptions::new().append(true).open(&file).unwrap().set_len(5000).unwrap();
+        let blobs = open(root.path()).await;
+        let digest = Digest::of(&pattern(1000));
+        let writer = blobs.uploads().resume(&id, &stored, 1000, true).await.unwrap();
+        assert_eq!(writer.finish(&digest).await.unwrap(), None);
+        assert_eq!(read_all(&*blobs.open(&digest).await.unwrap(), 100).await, pattern(1000));
+        assert!(!file.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_has_lost_its_end_is_not_gone_on_with() {
+        let root = TempDir::new().unwrap();
+        let uploads = open(root.path()).await.uploads();
+        let id = UploadId::of([7; 16]);
+        let mut writer = uploads.resume(&id, &Stored::default(), 0, false).await.unwrap();
+        writer.write(pattern(1000)).await.unwrap();
+        let stored = writer.pause().await.unwrap();
+        let file = root.path().join("uploads").join(id.as_str());
+        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(999).unwrap();
+        assert!(uploads.resume(&id, &stored, 1000, false).await.is_err());
+        assert!(uploads.read(&id, &stored, 1000).await.is_err());
+        fs::remove_file(&file).unwrap();
+        symlink(root.path().join("lock"), &file).unwrap();
+        assert!(uploads.resume(&id, &stored, 0, false).await.is_err(), "no link is followed");
+        uploads.discard(&id, &stored, false).await.unwrap();
+        assert!(!file.is_symlink());
+    }
+}

@@ -97,6 +97,16 @@ impl From<object_store::Error> for Failure {
 }
 
 impl Failure {
+    /// From a request that was made without `object_store`.
+    pub(super) fn from_http(error: HttpError) -> Self {
+        object_store::Error::Generic { store: "S3", source: Box::new(error) }.into()
+    }
+
+    /// Whether the store does not know what it is asked to do.
+    pub(super) fn is_unknown_to_store(&self) -> bool {
+        matches!(self, Failure::Refused(Refusal { status: 400 | 501, .. }))
+    }
+
     /// What it means for whoever was `doing` something.
     pub(super) fn into_blob(self, doing: &'static str) -> BlobError {
         match self {

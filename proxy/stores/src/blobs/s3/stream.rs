@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use artifactapi_model::{Digest, ports::BlobError};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, ObjectStore, path::Path};
 
 use super::{Shared, error::Failure, place_of, settings::RETRIES};
 
@@ -16,7 +16,10 @@ const DOING: &str = "reading from S3";
 /// A body on its way from S3, from some offset to its end.
 pub(in crate::blobs) struct ObjectStream {
     s3: Arc<Shared>,
-    digest: Digest,
+    /// The blob; `None`: an object that is no blob, and does not move.
+    digest: Option<Digest>,
+    /// Where the last request found it.
+    key: Path,
     /// Length of the whole object.
     size: u64,
     /// Offset of the next byte.
@@ -59,13 +62,28 @@ pub(super) fn pause(n: u32) -> Duration {
 }
 
 impl ObjectStream {
-    /// Asks for the object from `from` on; `None` when there is none. One request if all goes well.
+    /// Asks for the blob from `from` on; `None` when there is none. One request if all goes well.
     pub(super) async fn open(s3: Arc<Shared>, digest: Digest, from: u64) -> Result<Option<Self>, BlobError> {
+        Self::start(s3, Some(digest), place_of(&digest), from).await
+    }
+
+    /// Asks for the object at `key`; `None` when there is none.
+    pub(super) async fn open_at(s3: Arc<Shared>, key: Path) -> Result<Option<Self>, BlobError> {
+        Self::start(s3, None, key, 0).await
+    }
+
+    async fn start(
+        s3: Arc<Shared>,
+        digest: Option<Digest>,
+        key: Path,
+        from: u64,
+    ) -> Result<Option<Self>, BlobError> {
         let mut retries = Retries { used: 0, since: from };
         loop {
-            match get(&s3, &digest, from).await {
-                Ok((size, body)) => {
-                    return Ok(Some(ObjectStream { s3, digest, size, at: from, body: Some(body), retries }));
+            match get(&s3, digest.as_ref(), &key, from).await {
+                Ok((key, size, body)) => {
+                    let body = Some(body);
+                    return Ok(Some(ObjectStream { s3, digest, key, size, at: from, body, retries }));
                 }
                 Err(failure) if failure.is_missing() => return Ok(None),
                 Err(failure) => {
@@ -104,7 +122,8 @@ impl ObjectStream {
     async fn piece(&mut self) -> Result<Bytes, Failure> {
         let broken = |kind, text: &str| Failure::Broken(std::io::Error::new(kind, text));
         if self.body.is_none() {
-            let (size, body) = get(&self.s3, &self.digest, self.at).await?;
+            let (key, size, body) = get(&self.s3, self.digest.as_ref(), &self.key, self.at).await?;
+            self.key = key;
             if size != self.size {
                 return Err(broken(std::io::ErrorKind::InvalidData, "the object has changed its length"));
             }
@@ -126,14 +145,35 @@ impl ObjectStream {
     }
 }
 
-/// One GET: the object's length and its bytes from `from` on.
-async fn get(
-    s3: &Shared,
-    digest: &Digest,
-    from: u64,
-) -> Result<(u64, BoxStream<'static, object_store::Result<Bytes>>), Failure> {
+/// Where the object is, its length, and its bytes.
+type Found = (Path, u64, BoxStream<'static, object_store::Result<Bytes>>);
+
+/// One GET at `key`, where the object was or ought to be. A blob that is not there is looked for: it may have been
+/// copied to another place, and removed here.
+async fn get(s3: &Shared, digest: Option<&Digest>, key: &Path, from: u64) -> Result<Found, Failure> {
+    let mut failure = match get_at(s3, key.clone(), from).await {
+        Err(failure) if failure.is_missing() => failure,
+        found => return found,
+    };
+    let Some(digest) = digest.filter(|_| s3.places.get().is_some()) else { return Err(failure) };
+    let mut search = s3.search(digest);
+    let mut before = Some(key.clone());
+    while let Some(key) = search.next().await? {
+        // Just asked for.
+        if before.take().is_some_and(|before| before == key) {
+            continue;
+        }
+        match get_at(s3, key, from).await {
+            Err(missing) if missing.is_missing() => failure = missing,
+            found => return found,
+        }
+    }
+    Err(failure)
+}
+
+async fn get_at(s3: &Shared, key: Path, from: u64) -> Result<Found, Failure> {
     let range = (from > 0).then_some(GetRange::Offset(from));
     let options = GetOptions { range, ..GetOptions::default() };
-    let answer = s3.streams.get_opts(&place_of(digest), options).await?;
-    Ok((answer.meta.size, answer.into_stream()))
+    let answer = s3.streams.get_opts(&key, options).await?;
+    Ok((key, answer.meta.size, answer.into_stream()))
 }

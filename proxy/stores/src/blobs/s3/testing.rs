@@ -12,6 +12,7 @@ use artifactapi_services::{Minio, provided};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use object_store::ObjectStoreExt;
 use object_store::client::{
     HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use artifactapi_services::Minio;
+use object_store::ObjectStoreExt;
 use secrecy::SecretString;
 
 use super::{testing::*, *};

@@ -13,6 +13,7 @@ use artifactapi_model::{
     Digest, failpoint,
     ports::{BlobError, BlobReader, blobs::MAX_READ},
 };
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{
     MultipartId, ObjectStore, PutMode, PutOptions, PutPayload, multipart::MultipartStore, path::Path,
@@ -54,7 +55,7 @@ impl Memory {
     }
 
     /// Waits for room for `bytes`; more than there is in all takes all of it.
-    async fn take(&self, bytes: u64) -> Taken {
+    pub(super) async fn take(&self, bytes: u64) -> Taken {
         let units = u32::try_from(bytes.min(MEMORY).div_ceil(UNIT)).unwrap_or(u32::MAX);
         let Ok(permit) = self.room.clone().acquire_many_owned(units).await else {
             unreachable!("nobody closes this semaphore")
@@ -77,7 +78,7 @@ impl Drop for Taken {
 }
 
 /// Why a body did not get there.
-enum Failed {
+pub(super) enum Failed {
     S3(Failure),
     Reading(BlobError),
 }
@@ -105,7 +106,7 @@ pub(super) async fn upload(
     let mut tries = 0;
     loop {
         let sent = if size > PART {
-            parts(s3, digest, &place, size, reader).await
+            parts(s3, &place, size, reader).await
         } else {
             put(s3, &place, size, reader).await
         };
@@ -131,23 +132,28 @@ pub(super) async fn upload(
     }
 }
 
-/// Whether the object is there with the right length. One of another length is put aside.
-async fn settled(s3: &Arc<Shared>, digest: &Digest, size: u64) -> Result<bool, BlobError> {
-    match s3.head(digest).await? {
-        Some(found) if found == size => Ok(true),
+/// Whether the object is in its own place with the right length. One of another length is put aside.
+pub(super) async fn settled(s3: &Shared, digest: &Digest, size: u64) -> Result<bool, BlobError> {
+    match s3.head_at(&place_of(digest)).await? {
+        Some(found) if found.size == size => Ok(true),
         Some(found) => {
-            tracing::error!(blob.digest = %digest, found, size, "an object of the wrong length is put aside");
-            s3.quarantine(digest).await?;
+            let wrong = found.size;
+            tracing::error!(blob.digest = %digest, wrong, size, "an object of the wrong length is put aside");
+            s3.quarantine_object(digest, &found).await?;
             Ok(false)
         }
         None => Ok(false),
     }
 }
 
-/// `length` bytes from `offset` on, as the pieces they are read in.
-async fn payload(reader: &dyn BlobReader, offset: u64, length: u64) -> Result<PutPayload, Failed> {
-    let (mut pieces, end) = (Vec::new(), offset + length);
-    let mut at = offset;
+/// `length` bytes from `offset` on, as the pieces they are read in, onto `body`.
+pub(super) async fn pieces(
+    reader: &dyn BlobReader,
+    offset: u64,
+    length: u64,
+    body: &mut Vec<Bytes>,
+) -> Result<(), Failed> {
+    let (mut at, end) = (offset, offset + length);
     while at < end {
         let want = usize::try_from(end - at).unwrap_or(MAX_READ).min(MAX_READ);
         let piece = reader.read_at(at, want).await.map_err(Failed::Reading)?;
@@ -156,9 +162,15 @@ async fn payload(reader: &dyn BlobReader, offset: u64, length: u64) -> Result<Pu
             return Err(Failed::Reading(BlobError::Io { doing: "reading a staged body", source }));
         }
         at += piece.len() as u64;
-        pieces.push(piece);
+        body.push(piece);
     }
-    Ok(pieces.into_iter().collect())
+    Ok(())
+}
+
+async fn payload(reader: &dyn BlobReader, offset: u64, length: u64) -> Result<PutPayload, Failed> {
+    let mut body = Vec::new();
+    pieces(reader, offset, length, &mut body).await?;
+    Ok(body.into_iter().collect())
 }
 
 async fn put(s3: &Shared, place: &Path, size: u64, reader: &dyn BlobReader) -> Result<(), Failed> {
@@ -169,13 +181,7 @@ async fn put(s3: &Shared, place: &Path, size: u64, reader: &dyn BlobReader) -> R
     Ok(())
 }
 
-async fn parts(
-    s3: &Arc<Shared>,
-    digest: &Digest,
-    place: &Path,
-    size: u64,
-    reader: &dyn BlobReader,
-) -> Result<(), Failed> {
+async fn parts(s3: &Arc<Shared>, place: &Path, size: u64, reader: &dyn BlobReader) -> Result<(), Failed> {
     let id = s3.store.create_multipart(place).await?;
     let mut unfinished = Unfinished { s3: s3.clone(), place: place.clone(), id: Some(id.clone()) };
     let part = PART.max(size.div_ceil(MAX_PARTS).next_multiple_of(MAX_READ as u64));
@@ -195,8 +201,8 @@ async fn parts(
     failpoint("blob.upload.before_complete");
     if let Err(error) = s3.store.complete_multipart(place, &id, sent).await {
         // It may be done all the same; then there is nothing to abort.
-        let there = s3.head(digest).await.map_err(Failed::Reading)?;
-        if there == Some(size) {
+        let there = s3.head_at(place).await.map_err(Failed::Reading)?;
+        if there.is_some_and(|there| there.size == size) {
             unfinished.id = None;
         }
         return Err(error.into());

@@ -3,6 +3,7 @@
 mod disk;
 mod faults;
 mod outage;
+mod uploads;
 
 use std::{future::Future, sync::atomic::AtomicU64};
 
