@@ -7,6 +7,7 @@ use artifactapi_engine::{Engine, Ports};
 use artifactapi_model::Clock;
 
 use crate::{
+    access::Gate,
     config::Snapshot,
     http::{blocks::Budget, forwarded::Outside, health::Health, origins::Origins},
     telemetry::{AccessLog, Metrics},
@@ -22,6 +23,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Access records.
     pub access: Arc<AccessLog>,
+    /// Who may do what.
+    pub gate: Gate,
     /// How clients reach us.
     pub outside: Outside,
     /// Host names seen, where no public URL is configured.
@@ -36,27 +39,41 @@ pub struct App {
 
 impl App {
     /// A proxy without repositories over `ports`.
-    pub fn new(ports: &Ports, engine: Arc<Engine>, metrics: Arc<Metrics>, outside: Outside) -> Arc<Self> {
+    pub fn new(
+        ports: &Ports,
+        engine: Arc<Engine>,
+        gate: Gate,
+        metrics: Arc<Metrics>,
+        outside: Outside,
+    ) -> Arc<Self> {
         let health = Health::new(ports.blobs.clone(), ports.metadata.clone());
-        Self::with(health, ports, engine, metrics, outside)
+        Self::with(health, ports, engine, gate, metrics, outside)
     }
 
     /// The same as one of many: once ready, it stays so for as long as it can serve what it has, whatever becomes of
     /// the stores.
-    pub fn replica(ports: &Ports, engine: Arc<Engine>, metrics: Arc<Metrics>, outside: Outside) -> Arc<Self> {
+    pub fn replica(
+        ports: &Ports,
+        engine: Arc<Engine>,
+        gate: Gate,
+        metrics: Arc<Metrics>,
+        outside: Outside,
+    ) -> Arc<Self> {
         let health = Health::new(ports.blobs.clone(), ports.metadata.clone()).without_stores();
-        Self::with(health, ports, engine, metrics, outside)
+        Self::with(health, ports, engine, gate, metrics, outside)
     }
 
     fn with(
         health: Health,
         ports: &Ports,
         engine: Arc<Engine>,
+        gate: Gate,
         metrics: Arc<Metrics>,
         outside: Outside,
     ) -> Arc<Self> {
         Arc::new(App {
             engine,
+            gate,
             snapshot: ArcSwap::default(),
             access: AccessLog::new(metrics.clone()),
             metrics,

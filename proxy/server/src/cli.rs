@@ -11,6 +11,7 @@ mod migrate;
 mod running;
 mod serve;
 mod standalone;
+mod token;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,9 @@ enum Command {
     /// Clears the digests first seen at a path: upstream may say something else there once more
     #[command(after_help = environment::HELP)]
     Unpin(change::Flags),
+    /// Makes, lists and revokes tokens of robots; a proxy may be running
+    #[command(subcommand, after_help = environment::HELP)]
+    Token(token::Command),
 }
 
 /// Why a command failed, in words for whoever called it.
@@ -91,6 +95,7 @@ pub fn main() -> ExitCode {
         Some(Command::Evict(flags)) => told(change::run(&flags, Change::Evict)),
         Some(Command::Refresh(flags)) => told(change::run(&flags, Change::Refresh)),
         Some(Command::Unpin(flags)) => told(change::run(&flags, Change::Unpin)),
+        Some(Command::Token(command)) => told(token::run(&command)),
         Some(Command::Standalone(flags)) => standalone(&flags),
         None => standalone(&cli.flags),
         Some(Command::Serve) => match ServeSettings::read(&environment::process) {

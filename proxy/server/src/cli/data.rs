@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use artifactapi_model::ports::{BlobStore, Housekeeping, MetadataStore};
+use artifactapi_model::ports::{Accounts, BlobStore, Housekeeping, MetadataStore};
 use artifactapi_stores::{FsBlobs, PostgresMetadata, S3Blobs, SqliteMetadata};
 use clap::Args;
 
@@ -43,6 +43,15 @@ impl Data {
             return Ok(data);
         }
         Err(format!("{} holds no data of this program", data.display()).into())
+    }
+
+    /// Robots and tokens; proxies may be running on the same database.
+    pub(super) async fn accounts(&self) -> Result<Arc<dyn Accounts>, Failure> {
+        if let Some(settings) = self.shared()? {
+            return Ok(Arc::new(PostgresMetadata::open(settings.database, Arc::default()).await?));
+        }
+        let file = layout::database(&self.directory()?);
+        Ok(Arc::new(SqliteMetadata::open(file, Arc::default()).await?))
     }
 
     /// The database alone; proxies may be running on it.

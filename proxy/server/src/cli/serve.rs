@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     App,
+    access::Gate,
     clock::DatabaseClock,
     config::{
         database::{self, Database},
@@ -156,7 +157,9 @@ async fn start(
     let link_key = patiently(waiting, "postgresql", || store.shared_secret("links")).await;
     let options = Options { hot_bytes: HOT_BYTES, ..Options::default() };
     let engine = Engine::new(ports.clone(), options, link_key, &replica);
-    let app = App::replica(&ports, engine, metrics.clone(), settings.outside.clone());
+    let token_key = patiently(waiting, "postgresql", || store.shared_secret("tokens")).await;
+    let gate = Gate::new(store.clone(), &token_key, ports.clock.clone());
+    let app = App::replica(&ports, engine, gate, metrics.clone(), settings.outside.clone());
     let mut configuration = Database::new(store.clone(), sealer);
     while let Err(error) = configuration.refresh(&app).await {
         waiting.on("configuration", error.to_string());

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use artifactapi_model::{PackageType, Remote, RepoName, repository::ReadAccess};
+use artifactapi_model::{PackageType, Remote, RepoName, account::Protected, repository::ReadAccess};
 
 use crate::telemetry::RepositoryMetrics;
 
@@ -35,6 +35,12 @@ impl Repository {
     pub fn package_type(&self) -> PackageType {
         self.remote.spec.package_type
     }
+
+    /// As far as rights go.
+    pub fn protected(&self) -> Protected<'_> {
+        let spec = &self.remote.spec;
+        Protected { namespace: &spec.namespace, name: &spec.name, read: spec.read, anonymous_write: false }
+    }
 }
 
 /// What a name stands for.
@@ -54,6 +60,7 @@ pub struct Snapshot {
     repositories: HashMap<RepoName, Known>,
     mirrors: HashMap<String, Arc<Repository>>,
     root_mirror: Option<Arc<Repository>>,
+    registry_asks: bool,
 }
 
 impl Snapshot {
@@ -63,6 +70,14 @@ impl Snapshot {
         if self.repositories.contains_key(&name) {
             return;
         }
+        self.registry_asks |= match &known {
+            Known::Remote(repository) => {
+                let is_closed = repository.remote.spec.read == ReadAccess::Authenticated;
+                is_closed && repository.package_type() == PackageType::Docker
+            }
+            Known::Virtual(_) => false,
+            Known::Local(package_type) => *package_type == PackageType::Docker,
+        };
         if let Known::Remote(repository) = &known {
             let docker = &repository.remote.spec.docker;
             for host in &docker.mirror_for {
@@ -100,6 +115,12 @@ impl Snapshot {
     /// The Remote that answers root requests (`docker.rootMirror`).
     pub fn root_mirror(&self) -> Option<&Arc<Repository>> {
         self.root_mirror.as_ref()
+    }
+
+    /// Whether something below `/v2/` is not open to everyone. Clients decide by the answer to `/v2/` alone whether they
+    /// ever show who they are.
+    pub fn registry_asks(&self) -> bool {
+        self.registry_asks
     }
 
     /// All Remotes, in no order.

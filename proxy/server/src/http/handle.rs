@@ -9,9 +9,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use hyper::body::Incoming;
 
 use super::{
+    admit::{self, admit},
     body::ReplyBody,
     errors::{Refused, refusal},
-    forwarded::Ends,
+    forwarded::{Ends, PublicUrl},
     health::Health,
     passed, post,
     progress::{Progress, Turn},
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     App,
+    access::table,
     telemetry::{Outcome, Record, access::Entry},
 };
 
@@ -62,6 +64,7 @@ pub async fn handle(
         target: parts.uri.clone(),
         canonical: None,
         repository: None,
+        robot: None,
         outcome: Outcome::Aborted,
         status: CLIENT_CLOSED,
         bytes: 0,
@@ -77,7 +80,8 @@ pub async fn handle(
         Ok(response) => response,
         Err(refused) => {
             note_refusal(&mut record, &refused);
-            refuse::response(&refused, shape, &id)
+            let url = where_tokens_are(&app, &connection, &parts, &route, &refused);
+            refuse::response(&refused, shape, &id, url.as_ref())
         }
     };
     if shape == Shape::Registry {
@@ -121,13 +125,32 @@ async fn dispatch(
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Refused> {
     let snapshot = app.snapshot.load();
+    let rule = table::rule(&route, &parts.method);
     let target = match route {
         Route::Remote(below) => target::remote(&snapshot, &below)?,
         Route::Registry(request) => match target::registry(&snapshot, &request)? {
             RegistryTarget::Below(target) => target,
-            RegistryTarget::Ping => return own_page(parts, record, ping()),
+            RegistryTarget::Ping(repository) => {
+                drop(snapshot);
+                let (repository, name) = (repository.protected(), || repository.name().to_string());
+                admit(app, connection, parts, &repository, name, rule.where_nothing_changes(), record)
+                    .await?;
+                return own_page(parts, record, ping());
+            }
         },
-        Route::RegistryPing => return own_page(parts, record, ping()),
+        Route::RegistryPing => {
+            let asks = snapshot.registry_asks();
+            drop(snapshot);
+            if asks {
+                let client = app.outside.client_of(&connection.ends, &parts.headers);
+                admit::note(record, &Box::pin(app.gate.somebody(&parts.headers, client)).await?);
+            }
+            return own_page(parts, record, ping());
+        }
+        Route::Token => {
+            drop(snapshot);
+            return Box::pin(trade(app, connection, parts, body, record)).await;
+        }
         Route::Virtual(below) => return Err(target::not_served_yet(&snapshot, "virtual", &below)),
         Route::Local(below) => return Err(target::not_served_yet(&snapshot, "local", &below)),
         Route::Livez => return own_page(parts, record, Health::livez()),
@@ -154,7 +177,9 @@ async fn dispatch(
     if let Some(entry) = record.entry() {
         entry.repository = Some(target.repository.clone());
     }
-    target::may_read(&target.repository)?;
+    let repository = target.repository.protected();
+    let action = rule.where_nothing_changes();
+    admit(app, connection, parts, &repository, || target.scope(), action, record).await?;
     serve(app, connection, parts, &target, body, record).await
 }
 
@@ -171,6 +196,42 @@ fn own_page(
         entry.outcome = Outcome::Answer;
     }
     Ok(page)
+}
+
+/// A short-lived token.
+async fn trade(
+    app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    let form = match parts.method {
+        Method::POST => post::read(parts, body).await?.bytes,
+        _ => bytes::Bytes::new(),
+    };
+    let client = app.outside.client_of(&connection.ends, &parts.headers);
+    let (response, caller) = app.gate.trade(parts, client, &form, &app.snapshot.load_full()).await?;
+    admit::note(record, &caller);
+    if let Some(entry) = record.entry() {
+        entry.outcome = Outcome::Answer;
+    }
+    Ok(response)
+}
+
+/// Our URL, for a registry client that has to get a token first. `/token` itself wants a password.
+fn where_tokens_are(
+    app: &App,
+    connection: &Connection,
+    parts: &Parts,
+    route: &Route<'_>,
+    refused: &Refused,
+) -> Option<PublicUrl> {
+    let takes_tokens = matches!(route, Route::Registry(_) | Route::RegistryPing);
+    if refused.status != StatusCode::UNAUTHORIZED || !takes_tokens {
+        return None;
+    }
+    app.outside.url_of(&connection.ends, &parts.uri, &parts.headers).ok()
 }
 
 fn ping() -> Response<ReplyBody> {

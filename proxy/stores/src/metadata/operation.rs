@@ -50,11 +50,20 @@ pub(in crate::metadata) enum Operation {
     Recorded,
     BlobsAfter,
     Notices,
+    Holder,
+    AddToken,
+    Tokens,
+    RevokeToken,
+    NoteTokenUses,
+    PutRobot,
+    Robots,
+    RemoveRobot,
+    DeclareRobots,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 45] = [
+    const ALL: [Operation; 54] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -100,6 +109,15 @@ impl Operation {
         Operation::Recorded,
         Operation::BlobsAfter,
         Operation::Notices,
+        Operation::Holder,
+        Operation::AddToken,
+        Operation::Tokens,
+        Operation::RevokeToken,
+        Operation::NoteTokenUses,
+        Operation::PutRobot,
+        Operation::Robots,
+        Operation::RemoveRobot,
+        Operation::DeclareRobots,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -150,6 +168,15 @@ impl Operation {
             Operation::Recorded => ("recorded", "looking for repositories"),
             Operation::BlobsAfter => ("blobs_after", "listing blobs"),
             Operation::Notices => ("notices", "passing on notices"),
+            Operation::Holder => ("holder", "looking whose a token is"),
+            Operation::AddToken => ("add_token", "making a token"),
+            Operation::Tokens => ("tokens", "listing tokens"),
+            Operation::RevokeToken => ("revoke_token", "revoking a token"),
+            Operation::NoteTokenUses => ("note_token_uses", "noting uses of tokens"),
+            Operation::PutRobot => ("put_robot", "making a robot"),
+            Operation::Robots => ("robots", "listing robots"),
+            Operation::RemoveRobot => ("remove_robot", "removing a robot"),
+            Operation::DeclareRobots => ("declare_robots", "taking up robots of manifests"),
         }
     }
 

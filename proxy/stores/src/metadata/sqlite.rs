@@ -4,6 +4,7 @@
 //! reads run on a bounded pool of connections ([`readers`]) and see every write that was acknowledged before.
 //! Nothing here blocks an async worker. A hit does not come here: the engine keeps rows in memory.
 
+mod accounts;
 mod connection;
 mod error;
 mod housekeeping;

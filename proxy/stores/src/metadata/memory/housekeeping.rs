@@ -31,7 +31,7 @@ pub(super) struct Blob {
 }
 
 impl Tables {
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.clock.0.now()
     }
 

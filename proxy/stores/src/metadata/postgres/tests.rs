@@ -51,8 +51,8 @@ impl Server {
 
     /// Takes every row there is.
     pub(in crate::metadata) fn empty(&self, settings: &PostgresSettings) {
-        let tables =
-            "repositories, artifacts, ledger, derived, blobs, secrets, access_log, replicas, objects";
+        let tables = "repositories, artifacts, ledger, derived, blobs, secrets, access_log, replicas, objects, \
+             robots, tokens";
         self.postgres.sql(&settings.database, &format!("TRUNCATE {tables} RESTART IDENTITY"));
     }
 

@@ -20,13 +20,13 @@ async fn rs_117_an_old_schema_names_the_command_that_helps_and_is_left_alone() {
     let Some(server) = Server::start("rs_117_an_old_schema") else { return };
     let settings = server.database();
     let error = refused(&settings).await;
-    assert!(matches!(error, PostgresError::TooOld { found: 0, needed: 1, .. }), "{error}");
+    assert!(matches!(error, PostgresError::TooOld { found: 0, needed: 3, .. }), "{error}");
     assert!(error.to_string().contains("artifactapi migrate"), "{error}");
     assert_eq!(server.postgres.sql(&settings.database, TABLES), "0");
     let migrated = PostgresMetadata::migrate(&settings).await.unwrap();
-    assert_eq!(migrated, Migrated { from: 0, to: 1 });
+    assert_eq!(migrated, Migrated { from: 0, to: 3 });
     open(settings.clone()).await.ping().await.unwrap();
-    assert_eq!(PostgresMetadata::migrate(&settings).await.unwrap(), Migrated { from: 1, to: 1 });
+    assert_eq!(PostgresMetadata::migrate(&settings).await.unwrap(), Migrated { from: 3, to: 3 });
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn rs_118_a_newer_schema_is_used_as_long_as_it_says_it_can_be() {
     let before = sql(TABLES);
     let errors = [refused(&settings).await, PostgresMetadata::migrate(&settings).await.unwrap_err()];
     for error in errors {
-        assert!(matches!(error, PostgresError::TooNew { found: 99, oldest: 98, known: 1, .. }), "{error}");
+        assert!(matches!(error, PostgresError::TooNew { found: 99, oldest: 98, known: 3, .. }), "{error}");
         assert!(error.to_string().contains("start a newer release"), "{error}");
     }
     assert_eq!(sql(TABLES), before);
@@ -94,7 +94,7 @@ async fn rs_97_a_migration_killed_midway_is_resumed() {
         "nothing was completed"
     );
     assert!(matches!(refused(&settings).await, PostgresError::TooOld { found: 0, .. }));
-    assert_eq!(PostgresMetadata::migrate(&settings).await.unwrap(), Migrated { from: 0, to: 1 });
+    assert_eq!(PostgresMetadata::migrate(&settings).await.unwrap(), Migrated { from: 0, to: 3 });
     open(settings).await.ping().await.unwrap();
 }
 
