@@ -41,7 +41,7 @@ pub struct LocalAccess {
     /// Who may read.
     #[serde(default = "anonymous")]
     pub read: Read,
-    /// Lets anyone push. Never set this where strangers can reach the service.
+    /// Lets anyone push and delete. Never set this where strangers can reach the service.
     #[serde(default)]
     pub anonymous_write: bool,
 }

@@ -83,3 +83,13 @@ pub enum Action {
     /// Deleting.
     Delete,
 }
+
+impl From<Action> for artifactapi_model::account::Action {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Pull => Self::Pull,
+            Action::Push => Self::Push,
+            Action::Delete => Self::Delete,
+        }
+    }
+}

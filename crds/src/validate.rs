@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub use local::local;
 pub use remote::remote;
-pub use robot::{Glob, ValidGrant, ValidRobot, robot};
+pub use robot::{ValidRobot, robot};
 pub use virtuals::{Repositories, Repository, Reserved, ValidVirtual, virtual_repository};
 
 use crate::{DEFAULT_NAMESPACE, duration::DurationString, error::Errors};

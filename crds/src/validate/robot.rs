@@ -1,14 +1,17 @@
 //! `Robot` → [`ValidRobot`].
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use artifactapi_model::RepoName;
+use artifactapi_model::{
+    RepoName,
+    account::{Glob, Grant, InvalidGlob, Robot, RobotKey},
+};
 
 use super::{duration, identity};
 use crate::{
-    FieldError, Robot,
+    FieldError,
     error::Errors,
-    robots::{Action, Grant, RobotSpec},
+    robots::{self, RobotSpec},
 };
 
 /// Shortest life of a token, so that clients can follow a rotation.
@@ -22,46 +25,18 @@ pub struct ValidRobot {
     /// Namespace; all its grants are for repositories of it.
     pub namespace: String,
     /// What it may do.
-    pub grants: Vec<ValidGrant>,
+    pub grants: Vec<Grant>,
     /// Life of a token; `None` = no end.
     pub token_ttl: Option<Duration>,
     /// Secret that takes the token.
     pub secret_name: String,
 }
 
-/// One validated grant.
-#[derive(Clone, Debug)]
-pub struct ValidGrant {
-    /// Repositories.
-    pub repositories: Vec<Glob>,
-    /// Actions.
-    pub actions: BTreeSet<Action>,
-}
-
-/// A pattern of repository names: `*` stands for any characters, none included.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob(String);
-
-impl Glob {
-    /// Takes 1 to 63 characters `a-z`, `0-9`, `-` and `*`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'*';
-        ((1..=63).contains(&text.len()) && text.bytes().all(known)).then(|| Glob(text.to_owned()))
-    }
-
-    /// Whether `name` matches; linear in both but for the product of stars and 63 characters.
-    pub fn matches(&self, name: &RepoName) -> bool {
-        let mut parts = self.0.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = name.as_str().strip_prefix(first) else { return false };
-        let mut parts: Vec<&str> = parts.collect();
-        let Some(last) = parts.pop() else { return rest.is_empty() };
-        for part in parts {
-            // The leftmost place leaves the most for what follows.
-            let Some(at) = rest.find(part) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-        rest.ends_with(last)
+impl ValidRobot {
+    /// The account it stands for.
+    pub fn account(&self) -> Robot {
+        let key = RobotKey { namespace: self.namespace.clone(), name: self.name.clone() };
+        Robot { key, grants: self.grants.clone(), token_ttl: self.token_ttl }
     }
 }
 
@@ -69,7 +44,7 @@ impl Glob {
 ///
 /// # Errors
 /// Every error, with its field path.
-pub fn robot(manifest: &Robot) -> Result<ValidRobot, Vec<FieldError>> {
+pub fn robot(manifest: &crate::Robot) -> Result<ValidRobot, Vec<FieldError>> {
     let mut errors = Errors::default();
     let e = &mut errors;
     let (name, namespace) = identity(&manifest.metadata, e);
@@ -95,12 +70,12 @@ pub fn robot(manifest: &Robot) -> Result<ValidRobot, Vec<FieldError>> {
     errors.finish(robot)
 }
 
-fn grant(index: usize, grant: &Grant, errors: &mut Errors) -> ValidGrant {
-    let Grant { repositories, actions } = grant;
+fn grant(index: usize, grant: &robots::Grant, errors: &mut Errors) -> Grant {
+    let robots::Grant { repositories, actions } = grant;
     let globs = repositories.iter().enumerate().filter_map(|(place, text)| {
         let path = format!("spec.grants[{index}].repositories[{place}]");
-        let glob = Glob::parse(text).ok_or("must be a repository name, in which * stands for any characters");
+        let glob = Glob::parse(text).ok_or(InvalidGlob);
         errors.keep(path, "glob", glob)
     });
-    ValidGrant { repositories: globs.collect(), actions: actions.iter().copied().collect() }
+    Grant { repositories: globs.collect(), actions: actions.iter().map(|action| (*action).into()).collect() }
 }

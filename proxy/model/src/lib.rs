@@ -4,6 +4,7 @@
 //! Nothing here does I/O. Types are parsed once, at the door (a route, a manifest, a row), and trusted
 //! inside; that is why there is no `String` where a name, a path or a digest is meant.
 
+pub mod account;
 pub mod clock;
 pub mod digest;
 pub mod failpoint;

@@ -51,6 +51,8 @@ pub enum Notice {
         /// Which.
         version: i64,
     },
+    /// Robots or tokens have changed: whoever remembers some asks again.
+    Accounts,
 }
 
 impl Notice {
@@ -93,6 +95,7 @@ mod tests {
             Notice::Paused { host: "h:443".into(), until: 5 },
             Notice::Failing { host: "h:443".into(), by: "me".into() },
             Notice::Configured { version: 7 },
+            Notice::Accounts,
         ] {
             assert_eq!(Notice::parse(notice.encode().as_bytes()), Some(notice));
         }

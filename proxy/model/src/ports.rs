@@ -1,6 +1,7 @@
 //! The doors of the engine. Small traits here, adapters in `stores` and `upstream`, one conformance
 //! suite per port; logic stays above them.
 
+pub mod accounts;
 pub mod blobs;
 pub mod coordination;
 pub mod housekeeping;
@@ -10,6 +11,7 @@ pub mod registry;
 pub mod uploads;
 pub mod upstream;
 
+pub use accounts::Accounts;
 pub use blobs::{BlobError, BlobReader, BlobStore, StagedBlob};
 pub use coordination::{CoordinationError, Coordinator, Heard, Lease, Messages};
 pub use housekeeping::Housekeeping;

@@ -10,7 +10,7 @@ mod write;
 use std::{pin::Pin, time::Duration};
 
 use artifactapi_model::{
-    Local,
+    Local, RepoId,
     oci::{Algorithm, ImageName, OciDigest},
     ports::{
         ImageKey, UploadId,
@@ -68,12 +68,12 @@ pub enum Pushed {
 }
 
 /// Where a blob is to be mounted from.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Source<'a> {
     /// From this image of this Local.
     Image(&'a Local, ImageName),
-    /// From wherever it is, among Locals for which this says yes.
-    Anywhere(&'a (dyn Fn(artifactapi_model::RepoId) -> bool + Sync)),
+    /// From any image of these Locals, the first that has it.
+    Anywhere(&'a [RepoId]),
 }
 
 /// One request that writes to a session.
@@ -118,6 +118,14 @@ impl Registry {
         Ok(id)
     }
 
+    /// Locals that have a blob, whoever may read them; at most 64.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sources(&self, digest: &OciDigest) -> Result<Vec<RepoId>, RegistryError> {
+        Ok(self.rows.locals_with(digest, MAX_SOURCES).await?)
+    }
+
     /// Gives the image a blob that is there already, without its bytes being sent; `None`: they have to be.
     ///
     /// # Errors
@@ -133,10 +141,7 @@ impl Registry {
         let image = key(local, name);
         let sources = match &source {
             Source::Image(from, name) => vec![(from.identity.id, Some(name))],
-            Source::Anywhere(may_read) => {
-                let locals = self.rows.locals_with(digest, MAX_SOURCES).await?;
-                locals.into_iter().filter(|repo| may_read(*repo)).map(|repo| (repo, None)).collect()
-            }
+            Source::Anywhere(locals) => locals.iter().map(|repo| (*repo, None)).collect(),
         };
         for from in sources {
             match self.rows.mount(from, &image, digest, local.spec.quota).await? {

@@ -8,6 +8,7 @@ use artifactapi_model::Clock;
 use artifactapi_registry::Registry;
 
 use crate::{
+    access::Gate,
     config::Snapshot,
     http::{blocks::Budget, forwarded::Outside, health::Health, origins::Origins},
     telemetry::{AccessLog, Metrics},
@@ -25,6 +26,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Access records.
     pub access: Arc<AccessLog>,
+    /// Who may do what.
+    pub gate: Gate,
     /// How clients reach us.
     pub outside: Outside,
     /// Host names seen, where no public URL is configured.
@@ -43,11 +46,12 @@ impl App {
         ports: &Ports,
         engine: Arc<Engine>,
         registry: Registry,
+        gate: Gate,
         metrics: Arc<Metrics>,
         outside: Outside,
     ) -> Arc<Self> {
         let health = Health::new(ports.blobs.clone(), ports.metadata.clone());
-        Self::with(health, ports, engine, registry, metrics, outside)
+        Self::with(health, ports, engine, registry, gate, metrics, outside)
     }
 
     /// The same as one of many: once ready, it stays so for as long as it can serve what it has, whatever becomes of
@@ -56,11 +60,12 @@ impl App {
         ports: &Ports,
         engine: Arc<Engine>,
         registry: Registry,
+        gate: Gate,
         metrics: Arc<Metrics>,
         outside: Outside,
     ) -> Arc<Self> {
         let health = Health::new(ports.blobs.clone(), ports.metadata.clone()).without_stores();
-        Self::with(health, ports, engine, registry, metrics, outside)
+        Self::with(health, ports, engine, registry, gate, metrics, outside)
     }
 
     fn with(
@@ -68,12 +73,14 @@ impl App {
         ports: &Ports,
         engine: Arc<Engine>,
         registry: Registry,
+        gate: Gate,
         metrics: Arc<Metrics>,
         outside: Outside,
     ) -> Arc<Self> {
         Arc::new(App {
             engine,
             registry,
+            gate,
             snapshot: ArcSwap::default(),
             access: AccessLog::new(metrics.clone()),
             metrics,

@@ -12,6 +12,7 @@ mod purge;
 mod running;
 mod serve;
 mod standalone;
+mod token;
 
 use std::process::ExitCode;
 
@@ -80,6 +81,9 @@ enum Command {
     /// Clears the digests first seen at a path: upstream may say something else there once more
     #[command(after_help = environment::HELP)]
     Unpin(change::Flags),
+    /// Makes, lists and revokes tokens of robots; a proxy may be running
+    #[command(subcommand, after_help = environment::HELP)]
+    Token(token::Command),
 }
 
 /// Why a command failed, in words for whoever called it.
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
         Some(Command::Refresh(flags)) => told(change::run(&flags, Change::Refresh)),
         Some(Command::Purge(flags)) => told(purge::run(&flags)),
         Some(Command::Unpin(flags)) => told(change::run(&flags, Change::Unpin)),
+        Some(Command::Token(command)) => told(token::run(&command)),
         Some(Command::Standalone(flags)) => standalone(&flags),
         None => standalone(&cli.flags),
         Some(Command::Serve) => match ServeSettings::read(&environment::process) {

@@ -2,13 +2,14 @@
 //!
 //! 1. [`serve`]: connections, their limits and their end; [`progress`] lets go of clients that take nothing;
 //! 2. [`route`]: the raw target → a typed route, and [`target`]: the repository it means;
-//! 3. [`handle`]: who may read, which URL clients know us by ([`forwarded`]), then the engine;
+//! 3. [`handle`]: who may do that ([`admit`]), which URL clients know us by ([`forwarded`]), then the engine;
 //! 4. [`respond`]: content → response, by [`conditional`], [`range`] and [`caching`], all pure;
 //! 5. [`body`]: bytes on their way out, in [`blocks`].
 //!
 //! What goes wrong is in one table ([`errors`]) and three shapes ([`refuse`]). There is no router crate and no
 //! middleware: one match on [`route::Route`] is the table of contents, and every layer would cost the hit path.
 
+pub mod admit;
 pub mod blocks;
 pub mod body;
 pub mod caching;

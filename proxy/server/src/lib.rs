@@ -1,5 +1,6 @@
 //! The proxy's outer shell: configuration, HTTP, telemetry, upkeep, and the one place that chooses adapters.
 
+pub mod access;
 pub mod app;
 pub mod change;
 pub mod cli;

@@ -40,6 +40,9 @@ pub async fn run(
         if let Err(error) = app.engine.record_uses().await {
             tracing::warn!(error = %error, "last uses could not be written down");
         }
+        if let Err(error) = app.gate.record_uses().await {
+            tracing::warn!(error = %error, "last uses of tokens could not be written down");
+        }
     });
     let access = every(SOON, ACCESS_PERIOD, || async {
         let age = i64::try_from(ACCESS_AGE.as_millis()).unwrap_or(i64::MAX);

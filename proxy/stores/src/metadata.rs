@@ -1,5 +1,8 @@
 //! Where rows are.
 
+mod accounts;
+#[cfg(any(test, feature = "suite"))]
+pub mod accounts_suite;
 #[cfg(any(test, feature = "suite"))]
 pub mod housekeeping_suite;
 mod memory;
@@ -15,7 +18,12 @@ pub mod suite;
 #[cfg(test)]
 mod twins;
 
+use std::time::Duration;
+
 pub use memory::MemoryMetadata;
 pub use operation::SqlStatements;
 pub use postgres::PostgresMetadata;
 pub use sqlite::{Posted, SqliteMetadata};
+
+/// How long a token that has expired is still listed.
+const EXPIRED_TOKENS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);

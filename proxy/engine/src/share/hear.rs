@@ -49,7 +49,8 @@ impl Engine {
                 self.hot.doubt_all(below);
                 self.negative.remove_all(below);
             }
-            Notice::Paused { .. } | Notice::Failing { .. } | Notice::Configured { .. } => {}
+            Notice::Paused { .. } | Notice::Failing { .. } | Notice::Configured { .. } | Notice::Accounts => {
+            }
         }
     }
 

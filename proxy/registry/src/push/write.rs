@@ -12,6 +12,7 @@ use artifactapi_model::{
         registry::{Claim, ClosedUpload, Linking, UploadProgress},
     },
 };
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -30,8 +31,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const DELETING: Duration = Duration::from_secs(15);
 /// How long a session is claimed while its body is put together.
 const CLOSING: Duration = Duration::from_secs(120);
-/// Hash states remembered since the last that was recorded.
-const MAX_MARKS: usize = 4_096;
+/// Smaller pieces of a body are gathered to this many bytes: after each one the hashes are remembered.
+const GATHER: usize = 64 << 10;
 
 /// A claimed session.
 struct Session<'a> {
@@ -45,7 +46,10 @@ struct Session<'a> {
     saved: UploadProgress,
     hashes: Hashes,
     offset: u64,
-    /// States of the hashes at offsets after the recorded one.
+    /// Where it was last asked what is durable.
+    kept_at: u64,
+    /// States of the hashes at offsets after the recorded one: at most one for every [`GATHER`] bytes of what an
+    /// adapter may hold back.
     marks: VecDeque<(u64, Hashes)>,
 }
 
@@ -77,6 +81,7 @@ impl Registry {
             writer: name,
             hashes,
             offset: progress.offset,
+            kept_at: progress.offset,
             saved: progress,
             marks: VecDeque::new(),
         };
@@ -167,12 +172,13 @@ impl Session<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
         let mut last = Instant::now();
-        loop {
+        let mut gathered = BytesMut::new();
+        let ended = loop {
             let piece = tokio::select! {
                 piece = body.next() => piece,
                 _ = ticks.tick() => {
                     if last.elapsed() > PATIENCE {
-                        return Err(RegistryError::BodyLost);
+                        break Err(RegistryError::BodyLost);
                     }
                     self.keep(bytes).await?;
                     continue;
@@ -180,21 +186,25 @@ impl Session<'_> {
             };
             let piece = match piece {
                 Some(Ok(piece)) => piece,
-                Some(Err(BodyLost)) => return Err(RegistryError::BodyLost),
-                None => break,
+                Some(Err(BodyLost)) => break Err(RegistryError::BodyLost),
+                None => break Ok(()),
             };
             last = Instant::now();
-            if end.is_some_and(|end| self.offset + piece.len() as u64 > end) {
+            let came = self.offset + (gathered.len() + piece.len()) as u64;
+            if end.is_some_and(|end| came > end) {
                 return Err(RegistryError::UploadInvalid("more bytes came than Content-Range says"));
             }
-            self.hashes.update(&piece);
-            self.offset += piece.len() as u64;
-            bytes.write(piece).await?;
-            self.mark();
-            if self.offset - self.saved.offset >= KEEP_BYTES {
-                self.keep(bytes).await?;
+            if gathered.is_empty() && piece.len() >= GATHER {
+                self.take(bytes, piece).await?;
+                continue;
             }
-        }
+            gathered.extend_from_slice(&piece);
+            if gathered.len() >= GATHER {
+                self.take(bytes, gathered.split().freeze()).await?;
+            }
+        };
+        self.take(bytes, gathered.freeze()).await?;
+        ended?;
         match end {
             Some(end) if self.offset != end => {
                 Err(RegistryError::UploadInvalid("fewer bytes came than Content-Range says"))
@@ -203,26 +213,36 @@ impl Session<'_> {
         }
     }
 
-    /// Remembers the hashes of this moment: the adapter may have cut a part here.
-    fn mark(&mut self) {
-        if self.marks.len() >= MAX_MARKS {
-            let mut keep = false;
-            self.marks.retain(|_| {
-                keep = !keep;
-                keep
-            });
+    /// Takes the next bytes, and remembers the hashes after them: the adapter may cut a part here.
+    async fn take(&mut self, bytes: &mut dyn UploadWriter, piece: Bytes) -> Result<(), RegistryError> {
+        if piece.is_empty() {
+            return Ok(());
         }
+        if bytes.must_keep() {
+            self.keep(bytes).await?;
+        }
+        self.hashes.update(&piece);
+        self.offset += piece.len() as u64;
+        bytes.write(piece).await?;
         self.marks.push_back((self.offset, self.hashes.clone()));
+        if self.offset - self.kept_at >= KEEP_BYTES {
+            self.keep(bytes).await?;
+        }
+        Ok(())
     }
 
     /// Records what is durable by now and renews the claim.
     async fn keep(&mut self, bytes: &mut dyn UploadWriter) -> Result<(), RegistryError> {
         self.room().await?;
         let (durable, stored) = bytes.keep().await?;
-        if let Some(at) = self.marks.iter().position(|(offset, _)| *offset == durable) {
-            let (offset, hashes) = &self.marks[at];
-            self.saved = UploadProgress { offset: *offset, hashes: hashes.save(), stored };
+        self.kept_at = self.offset;
+        if durable == self.saved.offset {
+            self.saved.stored = stored;
+        } else if let Some(at) = self.marks.iter().position(|(offset, _)| *offset == durable) {
+            self.saved = UploadProgress { offset: durable, hashes: self.marks[at].1.save(), stored };
             self.marks.drain(..=at);
+        } else {
+            return Err(RegistryError::Busy("the upload was cut where nobody knows its hash"));
         }
         self.save(Some(LEASE)).await
     }

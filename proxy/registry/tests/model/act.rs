@@ -218,7 +218,6 @@ impl Run<'_> {
         let digest = OciDigest::of(Algorithm::Sha256, &self.bodies[body]);
         let (local, name) = (self.local(image).clone(), self.name(image));
         let ours = self.locals.clone().map(|local| local.identity.id);
-        let anywhere = move |repo| ours.contains(&repo);
         let there = match from {
             Some(from) => self.images[from].blobs.contains_key(&digest),
             None => self.images.iter().any(|image| image.blobs.contains_key(&digest)),
@@ -229,7 +228,7 @@ impl Run<'_> {
                 let source = Source::Image(self.local(from), self.name(from));
                 registry.mount(&local, &name, &digest, source).await
             }
-            None => registry.mount(&local, &name, &digest, Source::Anywhere(&anywhere)).await,
+            None => registry.mount(&local, &name, &digest, Source::Anywhere(&ours)).await,
         };
         same("mounted", told(mounted)?.is_some(), there)?;
         if there {

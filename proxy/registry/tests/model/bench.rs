@@ -94,7 +94,8 @@ impl Bench {
                 SecretString::from(Minio::ACCESS_KEY),
                 SecretString::from(Minio::SECRET_KEY),
             );
-            let s3 = S3Blobs::new(s3).unwrap().following(rows.clone());
+            let s3 = S3Blobs::new(s3).unwrap();
+            s3.follow(rows.clone());
             s3.check().await.unwrap();
             let blobs = Arc::new(TieredBlobs::open(s3, directory.path(), 64 << 20).await.unwrap());
             registries.push(Registry {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use artifactapi_model::ports::{BlobStore, Housekeeping, MetadataStore, RegistryStore};
+use artifactapi_model::ports::{Accounts, BlobStore, Housekeeping, MetadataStore, RegistryStore};
 use artifactapi_stores::{FsBlobs, PostgresMetadata, S3Blobs, SqliteMetadata};
 use clap::Args;
 
@@ -45,6 +45,15 @@ impl Data {
         Err(format!("{} holds no data of this program", data.display()).into())
     }
 
+    /// Robots and tokens; proxies may be running on the same database.
+    pub(super) async fn accounts(&self) -> Result<Arc<dyn Accounts>, Failure> {
+        if let Some(settings) = self.shared()? {
+            return Ok(Arc::new(PostgresMetadata::open(settings.database, Arc::default()).await?));
+        }
+        let file = layout::database(&self.directory()?);
+        Ok(Arc::new(SqliteMetadata::open(file, Arc::default()).await?))
+    }
+
     /// The database alone; proxies may be running on it.
     pub(super) async fn database(&self) -> Result<Arc<dyn Housekeeping>, Failure> {
         if let Some(settings) = self.shared()? {
@@ -70,6 +79,7 @@ impl Data {
         if let Some(settings) = self.shared()? {
             let database = Arc::new(PostgresMetadata::open(settings.database, Arc::default()).await?);
             let blobs = S3Blobs::new(settings.s3)?;
+            blobs.follow(database.clone());
             blobs.check().await?;
             return Ok(Stores { blobs: Arc::new(blobs), metadata: database.clone(), keeper: database });
         }

@@ -11,6 +11,7 @@ use artifactapi_model::{
     Clock, Sealer,
     ports::{Coordinator, MetadataError, MetadataStore},
 };
+use artifactapi_registry::Registry;
 use artifactapi_stores::{
     CountingBlobs, LocalCoordinator, PostgresMetadata, RedisCoordinator, RedisOptions, S3Blobs, TieredBlobs,
     postgres::{PostgresError, PostgresSettings},
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{
     App,
+    access::Gate,
     clock::DatabaseClock,
     config::{
         database::{self, Database},
@@ -131,6 +133,7 @@ async fn start(
     let stores = &settings.stores;
     let (store, s3) =
         tokio::try_join!(open_database(&stores.database, metrics, waiting), open_s3(settings, waiting))?;
+    s3.follow(store.clone());
     let blobs = Arc::new(TieredBlobs::open(s3, &stores.cache_dir, stores.cache_bytes).await?);
     metrics.stores.watch_blobs(&blobs);
     let now = patiently(waiting, "postgresql", || store.now()).await;
@@ -156,7 +159,15 @@ async fn start(
     let link_key = patiently(waiting, "postgresql", || store.shared_secret("links")).await;
     let options = Options { hot_bytes: HOT_BYTES, ..Options::default() };
     let engine = Engine::new(ports.clone(), options, link_key, &replica);
-    let app = App::replica(&ports, engine, metrics.clone(), settings.outside.clone());
+    let token_key = patiently(waiting, "postgresql", || store.shared_secret("tokens")).await;
+    let gate = Gate::new(store.clone(), &token_key, ports.clock.clone());
+    let registry = Registry {
+        rows: store.clone(),
+        metadata: store.clone(),
+        uploads: Arc::new(blobs.uploads()),
+        blobs: ports.blobs.clone(),
+    };
+    let app = App::replica(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
     let mut configuration = Database::new(store.clone(), sealer);
     while let Err(error) = configuration.refresh(&app).await {
         waiting.on("configuration", error.to_string());

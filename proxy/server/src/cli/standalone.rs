@@ -7,6 +7,7 @@ use artifactapi_model::{
     Clock, SystemClock,
     ports::{MetadataStore, NoPeers},
 };
+use artifactapi_registry::Registry;
 use artifactapi_stores::{CountingBlobs, FsBlobs, LocalCoordinator, SqliteMetadata};
 use artifactapi_upstream::HttpUpstream;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     App,
+    access::Gate,
     config::{Manifests, Settings},
     http::tls::Tls,
     layout,
@@ -63,9 +65,17 @@ async fn run_app(
     };
     let link_key = metadata.shared_secret("links").await?;
     let engine = Engine::new(ports.clone(), Options::default(), link_key, "standalone");
-    let app = App::new(&ports, engine, metrics.clone(), settings.outside.clone());
+    let token_key = metadata.shared_secret("tokens").await?;
+    let gate = Gate::new(database.clone(), &token_key, ports.clock.clone());
+    let registry = Registry {
+        rows: database.clone(),
+        metadata: metadata.clone(),
+        uploads: Arc::new(blobs.uploads()),
+        blobs: ports.blobs.clone(),
+    };
+    let app = App::new(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
     let stop = CancellationToken::new();
-    let mut manifests = Manifests::new(settings.manifests.clone());
+    let mut manifests = Manifests::new(settings.manifests.clone(), database.clone());
     manifests.refresh(&app, &metadata).await?;
 
     let listener = running::listen(settings.listen).await?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use artifactapi_crds::{
     manifests::{self, Body},
     set::{Loaded, Set},
+    validate::ValidRobot,
 };
 use artifactapi_model::{RepoName, Sealer, seal::SealError};
 use artifactapi_stores::postgres::{Changes, Config, Declared, StoredObject};
@@ -114,6 +115,7 @@ pub fn plan(
         changes.deletes.push(key_of(object));
     }
     changes.repositories = declared(&loaded);
+    changes.robots = loaded.robots.iter().map(ValidRobot::account).collect();
     Ok((changes, steps))
 }
 

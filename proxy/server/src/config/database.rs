@@ -115,11 +115,15 @@ impl Database {
 /// Passes on what was heard to those whom it concerns.
 pub fn hear(app: &App, upstream: &HttpUpstream, heard: &Heard) {
     match heard {
-        Heard::Gap => app.engine.heard_gap(),
+        Heard::Gap => {
+            app.engine.heard_gap();
+            app.gate.doubt_all();
+        }
         // Others may use the channel too.
         Heard::Message(message) => {
             if let Some(notice) = Notice::parse(message) {
                 app.engine.hear(&notice);
+                app.gate.hear(&notice);
                 upstream.hear(&notice);
             }
         }

@@ -9,9 +9,12 @@ use std::{
 use artifactapi_crds::{
     manifests::ObjectRef,
     set::{Loaded, Stored},
+    validate::ValidRobot,
 };
 use artifactapi_model::{
     Local, Remote, RepoName,
+    account::{Robot, RobotKey},
+    ports::accounts::Others,
     repository::{Deletion, LocalSpec, RemoteSpec, RepoIdentity},
 };
 
@@ -28,6 +31,7 @@ use crate::App;
 pub struct Good {
     remotes: BTreeMap<RepoName, RemoteSpec>,
     locals: BTreeMap<RepoName, LocalSpec>,
+    robots: BTreeMap<RobotKey, Robot>,
     /// The file in which each object of ours was last found, sound or not.
     files: BTreeMap<ObjectRef, String>,
     stored: Stored,
@@ -38,6 +42,8 @@ pub struct Next {
     good: Good,
     names: Vec<(RepoName, Known)>,
     problems: usize,
+    /// Robots whose manifests are there and cannot be used; `None` when nobody can say which are there.
+    unsound_robots: Option<Vec<RobotKey>>,
 }
 
 impl Next {
@@ -49,6 +55,17 @@ impl Next {
     /// Its Locals.
     pub fn locals(&self) -> impl Iterator<Item = &LocalSpec> {
         self.good.locals.values()
+    }
+
+    /// Its robots.
+    pub fn robots(&self) -> Vec<Robot> {
+        self.good.robots.values().cloned().collect()
+    }
+
+    /// What becomes of robots that the database has from manifests and [`Next::robots`] has not. One whose manifest was
+    /// broken when this process started keeps what it had.
+    pub fn other_robots(&self) -> Others<'_> {
+        self.unsound_robots.as_deref().map_or(Others::Stay, |but| Others::Go { but })
     }
 }
 
@@ -62,14 +79,18 @@ impl Good {
     pub fn next(&self, loaded: Loaded, unreadable: &[Unreadable]) -> Next {
         report(&loaded, unreadable);
         let problems = loaded.errors.len() + unreadable.len();
+        let has_nameless = loaded.errors.iter().any(|problem| problem.object.is_none());
         let (names, good) = self.followed_by(loaded, unreadable);
-        Next { good, names, problems }
+        let is_unsound = |robot: &RobotKey| !good.robots.contains_key(robot);
+        let unsound = good.files.keys().filter_map(robot_of).filter(is_unsound).collect();
+        let unsound_robots = (!has_nameless && unreadable.is_empty()).then_some(unsound);
+        Next { good, names, problems, unsound_robots }
     }
 
     /// Puts `next` in service. `identities` says where stores know its repositories by; one that is missing there is not
     /// served.
     pub fn take_up(&mut self, app: &App, next: Next, identities: &HashMap<RepoName, RepoIdentity>) {
-        let Next { good, names, problems } = next;
+        let Next { good, names, problems, unsound_robots: _ } = next;
         let mut snapshot = Snapshot::default();
         for spec in good.remotes.values() {
             let (name, package_type) = (&spec.name, spec.package_type);
@@ -111,6 +132,7 @@ impl Good {
         app.metrics.manifest_problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
         tracing::info!(repositories = snapshot.len(), problems, "manifests are loaded");
         app.snapshot.store(Arc::new(snapshot));
+        app.gate.doubt_all();
         app.health.set_loaded();
         *self = good;
     }
@@ -133,7 +155,12 @@ impl Good {
             std::mem::take(&mut loaded.remotes).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
         let mut locals: BTreeMap<RepoName, LocalSpec> =
             std::mem::take(&mut loaded.locals).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        let mut robots: BTreeMap<RobotKey, Robot> =
+            loaded.robots.iter().map(ValidRobot::account).map(|robot| (robot.key.clone(), robot)).collect();
         for object in files.keys() {
+            if let Some(last) = robot_of(object).and_then(|key| self.robots.get(&key)) {
+                robots.entry(last.key.clone()).or_insert_with(|| last.clone());
+            }
             loaded.stored.keep(&self.stored, object);
             let last = self.remotes.get(object.name.as_str()).filter(|_| object.kind == "Remote");
             if let Some(last) = last.filter(|last| last.namespace == object.namespace)
@@ -151,7 +178,7 @@ impl Good {
             }
         }
         let virtuals = loaded.virtuals.into_iter().map(|it| (it.name, Known::Virtual(it.package_type)));
-        (virtuals.collect(), Good { remotes, locals, files, stored: loaded.stored })
+        (virtuals.collect(), Good { remotes, locals, robots, files, stored: loaded.stored })
     }
 }
 
@@ -165,6 +192,12 @@ async fn purge(registry: Registry, local: Local) {
             local.name = %name, error = %error, "a deleted Local is not purged; `artifactapi purge` does it"
         ),
     }
+}
+
+/// Which robot `object` is, if it is one.
+fn robot_of(object: &ObjectRef) -> Option<RobotKey> {
+    let name = RepoName::try_from(object.name.as_str()).ok().filter(|_| object.kind == "Robot")?;
+    Some(RobotKey { namespace: object.namespace.clone(), name })
 }
 
 fn report(loaded: &Loaded, unreadable: &[Unreadable]) {

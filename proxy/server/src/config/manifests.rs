@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use artifactapi_crds::set::Set;
-use artifactapi_model::ports::{MetadataError, MetadataStore};
+use artifactapi_model::ports::{Accounts, MetadataError, MetadataStore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,6 +18,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Follows one directory.
 pub struct Manifests {
     dir: PathBuf,
+    accounts: Arc<dyn Accounts>,
     seen: Option<Stamps>,
     good: Good,
 }
@@ -34,14 +35,14 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The database.
-    #[error("the repositories cannot be recorded: {0}")]
+    #[error("repositories and robots cannot be recorded: {0}")]
     Record(#[from] MetadataError),
 }
 
 impl Manifests {
-    /// Follows `dir`; nothing is read yet.
-    pub fn new(dir: PathBuf) -> Self {
-        Manifests { dir, seen: None, good: Good::default() }
+    /// Follows `dir` and writes its robots into `accounts`; nothing is read yet.
+    pub fn new(dir: PathBuf, accounts: Arc<dyn Accounts>) -> Self {
+        Manifests { dir, accounts, seen: None, good: Good::default() }
     }
 
     /// Looks at the directory and takes up what has changed; `false` when nothing has.
@@ -75,6 +76,7 @@ impl Manifests {
                 metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
             identities.insert(spec.name.clone(), identity);
         }
+        self.accounts.declare_robots(&next.robots(), next.other_robots()).await?;
         self.good.take_up(app, next, &identities);
         self.seen = Some(now);
         Ok(true)

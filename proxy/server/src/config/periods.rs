@@ -48,10 +48,38 @@ impl CollectionFlags {
     }
 }
 
+/// A duration as manifests have them, or whole days as in `30d`: people think of a token's life in days.
+///
+/// # Errors
+/// What is wrong, for whoever wrote it.
+pub fn long_period(text: &str) -> Result<Duration, String> {
+    let Some(days) = text.strip_suffix('d') else { return period(text) };
+    let days: u32 = days.parse().map_err(|_| "must be a duration such as 12h or 30d".to_owned())?;
+    period(&format!("{}h", u64::from(days) * 24))
+}
+
 /// A duration as manifests have them.
 ///
 /// # Errors
 /// What is wrong, for whoever wrote it.
 pub fn period(text: &str) -> Result<Duration, String> {
     DurationString(text.to_owned()).parse().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_may_be_counted_in_days() {
+        let hours = |n| Ok(Duration::from_secs(n * 3600));
+        for (text, want) in
+            [("30d", hours(720)), ("12h", hours(12)), ("0s", hours(0)), ("3650d", hours(87_600))]
+        {
+            assert_eq!(long_period(text), want, "{text}");
+        }
+        for bad in ["", "d", "1.5d", "-1d", "3651d", "5", "1w", "99999999999d"] {
+            assert!(long_period(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -4,7 +4,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use artifactapi_model::{
-    Local, PackageType, Remote, RepoName,
+    Local, PackageType, Remote, RepoId, RepoName,
+    account::Protected,
     repository::{Delivery, ReadAccess},
 };
 
@@ -23,10 +24,24 @@ pub struct Face {
     pub read: ReadAccess,
     /// Whether shared caches must not keep its answers: it has credentials or is not open to anyone.
     pub is_private: bool,
+    /// Whether anyone may write.
+    pub anonymous_write: bool,
     /// How bodies reach clients.
     pub delivery: Delivery,
     /// Its counters.
     pub metrics: RepositoryMetrics,
+}
+
+impl Face {
+    /// As far as rights go.
+    pub fn protected(&self) -> Protected<'_> {
+        Protected {
+            namespace: &self.namespace,
+            name: &self.name,
+            read: self.read,
+            anonymous_write: self.anonymous_write,
+        }
+    }
 }
 
 /// A Remote that is served, with its metrics at hand.
@@ -48,6 +63,7 @@ impl Repository {
             package_type: spec.package_type,
             read: spec.read,
             is_private: spec.credentials.is_some() || spec.read == ReadAccess::Authenticated,
+            anonymous_write: false,
             delivery: spec.delivery,
             metrics,
         };
@@ -84,6 +100,7 @@ impl LocalRepository {
             package_type: spec.package_type,
             read: spec.read,
             is_private: spec.read == ReadAccess::Authenticated,
+            anonymous_write: spec.anonymous_write,
             delivery: Delivery::Auto,
             metrics,
         };
@@ -113,6 +130,8 @@ pub struct Snapshot {
     repositories: HashMap<RepoName, Known>,
     mirrors: HashMap<String, Arc<Repository>>,
     root_mirror: Option<Arc<Repository>>,
+    registry_asks: bool,
+    locals: HashMap<RepoId, Arc<LocalRepository>>,
 }
 
 impl Snapshot {
@@ -122,6 +141,18 @@ impl Snapshot {
         if self.repositories.contains_key(&name) {
             return;
         }
+        self.registry_asks |= match &known {
+            Known::Remote(repository) => {
+                let is_closed = repository.remote.spec.read == ReadAccess::Authenticated;
+                is_closed && repository.package_type() == PackageType::Docker
+            }
+            Known::Virtual(_) => false,
+            Known::Local(repository) => {
+                let face = &repository.face;
+                let is_open = face.anonymous_write && face.read == ReadAccess::Anonymous;
+                !is_open && face.package_type == PackageType::Docker
+            }
+        };
         if let Known::Remote(repository) = &known {
             let docker = &repository.remote.spec.docker;
             for host in &docker.mirror_for {
@@ -130,6 +161,9 @@ impl Snapshot {
             if docker.root_mirror {
                 self.root_mirror.get_or_insert_with(|| repository.clone());
             }
+        }
+        if let Known::Local(repository) = &known {
+            self.locals.insert(repository.local.identity.id, repository.clone());
         }
         self.repositories.insert(name, known);
     }
@@ -161,6 +195,12 @@ impl Snapshot {
         self.root_mirror.as_ref()
     }
 
+    /// Whether something below `/v2/` is not open to everyone. Clients decide by the answer to `/v2/` alone whether they
+    /// ever show who they are.
+    pub fn registry_asks(&self) -> bool {
+        self.registry_asks
+    }
+
     /// All Remotes, in no order.
     pub fn remotes(&self) -> impl Iterator<Item = &Arc<Repository>> {
         self.repositories.values().filter_map(|known| match known {
@@ -171,10 +211,12 @@ impl Snapshot {
 
     /// All Locals, in no order.
     pub fn locals(&self) -> impl Iterator<Item = &Arc<LocalRepository>> {
-        self.repositories.values().filter_map(|known| match known {
-            Known::Local(repository) => Some(repository),
-            Known::Virtual(_) | Known::Remote(_) => None,
-        })
+        self.locals.values()
+    }
+
+    /// The Local of a row.
+    pub fn local(&self, repo: RepoId) -> Option<&Arc<LocalRepository>> {
+        self.locals.get(&repo)
     }
 
     /// How many names are known.

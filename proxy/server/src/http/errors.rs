@@ -28,12 +28,23 @@ pub struct Refused {
     pub retry_after: Option<Duration>,
     /// Methods that exist, for 405.
     pub allow: Option<&'static str>,
+    /// What to ask for, for 401.
+    pub challenge: Option<Box<Challenge>>,
+}
+
+/// How a client gets in. Registry clients are told where to get a token, others to show theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Challenge {
+    /// What a token has to be good for, in registry clients' words.
+    pub scope: Option<String>,
+    /// What is wrong with the one shown (RFC 6750).
+    pub error: Option<&'static str>,
 }
 
 impl Refused {
     /// A refusal without further headers.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Refused { status, code, message: message.into(), retry_after: None, allow: None }
+        Refused { status, code, message: message.into(), retry_after: None, allow: None, challenge: None }
     }
 
     /// 404.
@@ -52,11 +63,10 @@ impl Refused {
         Refused { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message) }
     }
 
-    /// 401, until there are tokens to show.
-    pub fn unauthorized() -> Self {
-        let message = "this repository is not open to anonymous readers (spec.access.read: authenticated), \
-                       and this version knows no other readers yet";
-        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+    /// 401, with what to ask for.
+    pub fn unauthorized(message: impl Into<Cow<'static, str>>, challenge: Challenge) -> Self {
+        let refused = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
+        Refused { challenge: Some(Box::new(challenge)), ..refused }
     }
 
     /// 503, with a time to come back.

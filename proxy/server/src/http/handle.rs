@@ -9,9 +9,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use hyper::body::Incoming;
 
 use super::{
+    admit::{self, admit},
     body::ReplyBody,
     errors::{Refused, refusal},
-    forwarded::Ends,
+    forwarded::{Ends, PublicUrl},
     health::Health,
     locals, passed, post,
     progress::{Progress, Turn},
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     App,
+    access::table,
     config::{LocalRepository, Snapshot},
     telemetry::{Outcome, Record, access::Entry},
 };
@@ -63,6 +65,7 @@ pub async fn handle(
         target: parts.uri.clone(),
         canonical: None,
         repository: None,
+        robot: None,
         outcome: Outcome::Aborted,
         status: CLIENT_CLOSED,
         bytes: 0,
@@ -78,7 +81,8 @@ pub async fn handle(
         Ok(response) => response,
         Err(refused) => {
             note_refusal(&mut record, &refused);
-            refuse::response(&refused, shape, &id)
+            let url = where_tokens_are(&app, &connection, &parts, &route, &refused);
+            refuse::response(&refused, shape, &id, url.as_ref())
         }
     };
     if shape == Shape::Registry {
@@ -122,31 +126,45 @@ async fn dispatch(
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Refused> {
     let snapshot = app.snapshot.load();
+    let rule = table::rule(&route, &parts.method);
     let target = match route {
         Route::Remote(below) => target::remote(&snapshot, &below)?,
         Route::Registry(request) => match target::registry(&snapshot, &request)? {
             RegistryTarget::Below(target) => target,
-            RegistryTarget::Ping => return own_page(parts, record, ping()),
+            RegistryTarget::Ping(face) => {
+                drop(snapshot);
+                let (repository, name) = (face.protected(), || face.name.to_string());
+                admit(app, connection, parts, &repository, name, rule.where_nothing_changes(), record)
+                    .await?;
+                return own_page(parts, record, ping());
+            }
             RegistryTarget::Catalog => {
+                let snapshot = arc_swap::Guard::into_inner(snapshot);
                 let base = public_base(app, connection, parts, "/v2/")?;
-                let page = locals::catalog(app, &snapshot, request.query, &base.prefix).await?;
-                return own_page(parts, record, page);
+                let page = locals::catalog(app, connection, parts, &snapshot, request.query, &base.prefix);
+                return own_page(parts, record, Box::pin(page).await?);
             }
             RegistryTarget::Local(repository, path) => {
                 let snapshot = arc_swap::Guard::into_inner(snapshot);
-                return local(
-                    app,
-                    connection,
-                    parts,
-                    (&repository, path, request.query),
-                    body,
-                    &snapshot,
-                    record,
-                )
-                .await;
+                let asked = (&repository, path, request.query);
+                let action = rule.where_things_change();
+                // Boxed, so that hits do not carry its size.
+                return Box::pin(local(app, connection, parts, asked, action, body, &snapshot, record)).await;
             }
         },
-        Route::RegistryPing => return own_page(parts, record, ping()),
+        Route::RegistryPing => {
+            let asks = snapshot.registry_asks();
+            drop(snapshot);
+            if asks {
+                let client = app.outside.client_of(&connection.ends, &parts.headers);
+                admit::note(record, &Box::pin(app.gate.somebody(&parts.headers, client)).await?);
+            }
+            return own_page(parts, record, ping());
+        }
+        Route::Token => {
+            drop(snapshot);
+            return Box::pin(trade(app, connection, parts, body, record)).await;
+        }
         Route::Virtual(below) => return Err(target::not_served_yet(&snapshot, "virtual", &below)),
         Route::Local(below) => return Err(target::not_served_yet(&snapshot, "local", &below)),
         Route::Livez => return own_page(parts, record, Health::livez()),
@@ -173,7 +191,9 @@ async fn dispatch(
     if let Some(entry) = record.entry() {
         entry.repository = Some(target.repository.face.clone());
     }
-    target::may_read(&target.repository.face)?;
+    let repository = target.repository.face.protected();
+    let action = rule.where_nothing_changes();
+    admit(app, connection, parts, &repository, || target.scope(), action, record).await?;
     serve(app, connection, parts, &target, body, record).await
 }
 
@@ -192,6 +212,42 @@ fn own_page(
     Ok(page)
 }
 
+/// A short-lived token.
+async fn trade(
+    app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    let form = match parts.method {
+        Method::POST => post::read(parts, body).await?.bytes,
+        _ => bytes::Bytes::new(),
+    };
+    let client = app.outside.client_of(&connection.ends, &parts.headers);
+    let (response, caller) = app.gate.trade(parts, client, &form, &app.snapshot.load_full()).await?;
+    admit::note(record, &caller);
+    if let Some(entry) = record.entry() {
+        entry.outcome = Outcome::Answer;
+    }
+    Ok(response)
+}
+
+/// Our URL, for a registry client that has to get a token first. `/token` itself wants a password.
+fn where_tokens_are(
+    app: &App,
+    connection: &Connection,
+    parts: &Parts,
+    route: &Route<'_>,
+    refused: &Refused,
+) -> Option<PublicUrl> {
+    let takes_tokens = matches!(route, Route::Registry(_) | Route::RegistryPing);
+    if refused.status != StatusCode::UNAUTHORIZED || !takes_tokens {
+        return None;
+    }
+    app.outside.url_of(&connection.ends, &parts.uri, &parts.headers).ok()
+}
+
 fn ping() -> Response<ReplyBody> {
     passed::text(StatusCode::OK, "application/json", "{}")
 }
@@ -206,22 +262,27 @@ fn root(snapshot: &Snapshot) -> Response<ReplyBody> {
 }
 
 /// Serves from a Local, or takes a push to it.
+#[expect(clippy::too_many_arguments, reason = "all of them are the request")]
 async fn local(
     app: &Arc<App>,
     connection: &Connection,
     parts: &Parts,
     (repository, path, query): (&Arc<LocalRepository>, &str, &str),
+    action: Action,
     body: Incoming,
     snapshot: &Snapshot,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Refused> {
+    let face = &repository.face;
     if let Some(entry) = record.entry() {
-        entry.repository = Some(repository.face.clone());
+        entry.repository = Some(face.clone());
     }
-    let base = public_base(app, connection, parts, &format!("/v2/{}/", repository.face.name))?;
-    let request = locals::Request { app, repository, parts, query, prefix: base.prefix, snapshot };
-    // Boxed, so that hits do not carry its size.
-    Box::pin(locals::answer(&request, path, body, record)).await
+    let scope = || locals::scope(&face.name, path);
+    admit(app, connection, parts, &face.protected(), scope, action, record).await?;
+    let base = public_base(app, connection, parts, &format!("/v2/{}/", face.name))?;
+    let request =
+        locals::Request { app, connection, repository, parts, query, prefix: base.prefix, snapshot };
+    locals::answer(&request, path, body, record).await
 }
 
 /// Serves from one repository.

@@ -7,10 +7,7 @@ pub mod route;
 
 use std::sync::Arc;
 
-use artifactapi_model::{
-    ports::UploadId,
-    repository::{PackageType, ReadAccess},
-};
+use artifactapi_model::{PackageType, RepoName, account::Action, ports::UploadId};
 use artifactapi_registry::Registry;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
@@ -33,6 +30,8 @@ static OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-ap
 pub struct Request<'a> {
     /// The proxy.
     pub app: &'a Arc<App>,
+    /// Its connection.
+    pub connection: &'a Connection,
     /// The Local.
     pub repository: &'a Arc<LocalRepository>,
     /// Head of the request.
@@ -46,6 +45,11 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// Whether the caller may also read from another Local.
+    async fn may_pull(&self, other: &LocalRepository, image: &str) -> bool {
+        may_pull(self.app, self.connection, self.parts, other, image).await
+    }
+
     fn registry(&self) -> &Registry {
         &self.app.registry
     }
@@ -69,6 +73,35 @@ impl Request<'_> {
 fn parameter(query: &str, name: &str) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// What a registry client calls what is asked for below a Local: the image, in the repository where we have it.
+pub fn scope(local: &RepoName, path: &str) -> String {
+    let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
+    match ends.iter().filter_map(|end| path.rfind(end)).max() {
+        Some(end) => {
+            let image = &path[..end];
+            format!("{local}/{}", image.strip_suffix("/blobs").unwrap_or(image))
+        }
+        None => local.to_string(),
+    }
+}
+
+async fn may_pull(
+    app: &App,
+    connection: &Connection,
+    parts: &Parts,
+    local: &LocalRepository,
+    image: &str,
+) -> bool {
+    let protected = local.face.protected();
+    if protected.is_open_to(Action::Pull) {
+        return true;
+    }
+    let scope = format!("{}/{image}", local.face.name);
+    let client = app.outside.client_of(&connection.ends, &parts.headers);
+    let caller = app.gate.caller(parts, client, &scope, Action::Pull).await;
+    caller.is_ok_and(|caller| app.gate.require(&caller, &protected, &scope, Action::Pull).is_ok())
 }
 
 /// Answers a request below a Local of type docker.
@@ -128,13 +161,18 @@ async fn upload(
 /// [`Refused`].
 pub async fn catalog(
     app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
     snapshot: &Snapshot,
     query: &str,
     prefix: &str,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let open = snapshot.locals().filter(|it| it.package_type() == PackageType::Docker);
-    let mut locals: Vec<_> =
-        open.filter(|it| it.face.read == ReadAccess::Anonymous).map(|it| &it.local).collect();
+    let mut locals = Vec::new();
+    for repository in snapshot.locals().filter(|it| it.package_type() == PackageType::Docker) {
+        if may_pull(app, connection, parts, repository, "*").await {
+            locals.push(&repository.local);
+        }
+    }
     locals.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
     pull::catalog(&app.registry, &locals, query, prefix).await
 }

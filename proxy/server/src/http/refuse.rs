@@ -11,7 +11,8 @@ use http::{
 
 use super::{
     body::{ReplyBody, Source},
-    errors::Refused,
+    errors::{Challenge, Refused},
+    forwarded::PublicUrl,
     request_id::RequestId,
     route::Route,
 };
@@ -31,7 +32,7 @@ impl Shape {
     /// The shape for clients of `route`.
     pub fn of(route: &Route<'_>) -> Self {
         match route {
-            Route::Registry(_) | Route::RegistryPing => Shape::Registry,
+            Route::Registry(_) | Route::RegistryPing | Route::Token => Shape::Registry,
             Route::Management => Shape::Problem,
             Route::Remote(_)
             | Route::Virtual(_)
@@ -51,8 +52,17 @@ pub static API_VERSION: HeaderName = HeaderName::from_static("docker-distributio
 /// Its value.
 pub const REGISTRY_2: HeaderValue = HeaderValue::from_static("registry/2.0");
 
-/// Writes `refused` down.
-pub fn response(refused: &Refused, shape: Shape, id: &RequestId) -> Response<ReplyBody> {
+/// The way in for clients that know nothing but user name and password.
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"artifactapi\", charset=\"UTF-8\"");
+
+/// Writes `refused` down. `url` is ours, for clients that get tokens from `/token`; the others are asked for their
+/// password.
+pub fn response(
+    refused: &Refused,
+    shape: Shape,
+    id: &RequestId,
+    url: Option<&PublicUrl>,
+) -> Response<ReplyBody> {
     let (kind, text) = match shape {
         Shape::Registry => ("application/json", registry_json(refused)),
         Shape::Problem => ("application/problem+json", problem_json(refused, id)),
@@ -76,12 +86,26 @@ pub fn response(refused: &Refused, shape: Shape, id: &RequestId) -> Response<Rep
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
     if refused.status == StatusCode::UNAUTHORIZED {
-        headers.insert(
-            WWW_AUTHENTICATE,
-            HeaderValue::from_static("Basic realm=\"artifactapi\", charset=\"UTF-8\""),
-        );
+        let bearer =
+            url.and_then(|url| HeaderValue::from_str(&bearer(url, refused.challenge.as_deref())).ok());
+        headers.insert(WWW_AUTHENTICATE, bearer.unwrap_or(BASIC));
     }
     response
+}
+
+/// RFC 6750, as registry clients read it.
+fn bearer(url: &PublicUrl, challenge: Option<&Challenge>) -> String {
+    let PublicUrl { origin, prefix } = url;
+    let service = origin.split_once("://").map_or(origin.as_str(), |(_, host)| host);
+    let mut text = format!("Bearer realm=\"{origin}{prefix}/token\",service=\"{service}\"");
+    let scope = challenge.and_then(|challenge| challenge.scope.as_deref());
+    for (name, value) in [("scope", scope), ("error", challenge.and_then(|challenge| challenge.error))] {
+        // A scope holds a path as the client sent it; what would end the string is no image's name.
+        if let Some(value) = value.filter(|value| !value.contains(['"', '\\'])) {
+            text.push_str(&format!(",{name}=\"{value}\""));
+        }
+    }
+    text
 }
 
 fn registry_json(refused: &Refused) -> String {
@@ -108,7 +132,7 @@ mod tests {
     use super::*;
 
     fn written(refused: &Refused, shape: Shape) -> (Response<ReplyBody>, Bytes) {
-        let response = response(refused, shape, &RequestId::given("r1").unwrap());
+        let response = response(refused, shape, &RequestId::given("r1").unwrap(), None);
         let Source::Memory(text) = response.body().source() else { panic!("errors are in memory") };
         let text = text.clone();
         (response, text)
@@ -132,8 +156,24 @@ mod tests {
 
     #[test]
     fn rs_47_a_closed_repository_says_how_to_get_in() {
-        let (response, _) = written(&Refused::unauthorized(), Shape::Registry);
+        let challenge = |scope: Option<&str>, error| Challenge { scope: scope.map(str::to_owned), error };
+        let refused = |challenge| Refused::unauthorized("who are you?", challenge);
+        let (response, _) = written(&refused(challenge(Some("repository:a/b:pull"), None)), Shape::Text);
         assert_eq!(response.status(), 401);
-        assert!(response.headers()["www-authenticate"].to_str().unwrap().starts_with("Basic "));
+        assert_eq!(response.headers()["www-authenticate"], "Basic realm=\"artifactapi\", charset=\"UTF-8\"");
+
+        let url = PublicUrl::parse("https://packages.test:8443/cache").unwrap();
+        let told = |challenge| {
+            let id = RequestId::given("r1").unwrap();
+            let response = super::response(&refused(challenge), Shape::Registry, &id, Some(&url));
+            response.headers()["www-authenticate"].to_str().unwrap().to_owned()
+        };
+        let start = "Bearer realm=\"https://packages.test:8443/cache/token\",service=\"packages.test:8443\"";
+        assert_eq!(told(challenge(None, None)), start);
+        assert_eq!(
+            told(challenge(Some("repository:a/b:pull,push"), Some("insufficient_scope"))),
+            format!("{start},scope=\"repository:a/b:pull,push\",error=\"insufficient_scope\"")
+        );
+        assert_eq!(told(challenge(Some("repository:a\"b:pull"), None)), start, "nothing escapes its quotes");
     }
 }

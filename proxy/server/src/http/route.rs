@@ -20,6 +20,8 @@ pub enum Route<'a> {
     RegistryPing,
     /// `/v2/{path}`: the first segment may name a repository, `ns` or the root mirror may choose one.
     Registry(Registry<'a>),
+    /// `/token`: short-lived tokens for registry clients.
+    Token,
     /// `/livez`.
     Livez,
     /// `/readyz`, `/healthz`.
@@ -103,6 +105,7 @@ fn of_path<'a>(path: &'a str, query: &'a str) -> Route<'a> {
     match path {
         "" => Route::Root,
         "v2" => Route::RegistryPing,
+        "token" => Route::Token,
         "livez" => Route::Livez,
         "readyz" | "healthz" => Route::Readyz { verbose: has_parameter(query, "verbose") },
         ".well-known/terraform.json" => Route::TerraformDiscovery,
@@ -156,6 +159,7 @@ mod tests {
     fn knows_every_address() {
         for (target, want) in [
             ("/", Route::Root),
+            ("/token?service=h&scope=repository:a:pull", Route::Token),
             ("/livez", Route::Livez),
             ("/readyz", Route::Readyz { verbose: false }),
             ("/readyz?verbose", Route::Readyz { verbose: true }),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use artifactapi_model::{PackageType, repository::ReadAccess};
+use artifactapi_model::PackageType;
 use http::StatusCode;
 
 use super::{
@@ -24,6 +24,18 @@ pub struct Target<'a> {
     pub prefix: String,
     /// The registry host it was asked to stand in for, to be named in the answer (`OCI-Namespace`).
     pub namespace: Option<String>,
+}
+
+impl Target<'_> {
+    /// What a registry client calls what it asks for: the image, in the repository where we have it.
+    pub fn scope(&self) -> String {
+        let name = self.repository.name();
+        let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
+        match ends.iter().filter_map(|end| self.path.rfind(end)).max() {
+            Some(end) => format!("{name}/{}", &self.path[..end]),
+            None => name.to_string(),
+        }
+    }
 }
 
 /// Finds the Remote of `/api/v1/remote/{name}/{path}`.
@@ -67,7 +79,7 @@ pub fn not_served_yet(snapshot: &Snapshot, kind: &'static str, below: &Below<'_>
 #[derive(Debug)]
 pub enum RegistryTarget<'a> {
     /// `/v2/{name}/`: whether there is such a registry.
-    Ping,
+    Ping(Arc<Face>),
     /// A path below a repository.
     Below(Target<'a>),
     /// A path below a Local of type docker.
@@ -99,7 +111,7 @@ pub fn registry<'a>(snapshot: &Snapshot, request: &Registry<'a>) -> Result<Regis
     match snapshot.get(name) {
         Some(Known::Remote(repository)) if repository.package_type() == PackageType::Docker => {
             if below.is_empty() {
-                return Ok(RegistryTarget::Ping);
+                return Ok(RegistryTarget::Ping(repository.face.clone()));
             }
             let namespace = mirror.and(ns);
             let prefix = format!("/v2/{name}/");
@@ -108,7 +120,7 @@ pub fn registry<'a>(snapshot: &Snapshot, request: &Registry<'a>) -> Result<Regis
         }
         Some(Known::Local(repository)) if repository.package_type() == PackageType::Docker => {
             if below.is_empty() {
-                return Ok(RegistryTarget::Ping);
+                return Ok(RegistryTarget::Ping(repository.face.clone()));
             }
             Ok(RegistryTarget::Local(repository.clone(), below))
         }
@@ -138,17 +150,6 @@ fn at_root<'a>(
         prefix: "/v2/".to_owned(),
         namespace,
     })
-}
-
-/// Whether `repository` may be read by someone who shows nothing (RS-47).
-///
-/// # Errors
-/// 401.
-pub fn may_read(repository: &Face) -> Result<(), Refused> {
-    match repository.read {
-        ReadAccess::Anonymous => Ok(()),
-        ReadAccess::Authenticated => Err(Refused::unauthorized()),
-    }
 }
 
 /// `host:port` with its colon escaped or not. Anything else that is escaped is in no lookup.

@@ -13,6 +13,7 @@ use std::{
 use artifactapi_engine::CacheOutcome;
 use artifactapi_model::{
     Timestamp,
+    account::Robot,
     ports::{MetadataStore, metadata::AccessRecord},
 };
 use crossbeam_queue::ArrayQueue;
@@ -124,6 +125,8 @@ pub struct Entry {
     pub canonical: Option<Arc<str>>,
     /// Repository, once it is known.
     pub repository: Option<Arc<Face>>,
+    /// Whose request it is, where that was asked.
+    pub robot: Option<Arc<Robot>>,
     /// What became of it.
     pub outcome: Outcome,
     /// Status sent.

@@ -26,6 +26,10 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
         let (name, package_type) = (&repository.name, repository.package_type);
         write!(out, ",\"remote.name\":\"{name}\",\"remote.type\":\"{package_type}\"")?;
     }
+    if let Some(robot) = &entry.robot {
+        out.extend_from_slice(b",\"robot.name\":");
+        write_string(out, &robot.key.to_string())?;
+    }
     out.extend_from_slice(b",\"path\":");
     write_string(out, entry.path())?;
     write!(
@@ -47,7 +51,7 @@ fn write_text(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
     // Control characters cannot come here: targets and canonical paths have none.
     writeln!(
         out,
-        " {} {} {} {} {} {} B {:.1} ms{} from {} id={}",
+        " {} {} {} {} {} {} B {:.1} ms{} from {}{} id={}",
         entry.method,
         repository,
         entry.path(),
@@ -57,6 +61,7 @@ fn write_text(out: &mut Vec<u8>, entry: &Entry) -> std::io::Result<()> {
         entry.duration.as_secs_f64() * 1e3,
         if entry.complete { "" } else { " incomplete" },
         entry.client,
+        entry.robot.as_ref().map(|robot| format!(" ({})", robot.key)).unwrap_or_default(),
         &*entry.id,
     )
 }
@@ -66,6 +71,13 @@ fn write_string(out: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
 }
 
 /// RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(at: Timestamp) -> String {
+    let mut out = Vec::new();
+    // Writing to a Vec cannot fail, and it is ASCII.
+    let _ = write_time(&mut out, at);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 fn write_time(out: &mut Vec<u8>, at: Timestamp) -> std::io::Result<()> {
     let (seconds, ms) = (at.0.div_euclid(1000), at.0.rem_euclid(1000));
     let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -98,9 +110,7 @@ mod tests {
     use crate::{http::request_id::RequestId, telemetry::Outcome};
 
     fn time(ms: i64) -> String {
-        let mut out = Vec::new();
-        write_time(&mut out, Timestamp(ms)).unwrap();
-        String::from_utf8(out).unwrap()
+        rfc3339(Timestamp(ms))
     }
 
     #[test]
@@ -127,6 +137,7 @@ mod tests {
             target: "/x".parse().unwrap(),
             canonical: Some("a \"quoted\" path?q=1".into()),
             repository: None,
+            robot: None,
             outcome: Outcome::Hit,
             status: 200,
             bytes: 7,

@@ -1,6 +1,6 @@
 //! Hears what the command line has changed in the database file of a running standalone proxy.
 //!
-//! `artifactapi evict`, `refresh` and `unpin` open the database while the proxy runs; it keeps rows in memory, and
+//! `artifactapi evict`, `refresh`, `unpin` and `token` open the database while the proxy runs; it keeps rows in memory, and
 //! SQLite tells nobody of changes. They leave a notice in a table, in the transaction of the change, and the proxy
 //! looks there once a second.
 
@@ -22,8 +22,12 @@ pub async fn follow(app: Arc<App>, database: Arc<SqliteMetadata>, stop: Cancella
             Ok(posted) => {
                 if posted.gap {
                     app.engine.heard_gap();
+                    app.gate.doubt_all();
                 }
-                posted.notices.iter().for_each(|notice| app.engine.hear(notice));
+                for notice in &posted.notices {
+                    app.engine.hear(notice);
+                    app.gate.hear(notice);
+                }
                 (place, failing) = (Some(posted.last), false);
             }
             Err(error) => {

@@ -1,5 +1,6 @@
 //! Rows in memory: the test twin of the databases, and the model that random tests hold them against.
 
+mod accounts;
 mod housekeeping;
 mod registry;
 
@@ -73,6 +74,7 @@ struct Tables {
     secrets: BTreeMap<String, [u8; 32]>,
     registry: registry::Rows,
     access_log: Vec<AccessRecord>,
+    accounts: accounts::Rows,
 }
 
 impl MemoryMetadata {
@@ -330,11 +332,16 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::metadata::{housekeeping_suite, registry_suite, suite};
+    use crate::metadata::{accounts_suite, housekeeping_suite, registry_suite, suite};
 
     #[tokio::test]
     async fn conforms() {
         suite::suite(async || Arc::new(MemoryMetadata::default()) as Arc<dyn MetadataStore>).await;
+    }
+
+    #[tokio::test]
+    async fn conforms_as_accounts() {
+        accounts_suite::suite(async || Arc::new(MemoryMetadata::default()) as _).await;
     }
 
     #[tokio::test]

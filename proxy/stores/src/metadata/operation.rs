@@ -81,11 +81,20 @@ pub(in crate::metadata) enum Operation {
     Images,
     ExpireManifests,
     PurgeLocal,
+    Holder,
+    AddToken,
+    Tokens,
+    RevokeToken,
+    NoteTokenUses,
+    PutRobot,
+    Robots,
+    RemoveRobot,
+    DeclareRobots,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 76] = [
+    const ALL: [Operation; 85] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -162,6 +171,15 @@ impl Operation {
         Operation::Images,
         Operation::ExpireManifests,
         Operation::PurgeLocal,
+        Operation::Holder,
+        Operation::AddToken,
+        Operation::Tokens,
+        Operation::RevokeToken,
+        Operation::NoteTokenUses,
+        Operation::PutRobot,
+        Operation::Robots,
+        Operation::RemoveRobot,
+        Operation::DeclareRobots,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -244,6 +262,15 @@ impl Operation {
             Operation::Images => ("images", "listing images"),
             Operation::ExpireManifests => ("expire_manifests", "expiring manifests"),
             Operation::PurgeLocal => ("purge_local", "purging a Local"),
+            Operation::Holder => ("holder", "looking whose a token is"),
+            Operation::AddToken => ("add_token", "making a token"),
+            Operation::Tokens => ("tokens", "listing tokens"),
+            Operation::RevokeToken => ("revoke_token", "revoking a token"),
+            Operation::NoteTokenUses => ("note_token_uses", "noting uses of tokens"),
+            Operation::PutRobot => ("put_robot", "making a robot"),
+            Operation::Robots => ("robots", "listing robots"),
+            Operation::RemoveRobot => ("remove_robot", "removing a robot"),
+            Operation::DeclareRobots => ("declare_robots", "taking up robots of manifests"),
         }
     }
 

@@ -12,6 +12,7 @@
 //! whether it fits. Hits do not come here: the engine keeps rows in memory.
 
 mod access_log;
+mod accounts;
 mod config;
 mod gate;
 mod housekeeping;

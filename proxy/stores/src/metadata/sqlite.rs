@@ -11,6 +11,7 @@ macro_rules! now {
     };
 }
 
+mod accounts;
 mod connection;
 mod error;
 mod housekeeping;

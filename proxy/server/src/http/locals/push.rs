@@ -3,7 +3,6 @@
 use artifactapi_model::{
     oci::{Algorithm, OciDigest, Reference, Tag},
     ports::UploadId,
-    repository::ReadAccess,
 };
 use artifactapi_registry::{
     BodyLost, Pushed, RegistryError, Span,
@@ -69,22 +68,27 @@ fn unknown_algorithm() -> Refused {
 /// Whether the blob could be mounted. One that may not be read is as one that is not there (RS-45).
 async fn mount(request: &Request<'_>, route: &LocalRoute, digest: &OciDigest) -> Result<bool, Refused> {
     let (registry, local) = (request.registry(), &request.repository.local);
-    let readable = |known: &crate::config::LocalRepository| known.face.read == ReadAccess::Anonymous;
     let mounted = match request.parameter("from").filter(|text| !text.is_empty()) {
         Some(from) => {
-            let source = from.split_once('/').and_then(|(local, image)| {
-                let Some(Known::Local(known)) = request.snapshot.get(local) else { return None };
-                let known = Some(known).filter(|known| readable(known))?;
-                Some((known, image.parse().ok()?))
-            });
-            let Some((known, image)) = source else { return Ok(false) };
-            registry.mount(local, &route.name, digest, Source::Image(&known.local, image)).await
+            let Some((from, image)) = from.split_once('/') else { return Ok(false) };
+            let Some(Known::Local(known)) = request.snapshot.get(from) else { return Ok(false) };
+            let Ok(name) = image.parse() else { return Ok(false) };
+            if !request.may_pull(known, image).await {
+                return Ok(false);
+            }
+            registry.mount(local, &route.name, digest, Source::Image(&known.local, name)).await
         }
         None => {
-            let readable: std::collections::HashSet<_> =
-                request.snapshot.locals().filter(|it| readable(it)).map(|it| it.local.identity.id).collect();
-            let may_read = |repo| readable.contains(&repo);
-            registry.mount(local, &route.name, digest, Source::Anywhere(&may_read)).await
+            let sources = registry.sources(digest).await.map_err(|error| refusal(&error))?;
+            let mut readable = Vec::new();
+            for repo in sources {
+                if let Some(known) = request.snapshot.local(repo)
+                    && request.may_pull(known, "*").await
+                {
+                    readable.push(repo);
+                }
+            }
+            registry.mount(local, &route.name, digest, Source::Anywhere(&readable)).await
         }
     };
     Ok(mounted.map_err(|error| refusal(&error))?.is_some())

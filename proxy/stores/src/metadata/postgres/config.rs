@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use artifactapi_model::{
-    Epoch, Notice, PackageType, RepoId, RepoName, ports::MetadataError, repository::RepoIdentity,
+    Epoch, Notice, PackageType, RepoId, RepoName, account::Robot, ports::MetadataError,
+    repository::RepoIdentity,
 };
 use deadpool_postgres::{
     Object, Transaction,
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::{
     super::operation::{Operation, SqlStatements},
     PostgresMetadata,
+    accounts::{Columns, DECLARE_ROBOTS},
     pool::within,
     rows::{column, readable},
     trouble::Trouble,
@@ -103,6 +105,8 @@ pub struct Changes {
     pub deletes: Vec<(String, String, String)>,
     /// All repositories that exist after it; every other one retires.
     pub repositories: Vec<Declared>,
+    /// All robots that manifests have after it; every other one of manifests goes.
+    pub robots: Vec<Robot>,
 }
 
 /// What became of a change.
@@ -219,6 +223,7 @@ async fn apply(
     let mut is_changed = steps.put(&changes.upserts, next).await?;
     is_changed |= steps.delete(&changes.deletes).await?;
     is_changed |= steps.declare(&changes.repositories).await?;
+    is_changed |= steps.declare_robots(&changes.robots).await?;
     if !is_changed {
         return Ok(Applied::Version(version));
     }
@@ -268,6 +273,16 @@ impl Steps<'_> {
         let namespaces: Vec<_> = objects.iter().map(|(_, namespace, _)| namespace).collect();
         let names: Vec<_> = objects.iter().map(|(_, _, name)| name).collect();
         self.changes(DELETE_OBJECTS, &[&kinds, &namespaces, &names]).await
+    }
+
+    /// Makes `robots` those that manifests have.
+    async fn declare_robots(&self, robots: &[Robot]) -> Result<bool, Trouble> {
+        let Columns { namespaces, names, grants, ttls } = Columns::of(robots);
+        let (others_go, kept): (bool, [&str; 0]) = (true, []);
+        let values: super::Values<'_> =
+            &[&namespaces, &names, &grants, &ttls, &others_go, &&kept[..], &&kept[..]];
+        let rows = self.rows(DECLARE_ROBOTS, values).await?;
+        Ok(rows.first().is_some_and(|row| row.get::<_, i64>(0) > 0))
     }
 
     /// Makes `repositories` those that exist.

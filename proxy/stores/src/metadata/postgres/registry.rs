@@ -59,16 +59,22 @@ impl PostgresMetadata {
         rows.into_iter().next().ok_or_else(|| failed(operation, "there is no answer"))
     }
 
-    /// Deletes up to `limit` rows in parts; `part` deletes up to as many as it is told, and says how many.
+    /// Deletes up to `limit` rows in parts: `statement` deletes up to as many as its last parameter, after `values`,
+    /// says, and returns how many.
     async fn in_parts(
         &self,
+        operation: Operation,
+        statement: &str,
+        values: Values<'_>,
         limit: usize,
-        part: impl AsyncFn(i64) -> Result<u64, MetadataError>,
     ) -> Result<u64, MetadataError> {
         let (mut gone, limit) = (0, limit as u64);
         while gone < limit {
             let most = (limit - gone).min(PART as u64);
-            let done = part(most.cast_signed()).await?;
+            let part = most.cast_signed();
+            let mut all = values.to_vec();
+            all.push(&part);
+            let done = self.counted(operation, statement, &all).await?;
             gone += done;
             if done < most {
                 break;

@@ -54,7 +54,8 @@ impl Server {
     pub(in crate::metadata) fn empty(&self, settings: &PostgresSettings) {
         let tables = "repositories, artifacts, ledger, derived, blobs, secrets, access_log, replicas, objects, \
              uploads, local_usage, links, blob_places, retired_places, manifests, manifest_blobs, \
-             manifest_children, tags";
+             manifest_children, tags, \
+             robots, tokens";
         self.postgres.sql(&settings.database, &format!("TRUNCATE {tables} RESTART IDENTITY"));
     }
 

@@ -12,7 +12,7 @@ use artifactapi_model::{
 
 use super::*;
 use crate::metadata::{
-    housekeeping_suite, registry_suite,
+    accounts_suite, housekeeping_suite, registry_suite,
     suite::{self, key, row},
 };
 
@@ -27,6 +27,17 @@ async fn passes_the_suite() {
     suite::suite(async || {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Arc::new(open(dir.path().join(format!("{number}.db"))).await) as Arc<dyn MetadataStore>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_the_accounts_suite() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    accounts_suite::suite(async || {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Arc::new(open(dir.path().join(format!("{number}.db"))).await) as _
     })
     .await;
 }

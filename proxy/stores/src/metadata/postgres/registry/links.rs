@@ -88,8 +88,7 @@ impl BlobLinks for PostgresMetadata {
 
     async fn expire_links(&self, grace: Duration, limit: usize) -> Result<u64, MetadataError> {
         let grace = seconds(grace);
-        let part = async |most: i64| self.counted(Operation::ExpireLinks, EXPIRE, &[&grace, &most]).await;
-        self.in_parts(limit, part).await
+        self.in_parts(Operation::ExpireLinks, EXPIRE, &[&grace], limit).await
     }
 
     async fn local_usage(&self, repo: RepoId) -> Result<u64, MetadataError> {

@@ -232,9 +232,7 @@ impl Manifests for PostgresMetadata {
         limit: usize,
     ) -> Result<u64, MetadataError> {
         let age = seconds(age);
-        let part =
-            async |most: i64| self.counted(Operation::ExpireManifests, EXPIRE, &[&repo.0, &age, &most]).await;
-        self.in_parts(limit, part).await
+        self.in_parts(Operation::ExpireManifests, EXPIRE, &[&repo.0, &age], limit).await
     }
 
     async fn purge_local(&self, repo: RepoId, limit: usize) -> Result<u64, MetadataError> {

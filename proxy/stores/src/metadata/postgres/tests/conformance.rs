@@ -1,12 +1,21 @@
 //! The suite, and what the port promises of statements.
 
 use super::*;
-use crate::metadata::suite::{self, key, row};
+use crate::metadata::{
+    accounts_suite,
+    suite::{self, key, row},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passes_the_suite() {
     let Some(server) = Server::start("passes_the_suite") else { return };
     suite::suite(async || server.store().await as Arc<dyn MetadataStore>).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_the_accounts_suite() {
+    let Some(server) = Server::start("passes_the_accounts_suite") else { return };
+    accounts_suite::suite(async || server.store().await as _).await;
 }
 
 #[tokio::test]
