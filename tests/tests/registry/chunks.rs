@@ -8,7 +8,7 @@ use artifactapi_tests::{
 };
 use bytes::Bytes;
 
-use crate::{Ending, subject::Subject};
+use crate::{Ending, scale, subject::Subject};
 
 const MIB: usize = 1 << 20;
 /// Chunk of the large layer.
@@ -16,7 +16,7 @@ const LARGE: usize = 50 * MIB;
 /// More than one part of an S3 upload, and not a multiple of anything.
 const ODD: usize = 11 * MIB + 13;
 /// How many pushes are looked for everywhere.
-const PROBES: u64 = 100;
+const PROBES: usize = 40;
 
 /// Every form, with nothing, a byte, a little and several parts; what must be refused is refused.
 pub(crate) async fn every_form(subject: &mut Subject) -> Ending {
@@ -153,8 +153,8 @@ pub(crate) async fn seen_at_once(subject: &mut Subject) -> Ending {
     let registry = subject.registry();
     let image = registry.image("chunks/seen");
     let mut probes = 0;
-    for number in 0..PROBES {
-        let writer = Route::turns([usize::try_from(number).expect("small") % registry.entries()]);
+    for number in 0..PROBES * scale() {
+        let writer = Route::only(number % registry.entries());
         let config = Bytes::from(format!("{{\"number\":{number}}}"));
         let digest = image.push(Form::PostPut, &config, &writer).await.expect("a config");
         for reader in 0..registry.entries() {

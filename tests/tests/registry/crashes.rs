@@ -16,14 +16,14 @@ use futures_util::stream;
 use reqwest::Body;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::{Ending, subject::Subject};
+use crate::{Ending, scale, subject::Subject};
 
 const MIB: usize = 1 << 20;
 /// Several parts of an S3 upload.
 const SIZE: usize = 17 * MIB + 5;
 const CHUNK: usize = 6 * MIB + 1;
 /// How often a replica is killed during the close.
-const CLOSES: u64 = 8;
+const CLOSES: usize = 6;
 
 /// Asks until it works: whoever wrote last may have to be given up first.
 async fn insist<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, Refused>) -> (T, Duration) {
@@ -112,11 +112,11 @@ async fn during(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> 
 }
 
 /// Killed while a session is closed, again and again.
-async fn during_close(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> u64 {
+async fn during_close(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> usize {
     let image = registry.image("crashes/close");
     let mut answered = 0;
-    for round in 0..CLOSES {
-        let bytes = noise(100 + round, 7 * MIB + usize::try_from(round).expect("small"));
+    for round in 0..CLOSES * scale() {
+        let bytes = noise(100 + round as u64, 7 * MIB + round);
         let digest = sha256(&bytes);
         let mut session = image.begin(2).await.expect("a session");
         image.patch(2, &mut session, bytes.clone()).await.expect("all of it");
@@ -125,7 +125,7 @@ async fn during_close(subject: &mut Subject, registry: &Registry, ledger: &Ledge
             tokio::spawn(async move { image.close(2, &session, &digest, Bytes::new()).await })
         };
         // Each round dies a little later in it.
-        for _ in 0..round {
+        for _ in 0..round % CLOSES {
             wait::breathe().await;
         }
         subject.kill(2).await;
@@ -166,8 +166,9 @@ async fn kill(subject: &mut Subject) {
     ledger.assert_kept("after a restart of all").await;
     subject.assert_sound("after the kills").await;
     println!(
-        "\nfigure: a replica killed between chunks, during a chunk and {CLOSES} times during the close \
+        "\nfigure: a replica killed between chunks, during a chunk and {} times during the close \
          ({answered} answered before); pushes went on after {} ms and {} ms; {} acknowledged blobs kept",
+        CLOSES * scale(),
         after_between.as_millis(),
         after_during.as_millis(),
         ledger.len()

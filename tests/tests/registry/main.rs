@@ -3,7 +3,8 @@
 //! measured.
 //!
 //! `ARTIFACTAPI_TEST_PEER=1` runs the same against Distribution, which tests the bench;
-//! `ARTIFACTAPI_SOAK_SECONDS` is how long the soak takes (120).
+//! `ARTIFACTAPI_SOAK_SECONDS` is how long the soak takes (120), `ARTIFACTAPI_TEST_SCALE` how often the rest repeats what
+//! it counts (1).
 
 mod chunks;
 mod clients;
@@ -77,6 +78,11 @@ struct Kept {
     services: Option<Services>,
     ours: Option<Subject>,
     peer: Option<Subject>,
+}
+
+/// How often what is counted is repeated.
+fn scale() -> usize {
+    env::var("ARTIFACTAPI_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 /// Runs `test`; its time is told.

@@ -10,10 +10,10 @@ use artifactapi_tests::registry::{
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::{Ending, subject::Subject};
+use crate::{Ending, scale, subject::Subject};
 
 /// Tags, one after the other: each is a history of its own.
-const TAGS: usize = 40;
+const TAGS: usize = 20;
 const WRITERS: usize = 2;
 const WRITES: usize = 5;
 const READERS: usize = 3;
@@ -56,7 +56,8 @@ pub(crate) async fn register(subject: &mut Subject) -> Ending {
     let image = registry.image("tags/register");
     let ledger = Arc::new(Ledger::default());
     let (mut operations, mut broken) = (0, Vec::new());
-    for number in 0..TAGS {
+    let count = TAGS * scale();
+    for number in 0..count {
         let (tag, record) = (format!("t{number}"), Arc::new(Record::default()));
         let mut tasks = JoinSet::new();
         for writer in 0..WRITERS {
@@ -75,14 +76,14 @@ pub(crate) async fn register(subject: &mut Subject) -> Ending {
         broken.extend(record.check().err().map(|why| format!("{tag}: {why}")));
     }
     println!(
-        "\nfigure: {TAGS} tags with {operations} concurrent operations, {} not linearizable; {} manifests kept",
+        "\nfigure: {count} tags with {operations} concurrent operations, {} not linearizable; {} manifests kept",
         broken.len(),
         ledger.len()
     );
     assert!(broken.is_empty(), "{broken:#?}");
     ledger.assert_kept("after the race").await;
     let tags = image.tags(0).await.expect("a list");
-    assert_eq!(tags.len(), TAGS, "{tags:?}");
+    assert_eq!(tags.len(), count, "{tags:?}");
     assert!(tags.is_sorted(), "{tags:?}");
     Ok(())
 }
