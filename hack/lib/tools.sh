@@ -61,8 +61,11 @@ install_fuzzer() {
 
 install_tools() {
     install_debian_packages
+    install_go_tool conformance github.com/opencontainers/distribution-spec/conformance "$CONFORMANCE_VERSION"
     install_go_tool crane github.com/google/go-containerregistry/cmd/crane "$CRANE_VERSION"
     install_go_tool helm helm.sh/helm/v3/cmd/helm "$HELM_VERSION"
+    install_go_tool registry github.com/distribution/distribution/v3/cmd/registry "$DISTRIBUTION_VERSION"
+    install_go_tool regctl github.com/regclient/regclient/cmd/regctl "$REGCTL_VERSION"
     install_go_tool minio github.com/minio/minio "$MINIO_VERSION"
     install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
     install_python_tool uv "$UV_VERSION"

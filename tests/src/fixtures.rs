@@ -4,6 +4,7 @@
 //! request.
 
 pub mod alpine;
+mod blocks;
 pub mod goproxy;
 pub mod helm;
 pub mod npm;
@@ -19,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use blocks::Blocks;
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::sync::Mutex;

@@ -1,0 +1,53 @@
+//! The daemon of Docker, on a socket and in directories of its own, without networks.
+
+use std::{os::unix::net::UnixStream, path::PathBuf, process::Command};
+
+use tempfile::TempDir;
+
+use crate::{Missing, Process, programs::find};
+
+/// A running dockerd, which has a containerd of its own.
+pub struct Dockerd(pub Process);
+
+impl Dockerd {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// When it is not installed, or this is not root.
+    pub fn start() -> Result<Self, Missing> {
+        let program = find("dockerd", &[PathBuf::from("/usr/sbin")])?;
+        find("containerd", &[])?;
+        if !rustix::process::geteuid().is_root() {
+            return Err(Missing("root, whom dockerd needs,"));
+        }
+        let home = TempDir::new().expect("a temporary directory");
+        let socket = home.path().join("docker.sock");
+        let make = move |home: &std::path::Path, _: u16| {
+            let mut command = Command::new(&program);
+            command.arg("--host").arg(format!("unix://{}", home.join("docker.sock").display()));
+            command.arg("--data-root").arg(home.join("data")).arg("--exec-root").arg(home.join("exec"));
+            command.arg("--pidfile").arg(home.join("pid"));
+            command.args(["--storage-driver=vfs", "--bridge=none", "--iptables=false", "--ip6tables=false"]);
+            command.args(["--ip-forward=false", "--ip-masq=false"]);
+            command
+        };
+        Ok(Dockerd(Process::start("dockerd", home, make, move |_| UnixStream::connect(&socket).is_ok())))
+    }
+
+    /// What `DOCKER_HOST` has to be.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.0.home().join("docker.sock").display())
+    }
+
+    /// The socket of its containerd.
+    pub fn containerd(&self) -> PathBuf {
+        self.0.home().join("exec/containerd/containerd.sock")
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        // In order: by force it would leave its containerd behind.
+        self.0.stop();
+    }
+}

@@ -1,0 +1,246 @@
+//! A replica dies while it takes a push: the push goes on at another one or fails cleanly, and nothing that was
+//! acknowledged is lost (I2, RS-110).
+
+use std::time::Duration;
+
+use artifactapi_model::failpoint::NAMES;
+use artifactapi_tests::{
+    Services,
+    fixtures::noise,
+    http::PATIENCE,
+    registry::{Form, Image, Ledger, Refused, Registry, Route, Session, image_of, sha256},
+    wait,
+};
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::Body;
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{Ending, scale, subject::Subject};
+
+const MIB: usize = 1 << 20;
+/// Several parts of an S3 upload.
+const SIZE: usize = 17 * MIB + 5;
+const CHUNK: usize = 6 * MIB + 1;
+/// How often a replica is killed during the close.
+const CLOSES: usize = 6;
+
+/// Asks until it works: whoever wrote last may have to be given up first.
+async fn insist<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, Refused>) -> (T, Duration) {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Ok(done) => return (done, began.elapsed()),
+            Err(refused) => assert!(began.elapsed() < PATIENCE, "{what} never worked again: {refused}"),
+        }
+        wait::breathe().await;
+    }
+}
+
+/// Goes on with a session at `entry` from what is durable, and closes it.
+async fn finish(image: &Image, entry: usize, session: &mut Session, bytes: &Bytes) -> Duration {
+    let digest = sha256(bytes);
+    let send_rest = async || {
+        match image.resume(entry, session).await {
+            // It was closed before the answer was lost.
+            Err(refused) if refused.status == Some(404) && image.has_blob(entry, &digest).await? => {
+                return Ok(());
+            }
+            other => other?,
+        }
+        let offset = usize::try_from(session.offset).expect("small");
+        assert!(offset <= bytes.len(), "{offset} bytes of {} are said to be there", bytes.len());
+        image.close(entry, session, &digest, bytes.slice(offset..)).await
+    };
+    insist("the session", send_rest).await.1
+}
+
+/// Killed between chunks: the next one goes to another replica.
+async fn between(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> Duration {
+    let image = registry.image("crashes/between");
+    let bytes = noise(1, SIZE);
+    let mut session = image.begin(0).await.expect("a session");
+    image.patch(0, &mut session, bytes.slice(..CHUNK)).await.expect("the first chunk");
+    subject.kill(0).await;
+    let mut seen = session.clone();
+    image.resume(1, &mut seen).await.expect("the session is not the replica's");
+    assert_eq!(seen.offset, CHUNK as u64, "what was acknowledged is there");
+    image.patch(1, &mut seen, bytes.slice(CHUNK..2 * CHUNK)).await.expect("the second chunk");
+    let waited = finish(&image, 2, &mut seen, &bytes).await;
+    ledger.blob(&image, &sha256(&bytes));
+    subject.start_again(0).await;
+    waited
+}
+
+/// A body of which the second half comes when it is told to, which is never; says when the first half is on its way.
+fn half(bytes: &Bytes) -> (Body, oneshot::Receiver<()>) {
+    let (told, on_its_way) = oneshot::channel();
+    let first = bytes.slice(..bytes.len() / 2);
+    let parts = stream::unfold((Some(first), Some(told)), async move |(first, mut told)| {
+        if let Some(first) = first {
+            return Some((Ok::<_, std::io::Error>(first), (None, told)));
+        }
+        // The first half was taken: the connection asks for more.
+        if let Some(told) = told.take() {
+            let _ = told.send(());
+        }
+        std::future::pending::<()>().await;
+        None
+    });
+    (Body::wrap_stream(Box::pin(parts)), on_its_way)
+}
+
+/// Killed while a chunk is on its way: what is durable is kept, the rest is sent again.
+async fn during(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> Duration {
+    let image = registry.image("crashes/during");
+    let bytes = noise(2, SIZE);
+    let mut session = image.begin(1).await.expect("a session");
+    image.patch(1, &mut session, bytes.slice(..CHUNK)).await.expect("the first chunk");
+    let (body, on_its_way) = half(&bytes.slice(CHUNK..2 * CHUNK));
+    let sending = {
+        let (image, mut session) = (image.clone(), session.clone());
+        tokio::spawn(async move { image.patch_body(1, &mut session, body, CHUNK as u64).await })
+    };
+    on_its_way.await.expect("the first half was taken");
+    subject.kill(1).await;
+    let answer = sending.await.expect("no panic");
+    assert!(answer.is_err(), "half a chunk cannot be acknowledged");
+    let waited = finish(&image, 2, &mut session, &bytes).await;
+    ledger.blob(&image, &sha256(&bytes));
+    subject.start_again(1).await;
+    waited
+}
+
+/// Killed while a session is closed, again and again.
+async fn during_close(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> usize {
+    let image = registry.image("crashes/close");
+    let mut answered = 0;
+    for round in 0..CLOSES * scale() {
+        let bytes = noise(100 + round as u64, 7 * MIB + round);
+        let digest = sha256(&bytes);
+        let mut session = image.begin(2).await.expect("a session");
+        image.patch(2, &mut session, bytes.clone()).await.expect("all of it");
+        let closing = {
+            let (image, session, digest) = (image.clone(), session.clone(), digest.clone());
+            tokio::spawn(async move { image.close(2, &session, &digest, Bytes::new()).await })
+        };
+        // Each round dies a little later in it.
+        for _ in 0..round % CLOSES {
+            wait::breathe().await;
+        }
+        subject.kill(2).await;
+        if closing.await.expect("no panic").is_ok() {
+            answered += 1;
+            ledger.blob(&image, &digest);
+            image.verify_blob(0, &digest).await.unwrap_or_else(|refused| panic!("acknowledged: {refused}"));
+        } else {
+            finish(&image, 0, &mut session, &bytes).await;
+            ledger.blob(&image, &digest);
+        }
+        subject.start_again(2).await;
+    }
+    answered
+}
+
+/// See the module.
+pub(crate) async fn killed(services: &mut Services) -> Ending {
+    let mut subject = Subject::replicas(services, &[], &serde_json::Value::Null).await;
+    kill(&mut subject).await;
+    Ok(())
+}
+
+/// The same against Distribution, which also keeps sessions outside its processes.
+pub(crate) async fn peer(subject: &mut Subject) -> Ending {
+    kill(subject).await;
+    Ok(())
+}
+
+async fn kill(subject: &mut Subject) {
+    let registry = subject.registry();
+    let ledger = Ledger::default();
+    let after_between = between(subject, &registry, &ledger).await;
+    let after_during = during(subject, &registry, &ledger).await;
+    let answered = during_close(subject, &registry, &ledger).await;
+    ledger.assert_kept("after the kills").await;
+    subject.restart_all().await;
+    ledger.assert_kept("after a restart of all").await;
+    subject.assert_sound("after the kills").await;
+    println!(
+        "\nfigure: a replica killed between chunks, during a chunk and {} times during the close \
+         ({answered} answered before); pushes went on after {} ms and {} ms; {} acknowledged blobs kept",
+        CLOSES * scale(),
+        after_between.as_millis(),
+        after_during.as_millis(),
+        ledger.len()
+    );
+}
+
+/// Pushes in every form at replica 0 until it dies; what was under way.
+async fn push_until_death(image: &Image, number: u64, ledger: &Ledger) -> Vec<Bytes> {
+    let route = Route::only(0);
+    let mut pushed = Vec::new();
+    for (turn, form) in
+        [Form::Chunked(CHUNK), Form::Streamed, Form::Post, Form::PostPut].into_iter().enumerate()
+    {
+        let bytes = noise(number * 10 + turn as u64, SIZE);
+        pushed.push(bytes.clone());
+        match image.push(form, &bytes, &route).await {
+            Ok(digest) => ledger.blob(image, &digest),
+            Err(_) => return pushed,
+        }
+    }
+    let config = Bytes::from(format!("{{\"number\":{number}}}"));
+    pushed.push(config.clone());
+    if let Ok(digest) = image.push(Form::PostPut, &config, &route).await {
+        ledger.blob(image, &digest);
+        let manifest = image_of(&config, &[]);
+        if let Ok(pushed) = image.put_manifest(0, "latest", &manifest).await {
+            ledger.manifest(image, &pushed.digest);
+        }
+    }
+    pushed
+}
+
+/// RS-97 for uploads: replica 0 dies at each named point; another one takes the same pushes, and everything that
+/// was acknowledged is there.
+pub(crate) async fn at_points(services: &mut Services) -> Ending {
+    let names: Vec<_> = NAMES.into_iter().filter(|name| name.starts_with("upload.")).collect();
+    if names.is_empty() {
+        return Err(artifactapi_tests::Missing("the store has no points called upload.*".to_owned()));
+    }
+    let mut subject = Subject::replicas(services, &[], &serde_json::Value::Null).await;
+    let registry = subject.registry();
+    let image = registry.image("crashes/points");
+    let mut kept = 0;
+    for (number, name) in names.iter().enumerate() {
+        let ledger = Ledger::default();
+        let cluster = subject.cluster().expect("replicas");
+        cluster.replica(0).terminate();
+        assert_eq!(cluster.replica(0).ended().await, Some(0), "{name}: an orderly end");
+        cluster.replica(0).set_env("ARTIFACTAPI_FAILPOINT", Some(name));
+        assert!(cluster.replica(0).try_start().await, "{name}: no point is passed before a request");
+        let pushed = push_until_death(&image, number as u64 + 1, &ledger).await;
+        let replica = subject.cluster().expect("replicas").replica(0);
+        if !replica.has_ended() {
+            // What comes after the last answer still passes it.
+            replica.terminate();
+        }
+        assert_eq!(replica.ended().await, None, "{name} was never passed:\n{}", subject.logs());
+        ledger.assert_kept_at(&[1, 2], name).await;
+        for bytes in &pushed {
+            let again = image.push(Form::Chunked(CHUNK), bytes, &Route::turns([1, 2])).await;
+            ledger.blob(&image, &again.unwrap_or_else(|refused| panic!("{name}: pushed again: {refused}")));
+        }
+        subject.assert_sound(name).await;
+        let replica = subject.cluster().expect("replicas").replica(0);
+        replica.set_env("ARTIFACTAPI_FAILPOINT", None);
+        replica.start_again().await;
+        ledger.assert_kept(name).await;
+        kept += ledger.len();
+    }
+    println!(
+        "\nfigure: a replica died at {} points of an upload; {kept} acknowledged blobs and manifests kept",
+        names.len()
+    );
+    Ok(())
+}
