@@ -1,6 +1,7 @@
 //! Operation of the real process: what crashes leave behind, what `fsck` finds, what nobody gets to see, what
 //! changes while it runs, and how it ends.
 
+mod access;
 mod collection;
 mod crashes;
 mod drain;
