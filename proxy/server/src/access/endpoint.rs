@@ -109,7 +109,7 @@ fn repository<'s>(snapshot: &'s Snapshot, name: &str) -> Option<Protected<'s>> {
     let first = name.split('/').next().unwrap_or_default();
     match snapshot.get(first) {
         Some(known) => known.protected(),
-        None => snapshot.root_mirror().map(|mirror| mirror.protected()),
+        None => snapshot.root_mirror().map(|mirror| mirror.face.protected()),
     }
 }
 
@@ -143,8 +143,9 @@ impl Known {
     /// As far as rights go; `None` for what cannot be asked for them yet.
     fn protected(&self) -> Option<Protected<'_>> {
         match self {
-            Known::Remote(repository) => Some(repository.protected()),
-            Known::Virtual(_) | Known::Local(_) => None,
+            Known::Remote(repository) => Some(repository.face.protected()),
+            Known::Local(repository) => Some(repository.face.protected()),
+            Known::Virtual(_) => None,
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use artifactapi_engine::{FetchError, Reply};
 use artifactapi_formats::{Method as FormatMethod, PublicBase, Request as FormatRequest};
-use artifactapi_model::ports::{BlobError, upstream::PostBody};
+use artifactapi_model::{
+    account::Action,
+    ports::{BlobError, upstream::PostBody},
+};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::ACCEPT, request::Parts};
 use hyper::body::Incoming;
 

@@ -181,7 +181,7 @@ fn failed(
     let refused = refusal(error);
     let RegistryError::RangeInvalid { offset } = error else { return Err(refused) };
     let Some(request_id) = record.id() else { return Err(refused) };
-    let mut response = refuse::response(&refused, Shape::Registry, request_id);
+    let mut response = refuse::response(&refused, Shape::Registry, request_id, None);
     let session = open(request, route, id, *offset, StatusCode::ACCEPTED);
     for name in [&header::LOCATION, &header::RANGE, &DOCKER_UPLOAD_UUID] {
         if let Some(value) = session.headers().get(name) {

@@ -262,7 +262,9 @@ impl Manifests for MemoryMetadata {
         }
         let tags = rows.tags.keys().filter(|(image, _)| image.repo == repo);
         let tags: Vec<_> = tags.take(limit).cloned().collect();
-        tags.iter().for_each(|key| drop(rows.tags.remove(key)));
+        for key in &tags {
+            rows.tags.remove(key);
+        }
         if !tags.is_empty() {
             return Ok(tags.len() as u64);
         }

@@ -228,7 +228,9 @@ impl UploadSessions for MemoryMetadata {
             .filter(|upload| is_over(upload.touched, idle, now))
             .collect();
         idlers.sort_by_key(|upload| upload.touched);
-        idlers.into_iter().take(limit).for_each(|upload| drop(upload.end()));
+        for upload in idlers.into_iter().take(limit) {
+            upload.end();
+        }
         let mut ended: Vec<_> = rows
             .uploads
             .iter()

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use artifactapi_model::{
     RepoId,
-    oci::OciDigest,
     ports::{
         MetadataError,
         registry::{
