@@ -12,6 +12,8 @@ mod prefix;
 mod registry_rows;
 #[cfg(any(test, feature = "suite"))]
 pub mod registry_suite;
+#[cfg(test)]
+mod registry_twins;
 mod sqlite;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;

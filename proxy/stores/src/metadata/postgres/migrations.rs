@@ -64,6 +64,14 @@ pub(super) async fn run(settings: &PostgresSettings) -> Result<Migrated, Postgre
     Ok(Migrated { from: before.found, to: known() })
 }
 
+/// Makes the schema of an older release.
+#[cfg(test)]
+pub(super) async fn run_up_to(settings: &PostgresSettings, version: i32) {
+    let mut alone = schema::connect(settings).await.unwrap();
+    let runner = embedded::migrations::runner().set_target(refinery::Target::Version(version));
+    runner.run_async(&mut alone.client).await.unwrap();
+}
+
 async fn lock(settings: &PostgresSettings, alone: &Alone) -> Result<(), PostgresError> {
     let end = Instant::now() + PATIENCE;
     loop {

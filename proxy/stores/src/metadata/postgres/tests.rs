@@ -8,6 +8,7 @@ mod housekeeping;
 mod outages;
 mod registry;
 mod schema;
+mod upgrade;
 
 use std::sync::{
     Arc,
