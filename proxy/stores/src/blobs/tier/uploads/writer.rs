@@ -334,3 +334,15 @@ impl UploadWriter for Writer {
         Ok(Some(Place(self.key.to_string())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_half_a_terabyte_fit_into_numbers_and_memory() {
+        let all: u64 = (1..=LAST_NUMBER).map(part_size).sum();
+        assert!((490_000_000_000..600_000_000_000).contains(&all), "{all}");
+        assert!(part_size(LAST_NUMBER) + SMALLEST <= crate::blobs::s3::UPLOAD_MEMORY);
+    }
+}
