@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::Bench;
 
 /// Bytes of one write.
-const PIECE: usize = 200_000;
+pub(super) const PIECE: usize = 200_000;
 
 /// Which bodies are not in their own place: a table in memory.
 #[derive(Debug, Default)]
