@@ -7,9 +7,9 @@
 //! | metadata | [`PostgresMetadata`], PostgreSQL | [`SqliteMetadata`], one file | [`MemoryMetadata`] |
 //! | coordination | [`RedisCoordinator`], Redis | [`LocalCoordinator`], in process | the same |
 //!
-//! Each port has one conformance suite (`blobs::suite`, `blobs::uploads_suite`, `metadata::suite`, `coordination::suite`, behind the
-//! feature `suite`) that every adapter passes. Adapters decide nothing: what to keep and for how long is the
-//! engine's business.
+//! Each port has one conformance suite (`blobs::suite`, `blobs::uploads_suite`, `metadata::suite`,
+//! `coordination::suite`, behind the feature `suite`) that every adapter passes. Adapters decide nothing: what to
+//! keep and for how long is the engine's business.
 
 pub mod blobs;
 pub mod coordination;
