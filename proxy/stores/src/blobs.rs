@@ -9,6 +9,9 @@ mod s3;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod tier;
+#[cfg(test)]
+#[cfg(feature = "failpoints")]
+mod uploads_crash;
 #[cfg(any(test, feature = "suite"))]
 pub mod uploads_suite;
 

@@ -1,14 +1,15 @@
-//! Adapters of the three storage ports of the model: where bytes, rows and leases really are.
+//! Adapters of the storage ports of the model: where bytes, rows and leases really are.
 //!
 //! | Port | Production twin | Standalone | Test twin |
 //! |---|---|---|---|
 //! | blobs | [`TieredBlobs`], S3 behind a directory | [`FsBlobs`], a directory | [`MemoryBlobs`] |
+//! | uploads | [`S3Uploads`], parts in S3 | [`FsUploads`], the same directory | [`MemoryUploads`] |
 //! | metadata | [`PostgresMetadata`], PostgreSQL | [`SqliteMetadata`], one file | [`MemoryMetadata`] |
 //! | coordination | [`RedisCoordinator`], Redis | [`LocalCoordinator`], in process | the same |
 //!
-//! Each port has one conformance suite (`blobs::suite`, `metadata::suite`, `coordination::suite`, behind the
-//! feature `suite`) that every adapter passes. Adapters decide nothing: what to keep and for how long is the
-//! engine's business.
+//! Each port has one conformance suite (`blobs::suite`, `blobs::uploads_suite`, `metadata::suite`,
+//! `coordination::suite`, behind the feature `suite`) that every adapter passes. Adapters decide nothing: what to
+//! keep and for how long is the engine's business.
 
 pub mod blobs;
 pub mod coordination;

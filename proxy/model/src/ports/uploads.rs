@@ -99,7 +99,7 @@ pub trait UploadStore: Send + Sync + 'static {
 }
 
 /// One request's writing. Dropping it loses what was not kept by [`UploadWriter::keep`] or [`UploadWriter::pause`],
-/// and nothing else.
+/// and nothing else. After a call that failed or was broken off midway it may only be dropped.
 #[async_trait]
 pub trait UploadWriter: Send {
     /// Whether [`UploadWriter::keep`] has to be called, and what it returns recorded, before the next
@@ -109,12 +109,13 @@ pub trait UploadWriter: Send {
         false
     }
 
-    /// Appends bytes. After an error the writer may only be dropped.
+    /// Appends bytes.
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError>;
 
     /// Makes as much durable as can be without cost, and says how far that is: the offset up to which bytes survive
-    /// this process, and the state that says so. Called every second or so; cheap when nothing is to be done. What
-    /// one call returned is recorded, or the writer dropped, before the next call.
+    /// this process, and the state that says so. The offset is where the writer began or where some write ended, and
+    /// never goes back. Called every second or so; cheap when nothing is to be done. What one call returned is
+    /// recorded, or the writer dropped, before the next call.
     async fn keep(&mut self) -> Result<(u64, Stored), BlobError>;
 
     /// Makes everything written durable, for the next request.

@@ -43,6 +43,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::{ObjectStore, aws::AmazonS3, client::HttpClient, path::Path, signer::Signer};
 use url::Url;
 
+#[cfg(test)]
+pub(in crate::blobs) use self::upload::MEMORY as UPLOAD_MEMORY;
 pub use self::{
     check::S3CheckError,
     client::{S3Counts, S3Tally},

@@ -121,6 +121,8 @@ async fn what_was_kept_is_there(bench: &Bench) {
         at = end;
         let (offset, stored) = writer.keep().await.unwrap();
         assert!((far..=at as u64).contains(&offset), "{offset} after {at}");
+        let into = usize::try_from(offset).unwrap() % MIB;
+        assert!(into.is_multiple_of(session::PIECE), "the caller knows the hash after each write only");
         far = offset;
         session.record(offset, stored);
         tokio::task::yield_now().await;

@@ -38,6 +38,8 @@ pub(in crate::blobs) struct Growth {
 struct Newest {
     /// Bytes that are in the file; the pieces follow them.
     filed: u64,
+    /// Where the last piece ends of which all bytes are in the file.
+    whole: u64,
     /// Bytes altogether.
     written: u64,
     pieces: VecDeque<Bytes>,
@@ -50,7 +52,7 @@ impl Growth {
 
     /// A body whose first `length` bytes are in the file.
     pub(in crate::blobs) fn from(file: File, length: u64, io: Arc<FileIo>) -> Self {
-        let newest = Newest { filed: length, written: length, pieces: VecDeque::new() };
+        let newest = Newest { filed: length, whole: length, written: length, pieces: VecDeque::new() };
         Growth { file: Arc::new(file), newest: Mutex::new(newest), io }
     }
 
@@ -72,9 +74,9 @@ impl Growth {
         self.newest().written
     }
 
-    /// Length of what is in the file.
+    /// Length of the whole pieces that are in the file.
     pub(in crate::blobs) fn filed(&self) -> u64 {
-        self.newest().filed
+        self.newest().whole
     }
 
     /// Writes what is in memory to the file. Blocks; one caller at a time. After an error the pieces that
@@ -102,6 +104,7 @@ impl Growth {
 impl Newest {
     /// `done` bytes of the pieces are in the file.
     fn advance(&mut self, mut done: usize) {
+        let mut at = self.filed;
         self.filed += done as u64;
         while let Some(piece) = self.pieces.front_mut() {
             if piece.len() > done {
@@ -109,6 +112,8 @@ impl Newest {
                 return;
             }
             done -= piece.len();
+            at += piece.len() as u64;
+            self.whole = at;
             self.pieces.pop_front();
         }
     }
@@ -194,9 +199,13 @@ mod tests {
 
     #[test]
     fn a_partly_filed_piece_keeps_its_rest() {
-        let mut newest = Newest { filed: 0, written: 6, pieces: ["abc".into(), "def".into()].into() };
+        let pieces = ["abc".into(), "def".into()].into();
+        let mut newest = Newest { filed: 0, whole: 0, written: 6, pieces };
         newest.advance(4);
-        assert_eq!((newest.filed, newest.slice(4, 6)), (4, vec![Bytes::from_static(b"ef")]));
+        assert_eq!((newest.filed, newest.whole), (4, 3));
+        assert_eq!(newest.slice(4, 6), [Bytes::from_static(b"ef")]);
+        newest.advance(2);
+        assert_eq!((newest.filed, newest.whole), (6, 6));
     }
 
     #[test]

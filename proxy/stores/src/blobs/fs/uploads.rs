@@ -320,6 +320,9 @@ fn finish(
 ) -> Result<(), BlobError> {
     let growth = growth.ok_or_else(lost)?;
     file_pieces(growth, claim, durable.length)?;
+    if growth.filed() != length {
+        return Err(lost());
+    }
     let mut number = claim.hold()?;
     growth.file.sync_data().map_err(|error| failed("finishing an upload", error))?;
     failpoint("upload.finish.before_complete");

@@ -40,6 +40,8 @@ use crate::blobs::fs::reader::readable;
 const DOING: &str = "writing an upload to S3";
 /// How long a signed request may be on its way.
 const SIGNED_FOR: Duration = Duration::from_secs(300);
+/// Time for the body of an answer, as a multiple of the patience: some stores assemble an object meanwhile.
+const BODY_FACTOR: u32 = 6;
 /// Most of an answer that is read.
 const MAX_ANSWER: usize = 4 << 20;
 
@@ -92,7 +94,7 @@ impl Shared {
         }
         let answer = self.http.execute(request).await.map_err(Failure::from_http)?;
         let status = answer.status();
-        let body = tokio::time::timeout(self.patience, answer.into_body().bytes()).await;
+        let body = tokio::time::timeout(self.patience * BODY_FACTOR, answer.into_body().bytes()).await;
         let late = |_| Failure::Broken(io::ErrorKind::TimedOut.into());
         let body = body.map_err(late)?.map_err(Failure::from_http)?;
         let text = String::from_utf8_lossy(&body[..body.len().min(MAX_ANSWER)]);

@@ -98,6 +98,12 @@ impl ObjectStream {
         self.size
     }
 
+    /// Breaks the connection.
+    #[cfg(test)]
+    pub(in crate::blobs) fn interrupt(&mut self) {
+        self.body = None;
+    }
+
     /// Offset of the next byte.
     pub(in crate::blobs) fn at(&self) -> u64 {
         self.at

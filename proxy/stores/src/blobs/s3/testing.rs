@@ -81,6 +81,19 @@ pub(in crate::blobs) fn is_complete(request: &HttpRequest) -> bool {
     request.method() == Method::POST && request.uri().query().unwrap_or("").contains("uploadId")
 }
 
+pub(in crate::blobs) fn is_part(request: &HttpRequest) -> bool {
+    request.method() == Method::PUT && request.uri().query().unwrap_or("").contains("uploadId")
+}
+
+pub(in crate::blobs) fn is_tail(request: &HttpRequest) -> bool {
+    request.method() == Method::PUT && request.uri().path().contains(".tail-")
+}
+
+/// A copy to where damaged objects are kept.
+pub(in crate::blobs) fn is_putting_aside(request: &HttpRequest) -> bool {
+    request.method() == Method::PUT && request.uri().path().contains("/quarantine/")
+}
+
 /// A client that follows a script.
 #[derive(Debug, Clone)]
 pub(in crate::blobs) struct Faulty(Arc<Inner>);

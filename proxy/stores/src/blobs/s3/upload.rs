@@ -29,7 +29,7 @@ const PARTS_AT_ONCE: usize = 3;
 /// Most parts of one upload; S3 takes 10,000.
 const MAX_PARTS: u64 = 9_000;
 /// Bytes in memory for all uploads together.
-pub(super) const MEMORY: u64 = 64 << 20;
+pub(in crate::blobs) const MEMORY: u64 = 64 << 20;
 const UNIT: u64 = 4 << 10;
 const DOING: &str = "writing to S3";
 

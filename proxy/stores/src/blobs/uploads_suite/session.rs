@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -19,13 +19,14 @@ use bytes::Bytes;
 use super::Bench;
 
 /// Bytes of one write.
-const PIECE: usize = 200_000;
+pub(super) const PIECE: usize = 200_000;
 
 /// Which bodies are not in their own place: a table in memory.
 #[derive(Debug, Default)]
 pub struct Places {
     table: Mutex<HashMap<Digest, Place>>,
     asked: AtomicUsize,
+    broken: AtomicBool,
 }
 
 impl Places {
@@ -39,6 +40,11 @@ impl Places {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 
+    /// Nobody gets an answer until this is called with `false`.
+    pub fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Relaxed);
+    }
+
     /// How often has been asked.
     pub fn asked(&self) -> usize {
         self.asked.load(Relaxed)
@@ -49,6 +55,9 @@ impl Places {
 impl Placements for Places {
     async fn place(&self, digest: &Digest) -> Result<Option<Place>, MetadataError> {
         self.asked.fetch_add(1, Relaxed);
+        if self.broken.load(Relaxed) {
+            return Err(MetadataError::Unavailable("broken by the test".into()));
+        }
         Ok(self.table.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned())
     }
 

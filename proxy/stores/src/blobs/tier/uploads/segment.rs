@@ -37,6 +37,12 @@ impl Segment {
 /// Segments as one body.
 pub(super) struct Chain(pub(super) Vec<(Arc<dyn BlobReader>, u64)>);
 
+impl Chain {
+    pub(super) fn length(&self) -> u64 {
+        self.0.iter().map(|(_, length)| length).sum()
+    }
+}
+
 #[async_trait]
 impl BlobReader for Chain {
     async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, BlobError> {

@@ -118,6 +118,12 @@ impl Writer {
         }
     }
 
+    /// Whether S3 has all that was written. It has not after a write that was broken off midway.
+    fn is_whole(&self) -> Result<(), BlobError> {
+        let tail = self.state.tail.as_ref().map_or(0, |tail| tail.size);
+        if self.state.in_parts() + tail == self.length { Ok(()) } else { Err(lost()) }
+    }
+
     /// The state that says what S3 has.
     fn stored(&mut self) -> Stored {
         self.state.next = self.sending.front().map_or(self.next, |first| first.number);
@@ -206,6 +212,9 @@ impl Writer {
     async fn put(self, digest: &Digest) -> Result<(), BlobError> {
         let Writer { tier, key, state, length, full, current, .. } = self;
         let chain = Chain([&full, &current].into_iter().flatten().map(Segment::body).collect());
+        if chain.length() != length {
+            return Err(lost());
+        }
         failpoint("upload.finish.before_complete");
         tier.no_doubt(digest).await;
         tier.s3.upload(digest, length, &chain).await?;
@@ -307,6 +316,7 @@ impl UploadWriter for Writer {
                 self.state.spent.push(old.key);
             }
         }
+        self.is_whole()?;
         Ok(self.stored())
     }
 
@@ -328,9 +338,22 @@ impl UploadWriter for Writer {
         let Some(multipart) = self.state.multipart.clone().filter(|_| !self.gone) else {
             return self.completed_by_another(digest).await;
         };
+        self.is_whole()?;
         failpoint("upload.finish.before_complete");
         tier.s3.complete_parts(&self.key, &multipart, &self.state.parts, Some(digest)).await?;
         failpoint("upload.finish.after_complete");
         Ok(Some(Place(self.key.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_half_a_terabyte_fit_into_numbers_and_memory() {
+        let all: u64 = (1..=LAST_NUMBER).map(part_size).sum();
+        assert!((490_000_000_000..600_000_000_000).contains(&all), "{all}");
+        assert!(part_size(LAST_NUMBER) + SMALLEST <= crate::blobs::s3::UPLOAD_MEMORY);
     }
 }

@@ -65,6 +65,7 @@ async fn a_configuration_changes_as_a_whole_and_its_version_only_rises() {
         upserts: vec![a.clone(), b.clone()],
         deletes: vec![],
         repositories: vec![declared("a", "https://a.test/"), declared("b", "")],
+        robots: vec![],
     };
     assert_eq!(store.apply_config(&changes).await.unwrap(), Applied::Version(1));
     assert_eq!(heard(&mut messages).await, says(&Notice::Configured { version: 1 }));
@@ -94,6 +95,7 @@ async fn a_configuration_changes_as_a_whole_and_its_version_only_rises() {
         upserts: vec![changed.clone()],
         deletes: vec![("Remote".into(), "default".into(), "b".into())],
         repositories: vec![declared("a", "https://moved.test/")],
+        robots: vec![],
     };
     assert_eq!(store.apply_config(&changes).await.unwrap(), Applied::Version(2));
     assert_eq!(heard(&mut messages).await, says(&Notice::Configured { version: 2 }), "one for one change");
