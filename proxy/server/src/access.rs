@@ -139,7 +139,6 @@ impl Gate {
     ///
     /// # Errors
     /// 401 when it has to say who it is, or has to ask for a token that is good for this; 403 when it may not.
-    #[expect(clippy::unused_self, reason = "rights are asked of the gate, wherever they will come from")]
     pub fn require(
         &self,
         caller: &Caller,
@@ -180,6 +179,14 @@ impl Gate {
             let message = "this registry wants to know who asks, if only that it is nobody in particular";
             return Err(Refused::unauthorized(message, Challenge::default()));
         }
+        Ok(self.identify(headers, client).await?)
+    }
+
+    /// Whose the request is, where everyone gets an answer of their own.
+    ///
+    /// # Errors
+    /// 401 for credentials that do not count, 429, 503.
+    pub async fn anyone(&self, headers: &HeaderMap, client: IpAddr) -> Result<Caller, Refused> {
         Ok(self.identify(headers, client).await?)
     }
 

@@ -8,7 +8,8 @@ use http::request::Parts;
 use super::{errors::Refused, handle::Connection};
 use crate::{App, telemetry::Record};
 
-/// Lets the request pass if whose it is may do `action` in `repository`, and notes whose it is. `scope` is what a
+/// Lets the request pass if whose it is may do `action` in `repository`. Returns and notes whose it is, as far as that
+/// was asked: of what is open it is nobody's. `scope` is what a
 /// registry client calls what it asks for (`local/app`), else the repository's name.
 ///
 /// # Errors
@@ -21,15 +22,16 @@ pub async fn admit(
     scope: impl FnOnce() -> String,
     action: Action,
     record: &mut Record,
-) -> Result<(), Refused> {
+) -> Result<Caller, Refused> {
     if repository.is_open_to(action) {
-        return Ok(());
+        return Ok(Caller::ANONYMOUS);
     }
     let scope = scope();
     let client = app.outside.client_of(&connection.ends, &parts.headers);
     let caller = Box::pin(app.gate.caller(parts, client, &scope, action)).await?;
     note(record, &caller);
-    app.gate.require(&caller, repository, &scope, action)
+    app.gate.require(&caller, repository, &scope, action)?;
+    Ok(caller)
 }
 
 /// Notes whose request it is.

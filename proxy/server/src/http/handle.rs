@@ -4,10 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use artifactapi_engine::{FetchError, Reply};
 use artifactapi_formats::{Method as FormatMethod, PublicBase, Request as FormatRequest};
-use artifactapi_model::{
-    account::Action,
-    ports::{BlobError, upstream::PostBody},
-};
+use artifactapi_model::ports::{BlobError, upstream::PostBody};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::ACCEPT, request::Parts};
 use hyper::body::Incoming;
 
@@ -143,16 +140,14 @@ async fn dispatch(
             }
             RegistryTarget::Catalog => {
                 let snapshot = arc_swap::Guard::into_inner(snapshot);
-                let base = public_base(app, connection, parts, "/v2/")?;
-                let page = locals::catalog(app, connection, parts, &snapshot, request.query, &base.prefix);
+                let page = catalog(app, connection, parts, request.query, &snapshot, record);
                 return own_page(parts, record, Box::pin(page).await?);
             }
             RegistryTarget::Local(repository, path) => {
                 let snapshot = arc_swap::Guard::into_inner(snapshot);
                 let asked = (&repository, path, request.query);
-                let action = rule.where_things_change();
                 // Boxed, so that hits do not carry its size.
-                return Box::pin(local(app, connection, parts, asked, action, body, &snapshot, record)).await;
+                return Box::pin(local(app, connection, parts, asked, body, &snapshot, record)).await;
             }
         },
         Route::RegistryPing => {
@@ -264,14 +259,28 @@ fn root(snapshot: &Snapshot) -> Response<ReplyBody> {
     passed::text(StatusCode::OK, "text/plain; charset=utf-8", page)
 }
 
+/// The images that whoever asks may see.
+async fn catalog(
+    app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
+    query: &str,
+    snapshot: &Snapshot,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    let client = app.outside.client_of(&connection.ends, &parts.headers);
+    let caller = app.gate.anyone(&parts.headers, client).await?;
+    admit::note(record, &caller);
+    let base = public_base(app, connection, parts, "/v2/")?;
+    locals::catalog(app, snapshot, &caller, query, &base.prefix).await
+}
+
 /// Serves from a Local, or takes a push to it.
-#[expect(clippy::too_many_arguments, reason = "all of them are the request")]
 async fn local(
     app: &Arc<App>,
     connection: &Connection,
     parts: &Parts,
     (repository, path, query): (&Arc<LocalRepository>, &str, &str),
-    action: Action,
     body: Incoming,
     snapshot: &Snapshot,
     record: &mut Record,
@@ -280,8 +289,6 @@ async fn local(
     if let Some(entry) = record.entry() {
         entry.repository = Some(face.clone());
     }
-    let scope = || locals::scope(&face.name, path);
-    admit(app, connection, parts, &face.protected(), scope, action, record).await?;
     let base = public_base(app, connection, parts, &format!("/v2/{}/", face.name))?;
     let request =
         locals::Request { app, connection, repository, parts, query, prefix: base.prefix, snapshot };

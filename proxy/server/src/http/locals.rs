@@ -7,15 +7,20 @@ pub mod route;
 
 use std::sync::Arc;
 
-use artifactapi_model::{PackageType, RepoName, account::Action, ports::UploadId};
+use artifactapi_model::{
+    PackageType,
+    account::{Action, Caller, Verdict, may},
+    ports::UploadId,
+};
 use artifactapi_registry::Registry;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 
 use self::route::{Endpoint, LocalRoute};
-use super::{body::ReplyBody, errors::Refused, handle::Connection};
+use super::{admit::admit, body::ReplyBody, errors::Refused, handle::Connection};
 use crate::{
     App,
+    access::table,
     config::{LocalRepository, Snapshot},
     telemetry::{Outcome, Record},
 };
@@ -45,11 +50,6 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Whether the caller may also read from another Local.
-    async fn may_pull(&self, other: &LocalRepository, image: &str) -> bool {
-        may_pull(self.app, self.connection, self.parts, other, image).await
-    }
-
     fn registry(&self) -> &Registry {
         &self.app.registry
     }
@@ -75,35 +75,6 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// What a registry client calls what is asked for below a Local: the image, in the repository where we have it.
-pub fn scope(local: &RepoName, path: &str) -> String {
-    let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
-    match ends.iter().filter_map(|end| path.rfind(end)).max() {
-        Some(end) => {
-            let image = &path[..end];
-            format!("{local}/{}", image.strip_suffix("/blobs").unwrap_or(image))
-        }
-        None => local.to_string(),
-    }
-}
-
-async fn may_pull(
-    app: &App,
-    connection: &Connection,
-    parts: &Parts,
-    local: &LocalRepository,
-    image: &str,
-) -> bool {
-    let protected = local.face.protected();
-    if protected.is_open_to(Action::Pull) {
-        return true;
-    }
-    let scope = format!("{}/{image}", local.face.name);
-    let client = app.outside.client_of(&connection.ends, &parts.headers);
-    let caller = app.gate.caller(parts, client, &scope, Action::Pull).await;
-    caller.is_ok_and(|caller| app.gate.require(&caller, &protected, &scope, Action::Pull).is_ok())
-}
-
 /// Answers a request below a Local of type docker.
 ///
 /// # Errors
@@ -121,6 +92,11 @@ pub async fn answer(
     if !route.endpoint.allows(request.method()) {
         return Err(Refused::method(route.endpoint.allow()));
     }
+    let face = &request.repository.face;
+    let scope = || format!("{}/{}", face.name, route.name);
+    let action = table::of_endpoint(&route.endpoint, request.method());
+    let (app, connection, repository) = (request.app, request.connection, face.protected());
+    let caller = admit(app, connection, request.parts, &repository, scope, action, record).await?;
     match (&route.endpoint, request.method()) {
         (Endpoint::Blob(digest), &Method::DELETE) => push::delete_blob(request, &route, digest).await,
         (Endpoint::Blob(digest), _) => pull::blob(request, &route, digest, record).await,
@@ -133,7 +109,7 @@ pub async fn answer(
         (Endpoint::Manifest(reference), _) => pull::manifest(request, &route, reference, record).await,
         (Endpoint::Tags, _) => pull::tags(request, &route).await,
         (Endpoint::Referrers(subject), _) => pull::referrers(request, &route, subject).await,
-        (Endpoint::Uploads, _) => push::begin(request, &route, body).await,
+        (Endpoint::Uploads, _) => push::begin(request, &route, &caller, body).await,
         (Endpoint::Upload(None), _) => Err(errors::unknown_upload()),
         (Endpoint::Upload(Some(id)), method) => upload(request, &route, id, method, body, record).await,
     }
@@ -155,24 +131,22 @@ async fn upload(
     }
 }
 
-/// Answers `/v2/_catalog`: the images of all Locals that may be read.
+/// Answers `/v2/_catalog`: the images of all Locals that `caller` may read.
 ///
 /// # Errors
 /// [`Refused`].
 pub async fn catalog(
     app: &Arc<App>,
-    connection: &Connection,
-    parts: &Parts,
     snapshot: &Snapshot,
+    caller: &Caller,
     query: &str,
     prefix: &str,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let mut locals = Vec::new();
-    for repository in snapshot.locals().filter(|it| it.package_type() == PackageType::Docker) {
-        if may_pull(app, connection, parts, repository, "*").await {
-            locals.push(&repository.local);
-        }
-    }
+    // Names only, and clients ask for a token that is good for nothing else: what it was made for does not count here.
+    let whole = Caller { account: caller.account.clone(), scopes: None };
+    let is_seen = |it: &LocalRepository| may(&whole, &it.face.protected(), Action::Pull) == Verdict::Allowed;
+    let images = snapshot.locals().filter(|it| it.package_type() == PackageType::Docker);
+    let mut locals: Vec<_> = images.filter(|it| is_seen(it)).map(|it| &it.local).collect();
     locals.sort_unstable_by(|a, b| a.spec.name.cmp(&b.spec.name));
     pull::catalog(&app.registry, &locals, query, prefix).await
 }

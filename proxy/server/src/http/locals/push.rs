@@ -1,6 +1,7 @@
 //! What is written to a Local.
 
 use artifactapi_model::{
+    account::{Action, Caller, Verdict, may},
     oci::{Algorithm, OciDigest, Reference, Tag},
     ports::UploadId,
 };
@@ -20,7 +21,7 @@ use super::{
     route::LocalRoute,
 };
 use crate::{
-    config::snapshot::Known,
+    config::{LocalRepository, snapshot::Known},
     http::{
         body::ReplyBody,
         caching,
@@ -39,12 +40,13 @@ fn stream(body: Incoming) -> Body {
 pub(super) async fn begin(
     request: &Request<'_>,
     route: &LocalRoute,
+    caller: &Caller,
     body: Incoming,
 ) -> Result<Response<ReplyBody>, Refused> {
     let (registry, local) = (request.registry(), &request.repository.local);
     if let Some(digest) = request.parameter("mount").filter(|text| !text.is_empty()) {
         let digest = route::digest(&digest)?;
-        if mount(request, route, &digest).await? {
+        if mount(request, route, caller, &digest).await? {
             return Ok(created(request, route, &digest));
         }
     }
@@ -66,14 +68,21 @@ fn unknown_algorithm() -> Refused {
 }
 
 /// Whether the blob could be mounted. One that may not be read is as one that is not there (RS-45).
-async fn mount(request: &Request<'_>, route: &LocalRoute, digest: &OciDigest) -> Result<bool, Refused> {
+async fn mount(
+    request: &Request<'_>,
+    route: &LocalRoute,
+    caller: &Caller,
+    digest: &OciDigest,
+) -> Result<bool, Refused> {
     let (registry, local) = (request.registry(), &request.repository.local);
+    let may_pull =
+        |known: &LocalRepository| may(caller, &known.face.protected(), Action::Pull) == Verdict::Allowed;
     let mounted = match request.parameter("from").filter(|text| !text.is_empty()) {
         Some(from) => {
             let Some((from, image)) = from.split_once('/') else { return Ok(false) };
             let Some(Known::Local(known)) = request.snapshot.get(from) else { return Ok(false) };
             let Ok(name) = image.parse() else { return Ok(false) };
-            if !request.may_pull(known, image).await {
+            if !may_pull(known) {
                 return Ok(false);
             }
             registry.mount(local, &route.name, digest, Source::Image(&known.local, name)).await
@@ -82,9 +91,7 @@ async fn mount(request: &Request<'_>, route: &LocalRoute, digest: &OciDigest) ->
             let sources = registry.sources(digest).await.map_err(|error| refusal(&error))?;
             let mut readable = Vec::new();
             for repo in sources {
-                if let Some(known) = request.snapshot.local(repo)
-                    && request.may_pull(known, "*").await
-                {
+                if request.snapshot.local(repo).is_some_and(|known| may_pull(known)) {
                     readable.push(repo);
                 }
             }

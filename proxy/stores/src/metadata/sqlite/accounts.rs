@@ -16,12 +16,6 @@ use rusqlite::{Row, types::Type};
 use super::{SqliteMetadata, notices, session::Session};
 use crate::metadata::{EXPIRED_TOKENS_KEPT, accounts::grants_text, operation::Operation};
 
-macro_rules! now {
-    () => {
-        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-    };
-}
-
 const HOLDER: &str = concat!(
     "SELECT r.namespace, r.name, r.grants, r.token_ttl, t.expires_at - ",
     now!(),

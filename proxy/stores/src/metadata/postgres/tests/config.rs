@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use artifactapi_model::{
     Notice,
-    ports::{Heard, Messages},
+    account::{Robot, RobotKey},
+    ports::{Accounts as _, Heard, Messages, accounts::Source},
 };
 use futures_util::StreamExt as _;
 
@@ -24,6 +25,11 @@ fn object(name: &str, document: &str) -> StoredObject {
         uid: None,
         generation: None,
     }
+}
+
+fn robot(name: &str) -> Robot {
+    let key = RobotKey { namespace: "default".into(), name: name.parse().unwrap() };
+    Robot { key, grants: vec!["*=pull".parse().unwrap()], token_ttl: None }
 }
 
 fn declared(name: &str, base_url: &str) -> Declared {
@@ -65,10 +71,11 @@ async fn a_configuration_changes_as_a_whole_and_its_version_only_rises() {
         upserts: vec![a.clone(), b.clone()],
         deletes: vec![],
         repositories: vec![declared("a", "https://a.test/"), declared("b", "")],
-        robots: vec![],
+        robots: vec![robot("ci")],
     };
     assert_eq!(store.apply_config(&changes).await.unwrap(), Applied::Version(1));
     assert_eq!(heard(&mut messages).await, says(&Notice::Configured { version: 1 }));
+    assert_eq!(store.robots().await.unwrap(), [(robot("ci"), Source::Manifest)]);
     let first = store.load_config().await.unwrap();
     let at = |version, object: &StoredObject| StoredObject { version, ..object.clone() };
     assert_eq!(first.objects, [at(1, &a), at(1, &b)]);
@@ -102,6 +109,7 @@ async fn a_configuration_changes_as_a_whole_and_its_version_only_rises() {
     let second = store.load_config().await.unwrap();
     assert_eq!(second.objects, [at(2, &changed)]);
     assert_eq!(names(&second), ["a"], "b is retired");
+    assert_eq!(store.robots().await.unwrap(), [], "its rights end with the version that has it no more");
     assert_eq!(second.repositories[0].1.id, first.repositories[0].1.id);
     assert!(second.repositories[0].1.epoch > first.repositories[0].1.epoch, "another origin");
     assert_eq!(store.config_version().await.unwrap(), 2);
