@@ -104,5 +104,10 @@ pub(crate) async fn of_a_remote() -> Ending {
         assert_eq!(status, Some("Pass"), "{api}: {}", verdict.told);
     }
     assert!(verdict.wrong().is_empty(), "{:?}\n{}", verdict.wrong(), verdict.told);
+    let read = Registry::new([proxy.url()], &format!("{REMOTE}/")).image("app/one");
+    for reference in ["1.0", &stock.subject] {
+        let manifest = read.manifest(0, reference).await.expect("an answer").expect("a manifest");
+        assert_eq!(manifest.header("docker-content-digest"), stock.subject, "{reference}");
+    }
     Ok(())
 }

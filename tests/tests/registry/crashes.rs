@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use artifactapi_model::failpoint::NAMES;
+use artifactapi_model::failpoint::{PUSH_NAMES, S3_NAMES, S3_PUSH_NAMES};
 use artifactapi_tests::{
     Services,
     fixtures::noise,
@@ -201,13 +201,58 @@ async fn push_until_death(image: &Image, number: u64, ledger: &Ledger) -> Vec<By
     pushed
 }
 
+/// Points of a body that is brought from where it was put together to its own place, in the background.
+fn is_of_moves(name: &str) -> bool {
+    name.contains(".settle.")
+}
+
+/// Points that only Locals pass.
+fn points(chosen: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let of_locals = S3_NAMES.into_iter().filter(|name| name.starts_with("registry."));
+    PUSH_NAMES.into_iter().chain(S3_PUSH_NAMES).chain(of_locals).filter(|name| chosen(name)).collect()
+}
+
+/// The same for bodies that are moved in the background: replica 0 does that and dies, again and again.
+pub(crate) async fn at_moves(services: &mut Services) -> Ending {
+    let mut subject = Subject::replicas(services, &[], &serde_json::Value::Null).await;
+    let registry = subject.registry();
+    let image = registry.image("crashes/moves");
+    let names = points(is_of_moves);
+    for (number, name) in names.iter().enumerate() {
+        let ledger = Ledger::default();
+        subject.kill(0).await;
+        for (turn, size) in [1, 100_000, SIZE].into_iter().enumerate() {
+            let bytes = noise(500 + (number * 10 + turn) as u64, size);
+            let pushed = image.push(Form::Chunked(CHUNK), &bytes, &Route::turns([1, 2])).await;
+            ledger.blob(&image, &pushed.unwrap_or_else(|refused| panic!("{name}: {refused}")));
+        }
+        let replica = subject.cluster().expect("replicas").replica(0);
+        // Only this one looks for something to move.
+        replica.set_env("ARTIFACTAPI_GC_INTERVAL", Some("300ms"));
+        replica.set_env("ARTIFACTAPI_FAILPOINT", Some(name));
+        replica.spawn();
+        assert_eq!(replica.ended().await, None, "{name} was never passed:\n{}", subject.logs());
+        ledger.assert_kept_at(&[1, 2], name).await;
+        subject.assert_sound(name).await;
+        let replica = subject.cluster().expect("replicas").replica(0);
+        replica.set_env("ARTIFACTAPI_FAILPOINT", None);
+        replica.start_again().await;
+        ledger.assert_kept(name).await;
+        let moved = async || {
+            let cluster = subject.cluster().expect("replicas");
+            services.postgres.sql(cluster.database(), "SELECT count(*) FROM blob_places") == "0"
+        };
+        wait::until("all bodies in their own place", PATIENCE, moved).await;
+        ledger.assert_kept(name).await;
+    }
+    println!("\nfigure: a replica died at {} points of moving bodies; nothing was lost", names.len());
+    Ok(())
+}
+
 /// RS-97 for uploads: replica 0 dies at each named point; another one takes the same pushes, and everything that
 /// was acknowledged is there.
 pub(crate) async fn at_points(services: &mut Services) -> Ending {
-    let names: Vec<_> = NAMES.into_iter().filter(|name| name.starts_with("upload.")).collect();
-    if names.is_empty() {
-        return Err(artifactapi_tests::Missing("the store has no points called upload.*".to_owned()));
-    }
+    let names = points(|name| !is_of_moves(name));
     let mut subject = Subject::replicas(services, &[], &serde_json::Value::Null).await;
     let registry = subject.registry();
     let image = registry.image("crashes/points");

@@ -10,6 +10,7 @@ mod chunks;
 mod clients;
 mod conformance;
 mod crashes;
+mod login;
 mod soak;
 mod subject;
 mod tags;
@@ -56,13 +57,15 @@ const SHARED: [(&str, Test); 14] = [
 ];
 
 /// Only on ours, on a registry of their own.
-const OURS: [(&str, Own); 5] = [
+const OURS: [(&str, Own); 7] = [
     ("standalone::oci_conformance_dev", |_| Box::pin(conformance::standalone())),
     ("standalone::oci_conformance_of_a_remote", |_| Box::pin(conformance::of_a_remote())),
     ("replicas::rs_110_a_replica_that_is_killed_loses_nothing_acknowledged", |s| {
         Box::pin(crashes::killed(s))
     }),
     ("replicas::rs_97_a_replica_that_dies_at_any_point_of_an_upload", |s| Box::pin(crashes::at_points(s))),
+    ("replicas::rs_97_a_replica_that_dies_while_it_moves_bodies", |s| Box::pin(crashes::at_moves(s))),
+    ("standalone::clients_log_in_with_tokens", |_| Box::pin(login::with_tokens())),
     ("replicas::rs_113_collecting_beside_pushers", |s| Box::pin(soak::ours(s))),
 ];
 

@@ -124,7 +124,7 @@ fn length() -> Duration {
 pub(crate) async fn ours(services: &mut Services) -> Ending {
     let grace = format!("{}s", GRACE.as_secs());
     let environment = [("ARTIFACTAPI_GC_INTERVAL", "1s"), ("ARTIFACTAPI_GC_GRACE", &grace)];
-    let subject = Subject::replicas(services, &environment, &json!({})).await;
+    let subject = Subject::replicas(services, &environment, &json!({ "untaggedTTL": "4s" })).await;
     let world = load(&subject, length()).await;
     let stores = Stores::of(services, &subject);
     settle(&subject, &world, &stores).await;
