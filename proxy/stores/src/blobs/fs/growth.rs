@@ -75,7 +75,7 @@ impl Growth {
     }
 
     /// Length of the whole pieces that are in the file.
-    pub(in crate::blobs) fn filed(&self) -> u64 {
+    pub(in crate::blobs) fn whole(&self) -> u64 {
         self.newest().whole
     }
 

@@ -269,7 +269,7 @@ impl UploadWriter for Writer {
         if self.syncing.as_ref().is_some_and(JoinHandle::is_finished) {
             self.synced().await?;
         }
-        let (filed, durable) = (growth.filed(), self.durable);
+        let (filed, durable) = (growth.whole(), self.durable);
         if self.syncing.is_none() && filed > durable.length {
             let layout = self.layout.clone();
             self.syncing = Some(spawn_blocking(move || sync(&layout, &growth.file, durable, filed)));
@@ -320,7 +320,7 @@ fn finish(
 ) -> Result<(), BlobError> {
     let growth = growth.ok_or_else(lost)?;
     file_pieces(growth, claim, durable.length)?;
-    if growth.filed() != length {
+    if growth.whole() != length {
         return Err(lost());
     }
     let mut number = claim.hold()?;
