@@ -139,6 +139,7 @@ impl World {
             RemoteManifest::new(name, kind, upstream).set("auth", auth).set("access", anyone).document()
         };
         let generic = PackageType::Generic;
+        let closed = json!({ "read": "authenticated" });
         let basic = json!({ "username": canaries.of("user name"), "password": password(canaries) });
         let packed = STANDARD.encode(format!("robot:{}", canaries.of("dockerconfigjson")));
         let auths = [&self.registry, &self.astray].map(|at| (at.host(), json!({ "auth": packed })));
@@ -153,6 +154,10 @@ impl World {
             with("dead", generic, &self.dead, "basic"),
             with("registry", PackageType::Docker, &self.registry, "docker"),
             with("astray", PackageType::Docker, &self.astray, "docker"),
+            RemoteManifest::new("closed", generic, &self.basic).set("access", closed.clone()).document(),
+            RemoteManifest::new("closed-images", PackageType::Docker, &self.registry)
+                .set("access", closed)
+                .document(),
         ])
     }
 }
@@ -283,6 +288,50 @@ async fn drive(proxy: &Proxy, canaries: &mut Canaries) -> Vec<Place> {
     listener.0
 }
 
+/// Tokens of robots, shown in every way, good and revoked, and traded for others.
+async fn show_tokens(proxy: &Proxy, canaries: &mut Canaries) -> Vec<Place> {
+    let mut listener = Listener::default();
+    let mut ids = Vec::new();
+    for what in ["token of a robot", "revoked token of a robot"] {
+        let told = proxy.tool(&["token", "create", "ci", "--allow", "*=pull", "--json"], &[]).await;
+        let made: Value = serde_json::from_str(&told.text).expect("a token");
+        let token = made["token"].as_str().expect("a token").to_owned();
+        // The prefix is no secret.
+        canaries.add(what, token.strip_prefix("aapi_").expect("our prefix"));
+        ids.push((made["id"].as_str().expect("an id").to_owned(), token));
+    }
+    let told = proxy.tool(&["token", "revoke", &ids[1].0], &[]).await;
+    assert_eq!(told.code, Some(0), "{}", told.text);
+    let listed = proxy.tool(&["token", "list"], &[]).await.text;
+    assert!(listed.contains(&ids[0].0), "{listed}");
+    let registry = format!("{}/v2/", proxy.url());
+    for (_, token) in &ids {
+        let basic = format!("Basic {}", STANDARD.encode(format!("me:{token}")));
+        for shown in [basic.clone(), format!("Bearer {token}"), format!("Basic {token}")] {
+            let headers = [("authorization", shown.as_str())];
+            for url in
+                [format!("{}x", proxy.remote("closed")), registry.clone(), format!("{registry}_catalog")]
+            {
+                listener.ask(Method::GET, &url, &headers).await;
+            }
+        }
+        let url = format!("{}/token?service=s&scope=repository:closed-images/a:pull", proxy.url());
+        let answer = http::request(Method::GET, &url, &[("authorization", &basic)]).await;
+        if answer.status != 200 {
+            continue;
+        }
+        let short = answer.json()["token"].as_str().expect("a token").to_owned();
+        canaries.add("short-lived token", &short);
+        for shown in [format!("Bearer {short}"), format!("Bearer {short}x")] {
+            let headers = [("authorization", shown.as_str())];
+            listener.ask(Method::GET, &format!("{registry}closed-images/a/manifests/1"), &headers).await;
+        }
+    }
+    let mut places = listener.0;
+    places.push(Place::new("token list", listed));
+    places
+}
+
 /// Credentials must have been used where they belong, or else their absence elsewhere means nothing.
 fn were_used(world: &World, canaries: &mut Canaries) {
     let mut sent = |upstream: &Upstream, what: &'static str, packed: &str| {
@@ -349,6 +398,7 @@ async fn rs_37_no_secret_is_logged_counted_answered_or_stored() {
         assert!(checked.text.contains(&format!("{name}:")), "{name} is not reported: {text}");
     }
     let mut places = drive(&proxy, &mut canaries).await;
+    places.extend(show_tokens(&proxy, &mut canaries).await);
     places.push(Place::new("the metrics", http::get(&proxy.metrics_url()).await.text()));
     were_used(&world, &mut canaries);
     were_kept(&world, &mut canaries);

@@ -51,10 +51,10 @@ fn anyone_may_what_the_repository_says_and_a_robot_what_its_grants_say() {
     let foreign = robot("other", &["*=pull,push,delete"]);
     for (account, read, anonymous_write, [pull, push, delete]) in [
         (&nobody, open, false, [Allowed, Unknown, Unknown]),
-        (&nobody, open, true, [Allowed, Allowed, Unknown]),
+        (&nobody, open, true, [Allowed, Allowed, Allowed]),
         (&nobody, closed, false, [Unknown, Unknown, Unknown]),
         (&reader, closed, false, [Allowed, Denied, Denied]),
-        (&reader, open, true, [Allowed, Allowed, Denied]),
+        (&reader, open, true, [Allowed, Allowed, Allowed]),
         (&writer, closed, false, [Allowed, Allowed, Denied]),
         (&foreign, closed, false, [Denied, Denied, Denied]),
         (&foreign, open, false, [Allowed, Denied, Denied]),

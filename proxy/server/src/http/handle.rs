@@ -140,8 +140,9 @@ async fn dispatch(
             }
             RegistryTarget::Catalog => {
                 let snapshot = arc_swap::Guard::into_inner(snapshot);
-                let page = catalog(app, connection, parts, request.query, &snapshot, record);
-                return own_page(parts, record, Box::pin(page).await?);
+                let page =
+                    Box::pin(catalog(app, connection, parts, request.query, &snapshot, record)).await?;
+                return own_page(parts, record, page);
             }
             RegistryTarget::Local(repository, path) => {
                 let snapshot = arc_swap::Guard::into_inner(snapshot);
