@@ -22,23 +22,30 @@ const MIB: usize = 1 << 20;
 /// Several parts of an S3 upload.
 const SIZE: usize = 17 * MIB + 5;
 const CHUNK: usize = 6 * MIB + 1;
+/// Longest wait for another replica to go on with the session of a dead one.
+const TAKE_OVER: Duration = Duration::from_secs(15);
 /// How often a replica is killed during the close.
 const CLOSES: usize = 6;
 
-/// Asks until it works: whoever wrote last may have to be given up first.
-async fn insist<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, Refused>) -> (T, Duration) {
+/// Asks until it works or time is up: whoever wrote last may have to be given up first.
+async fn insist(mut ask: impl AsyncFnMut() -> Result<(), Refused>) -> Result<Duration, Refused> {
     let began = Instant::now();
     loop {
         match ask().await {
-            Ok(done) => return (done, began.elapsed()),
-            Err(refused) => assert!(began.elapsed() < PATIENCE, "{what} never worked again: {refused}"),
+            Ok(()) => return Ok(began.elapsed()),
+            Err(refused) if began.elapsed() > TAKE_OVER => return Err(refused),
+            Err(_) => wait::breathe().await,
         }
-        wait::breathe().await;
     }
 }
 
-/// Goes on with a session at `entry` from what is durable, and closes it.
-async fn finish(image: &Image, entry: usize, session: &mut Session, bytes: &Bytes) -> Duration {
+/// Goes on with a session at `entry` from what is durable, and closes it; how long that took.
+async fn finish(
+    image: &Image,
+    entry: usize,
+    session: &mut Session,
+    bytes: &Bytes,
+) -> Result<Duration, Refused> {
     let digest = sha256(bytes);
     let send_rest = async || {
         match image.resume(entry, session).await {
@@ -52,7 +59,7 @@ async fn finish(image: &Image, entry: usize, session: &mut Session, bytes: &Byte
         assert!(offset <= bytes.len(), "{offset} bytes of {} are said to be there", bytes.len());
         image.close(entry, session, &digest, bytes.slice(offset..)).await
     };
-    insist("the session", send_rest).await.1
+    insist(send_rest).await
 }
 
 /// Killed between chunks: the next one goes to another replica.
@@ -67,6 +74,7 @@ async fn between(subject: &mut Subject, registry: &Registry, ledger: &Ledger) ->
     assert_eq!(seen.offset, CHUNK as u64, "what was acknowledged is there");
     image.patch(1, &mut seen, bytes.slice(CHUNK..2 * CHUNK)).await.expect("the second chunk");
     let waited = finish(&image, 2, &mut seen, &bytes).await;
+    let waited = waited.unwrap_or_else(|refused| panic!("the session never went on: {refused}"));
     ledger.blob(&image, &sha256(&bytes));
     subject.start_again(0).await;
     waited
@@ -106,15 +114,17 @@ async fn during(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> 
     let answer = sending.await.expect("no panic");
     assert!(answer.is_err(), "half a chunk cannot be acknowledged");
     let waited = finish(&image, 2, &mut session, &bytes).await;
+    let waited = waited.unwrap_or_else(|refused| panic!("the session never went on: {refused}"));
     ledger.blob(&image, &sha256(&bytes));
     subject.start_again(1).await;
     waited
 }
 
-/// Killed while a session is closed, again and again.
-async fn during_close(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> usize {
+/// Killed while a session is closed, again and again; how often it was answered before, and how often another
+/// replica went on with the session.
+async fn during_close(subject: &mut Subject, registry: &Registry, ledger: &Ledger) -> (usize, usize) {
     let image = registry.image("crashes/close");
-    let mut answered = 0;
+    let (mut answered, mut taken_over) = (0, 0);
     for round in 0..CLOSES * scale() {
         let bytes = noise(100 + round as u64, 7 * MIB + round);
         let digest = sha256(&bytes);
@@ -134,12 +144,18 @@ async fn during_close(subject: &mut Subject, registry: &Registry, ledger: &Ledge
             ledger.blob(&image, &digest);
             image.verify_blob(0, &digest).await.unwrap_or_else(|refused| panic!("acknowledged: {refused}"));
         } else {
-            finish(&image, 0, &mut session, &bytes).await;
+            // Or it failed cleanly, and the client begins anew.
+            if finish(&image, 0, &mut session, &bytes).await.is_ok() {
+                taken_over += 1;
+            } else {
+                let again = image.push(Form::Chunked(CHUNK), &bytes, &Route::turns([0, 1])).await;
+                again.unwrap_or_else(|refused| panic!("pushed anew: {refused}"));
+            }
             ledger.blob(&image, &digest);
         }
         subject.start_again(2).await;
     }
-    answered
+    (answered, taken_over)
 }
 
 /// See the module.
@@ -160,15 +176,16 @@ async fn kill(subject: &mut Subject) {
     let ledger = Ledger::default();
     let after_between = between(subject, &registry, &ledger).await;
     let after_during = during(subject, &registry, &ledger).await;
-    let answered = during_close(subject, &registry, &ledger).await;
+    let (answered, taken_over) = during_close(subject, &registry, &ledger).await;
     ledger.assert_kept("after the kills").await;
     subject.restart_all().await;
     ledger.assert_kept("after a restart of all").await;
     subject.assert_sound("after the kills").await;
     println!(
         "\nfigure: a replica killed between chunks, during a chunk and {} times during the close \
-         ({answered} answered before); pushes went on after {} ms and {} ms; {} acknowledged blobs kept",
+         ({answered} answered before, {taken_over} closed by another one within {} s); pushes went on after {} ms and {} ms; {} acknowledged blobs kept",
         CLOSES * scale(),
+        TAKE_OVER.as_secs(),
         after_between.as_millis(),
         after_during.as_millis(),
         ledger.len()
@@ -272,7 +289,7 @@ pub(crate) async fn at_points(services: &mut Services) -> Ending {
         }
         assert_eq!(replica.ended().await, None, "{name} was never passed:\n{}", subject.logs());
         ledger.assert_kept_at(&[1, 2], name).await;
-        for bytes in &pushed {
+        if let Some(bytes) = pushed.last() {
             let again = image.push(Form::Chunked(CHUNK), bytes, &Route::turns([1, 2])).await;
             ledger.blob(&image, &again.unwrap_or_else(|refused| panic!("{name}: pushed again: {refused}")));
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::{Ending, scale, subject::Subject};
 
 /// Tags, one after the other: each is a history of its own.
-const TAGS: usize = 20;
+const TAGS: usize = 12;
 const WRITERS: usize = 2;
 const WRITES: usize = 5;
 const READERS: usize = 3;
