@@ -173,9 +173,10 @@ pub async fn purge(rows: &dyn RegistryStore, repo: RepoId) -> Result<u64, Metada
     const STEP: usize = 500;
     let mut count = 0;
     loop {
+        // One step deletes rows of one kind.
         let gone = rows.purge_local(repo, STEP).await?;
         count += gone;
-        if gone < STEP as u64 {
+        if gone == 0 {
             return Ok(count);
         }
     }

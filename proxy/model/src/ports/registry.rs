@@ -411,8 +411,8 @@ pub trait Manifests: Send + Sync + 'static {
     async fn expire_manifests(&self, repo: RepoId, age: Duration, limit: usize)
     -> Result<u64, MetadataError>;
 
-    /// Deletes up to `limit` rows of a Local, whatever they are, sessions first; how many. The blobs are left to the
-    /// collector.
+    /// Deletes up to `limit` rows of a Local, of one kind at a time, sessions first; how many: none are left at 0. The
+    /// blobs are left to the collector.
     async fn purge_local(&self, repo: RepoId, limit: usize) -> Result<u64, MetadataError>;
 }
 

@@ -29,7 +29,7 @@ fn run(runtime: &tokio::runtime::Runtime, bench: &Bench) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config =
-        Config { cases: sequences(), failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+        Config { cases: sequences(), failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let strategy = proptest::collection::vec(plan::operation(), LENGTH);
     let count = std::cell::Cell::new(0_u32);
@@ -38,9 +38,11 @@ fn run(runtime: &tokio::runtime::Runtime, bench: &Bench) {
         let done = runtime.block_on(act::sequence(bench, &plan));
         done.map_err(TestCaseError::fail)
     });
-    if let Err(error) = result {
-        panic!("seed {seed}: {error}");
+    if let Err(proptest::test_runner::TestError::Fail(reason, plan)) = &result {
+        let plan: Vec<String> = plan.iter().map(|op| format!("{op:?}")).collect();
+        panic!("seed {seed}: {reason}; the plan was\n{}", plan.join("\n"));
     }
+    result.expect("a plan");
     println!(
         "figure: {}: {} sequences of {LENGTH} operations agree with the model (seed {seed})",
         bench.name,
