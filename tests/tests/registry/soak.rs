@@ -17,6 +17,7 @@ use artifactapi_tests::{
     Services,
     fixtures::noise,
     http::PATIENCE,
+    metrics,
     registry::{Image, Registry},
     wait,
 };
@@ -32,7 +33,11 @@ use stores::Stores;
 const GRACE: Duration = Duration::from_secs(6);
 const IMAGES: usize = 4;
 /// Layers that the pushers have in common, so that one finds what another has pushed.
-const LAYERS: u64 = 24;
+const LAYERS: usize = 48;
+/// So many of them are in fashion at a time; the others are forgotten, become garbage, and come back.
+const FASHION: usize = 12;
+/// How fast fashion moves on by a third: what is out of it is so for longer than the collector needs.
+const SEASON: Duration = Duration::from_secs(3);
 const PUSHERS: usize = 10;
 const DELETERS: usize = 3;
 const READERS: usize = 2;
@@ -55,6 +60,7 @@ struct World {
     /// Every manifest there ever was.
     ever: Mutex<Vec<(usize, String)>>,
     breaches: Mutex<Vec<String>>,
+    began: Instant,
     until: Instant,
     counts: Counts,
 }
@@ -76,10 +82,11 @@ impl World {
         let size = |seed: u64| 20_000 + usize::try_from(seed % 7).expect("small") * 15_000;
         World {
             images: (0..IMAGES).map(|number| registry.image(&format!("soak/i{number}"))).collect(),
-            layers: (0..LAYERS).map(|seed| noise(seed + 1, size(seed))).collect(),
+            layers: (0..LAYERS as u64).map(|seed| noise(seed + 1, size(seed))).collect(),
             live: Mutex::default(),
             ever: Mutex::default(),
             breaches: Mutex::default(),
+            began: Instant::now(),
             until: Instant::now() + length,
             counts: Counts::default(),
         }
@@ -91,6 +98,16 @@ impl World {
 
     fn breach(&self, what: String) {
         self.breaches.lock().expect("no holder panics").push(what);
+    }
+
+    /// A layer that is in fashion, mostly.
+    fn layer(&self, dice: &mut Dice) -> &Bytes {
+        if dice.roll(8) == 0 {
+            return &self.layers[dice.roll(LAYERS)];
+        }
+        let seasons = self.began.elapsed().as_millis() / SEASON.as_millis();
+        let first = usize::try_from(seasons).expect("small") * FASHION / 3;
+        &self.layers[(first + dice.roll(FASHION)) % LAYERS]
     }
 
     fn goes_on(&self) -> bool {
@@ -126,10 +143,25 @@ pub(crate) async fn ours(services: &mut Services) -> Ending {
     let environment = [("ARTIFACTAPI_GC_INTERVAL", "1s"), ("ARTIFACTAPI_GC_GRACE", &grace)];
     let subject = Subject::replicas(services, &environment, &json!({ "untaggedTTL": "4s" })).await;
     let world = load(&subject, length()).await;
+    let collected = collected(&subject).await;
+    println!("\nfigure: the collector deleted {collected} blobs beside the pushers");
+    assert!(collected > 0, "nothing was collected: this was no test");
     let stores = Stores::of(services, &subject);
     settle(&subject, &world, &stores).await;
     subject.assert_sound("after the soak").await;
     Ok(())
+}
+
+/// How many blobs the replicas have deleted.
+async fn collected(subject: &Subject) -> u64 {
+    let Subject::Replicas(cluster) = subject else { return 0 };
+    let mut sum = 0.0;
+    for replica in cluster.replicas() {
+        let samples = metrics::samples_at(&replica.metrics_url()).await;
+        sum += samples.get("artifactapi_gc_deleted_blobs_total").copied().unwrap_or_default();
+    }
+    // Counts are whole numbers.
+    format!("{sum:.0}").parse().expect("a count")
 }
 
 /// Distribution, which does not: what is left of it is a test of the pushers.

@@ -46,7 +46,7 @@ async fn push_one(world: &World, name: &str, mode: Mode, dice: &mut Dice) -> Res
     let promised = Instant::now();
     let mut layers = Vec::new();
     for _ in 0..2 {
-        let bytes = &world.layers[dice.roll(world.layers.len())];
+        let bytes = world.layer(dice);
         let other = &world.images[dice.roll(world.images.len())];
         let from = (mode == Mode::Mounting).then_some(other);
         let digest = layer(world, image, bytes, from, &route, dice).await?;
