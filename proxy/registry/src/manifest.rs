@@ -135,7 +135,9 @@ fn media_type<'a>(
         (Some(sent), Some(said)) if !sent.eq_ignore_ascii_case(said) => {
             Err(invalid(format!("mediaType is {said:?} and Content-Type is {:?}", cut(sent))))
         }
-        (_, Some(media_type)) | (Some(media_type), None) => Ok(media_type),
+        (_, Some(media_type)) => Ok(media_type),
+        (Some(media_type), None) if is_media_type(media_type) => Ok(media_type),
+        (Some(_), None) => Err(invalid("Content-Type is no media type")),
         (None, None) => Err(invalid("neither Content-Type nor mediaType says what it is")),
     }
 }
@@ -170,12 +172,17 @@ fn array<'a>(document: &'a Map<String, Value>, key: &str) -> Result<&'a [Value],
 /// A media type; all texts that are read are such.
 fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, RegistryError> {
     match object.get(key) {
-        Some(Value::String(text)) if key == "digest" || text.len() <= MAX_MEDIA_TYPE => {
+        Some(Value::String(text)) if key == "digest" || is_media_type(text) => {
             Ok(Some(text).filter(|text| !text.is_empty()).map(String::as_str))
         }
         Some(Value::Null) | None => Ok(None),
-        Some(_) => Err(invalid(format!("{key} is no text of at most {MAX_MEDIA_TYPE} characters"))),
+        Some(_) => Err(invalid(format!("{key} is no media type"))),
     }
+}
+
+/// Printable ASCII without blanks, not too long (RFC 6838, 4.2): what goes into headers and rows as it is.
+fn is_media_type(text: &str) -> bool {
+    text.len() <= MAX_MEDIA_TYPE && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn annotations(document: &Map<String, Value>) -> Result<BTreeMap<String, String>, RegistryError> {
