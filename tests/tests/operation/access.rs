@@ -154,7 +154,7 @@ async fn rs_47_what_is_private_is_so_in_every_way_it_can_be_asked_for() {
     let other = http::request(Method::GET, &world.url("other"), &[("authorization", &basic(&reader))]).await;
     assert_eq!(other.status, 403, "its grants do not name it");
     assert!(other.text().contains("robot default/reader has no grant to pull in other"), "{}", other.text());
-    logged(&world.proxy, "(default/reader)").await;
+    logged(&world.proxy, "default/reader").await;
     assert_eq!(http::get(&world.proxy.metrics_url()).await.status, 200);
 }
 
