@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_life_may_be_counted_in_days() {
-        let hours = |n| Ok(Duration::from_secs(n * 3600));
+        let hours = |n: u64| Ok(Duration::from_secs(n * 3600));
         for (text, want) in
             [("30d", hours(720)), ("12h", hours(12)), ("0s", hours(0)), ("3650d", hours(87_600))]
         {
