@@ -30,6 +30,9 @@ use tokio::time::{Instant, sleep};
 const TURN: &str = "gc";
 /// A claim older than this is not acted upon: it is made anew.
 const FRESH: Duration = Duration::from_secs(20);
+/// Most blobs that are claimed at a time: who pushes the same bytes meanwhile waits until each of them is removed, and
+/// does not wait for ever.
+const CLAIMED: usize = 50;
 /// Most that a dry run counts; it cannot go on after them.
 const AT_ONCE: usize = 1_000_000;
 /// A grace period that no blob has lived through.
@@ -231,7 +234,7 @@ impl Collector {
         let mut failed: HashSet<Digest> = HashSet::new();
         loop {
             let claimed_at = Instant::now();
-            let claimed = self.keeper.claim_blobs(options.grace, options.step).await?;
+            let claimed = self.keeper.claim_blobs(options.grace, options.step.min(CLAIMED)).await?;
             failpoint("gc.claim.after");
             let mut progressed = false;
             for (digest, size) in claimed {
