@@ -27,9 +27,9 @@ pub enum RegistryError {
     #[error("the bytes that came are {got}, not {wanted}")]
     DigestMismatch {
         /// What the client said.
-        wanted: OciDigest,
+        wanted: Box<OciDigest>,
         /// What came.
-        got: OciDigest,
+        got: Box<OciDigest>,
     },
     /// A digest or tag is malformed.
     #[error(transparent)]
@@ -89,4 +89,11 @@ pub enum RegistryError {
     /// The blob store failed.
     #[error(transparent)]
     Blob(#[from] BlobError),
+}
+
+impl RegistryError {
+    /// The bytes are `got`, not `wanted`.
+    pub(crate) fn mismatch(wanted: OciDigest, got: OciDigest) -> Self {
+        RegistryError::DigestMismatch { wanted: Box::new(wanted), got: Box::new(got) }
+    }
 }

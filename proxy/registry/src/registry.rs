@@ -146,7 +146,7 @@ impl Registry {
             Reference::Digest(wanted) => {
                 let got = OciDigest::of(wanted.algorithm(), &body);
                 if got != *wanted {
-                    return Err(RegistryError::DigestMismatch { wanted: *wanted, got });
+                    return Err(RegistryError::mismatch(*wanted, got));
                 }
                 got
             }

@@ -59,7 +59,7 @@ fn documents(upstream: &Upstream) -> Vec<String> {
 impl World {
     async fn start() -> World {
         let upstream = Upstream::start().await;
-        let body = Bytes::from(noise(1, 200 << 10));
+        let body = noise(1, 200 << 10);
         upstream.put(FILE, body.clone());
         let (document, tarball) = packument("widget", &upstream.url());
         upstream.put("widget", document);
@@ -74,7 +74,7 @@ impl World {
     /// A new token, as the command line prints it.
     async fn token(&self, arguments: &[&str]) -> String {
         let told = self.tool(&[&["token", "create"], arguments, &["--json"]].concat()).await;
-        told["token"].as_str().unwrap().to_owned()
+        told["token"].as_str().expect("a token").to_owned()
     }
 
     async fn tool(&self, arguments: &[&str]) -> Value {
@@ -100,7 +100,7 @@ fn basic(token: &str) -> String {
 
 /// Well formed, and nobody's.
 fn foreign() -> String {
-    artifactapi_model::account::RobotToken::generate().unwrap().expose().to_owned()
+    artifactapi_model::account::RobotToken::generate().expect("random bytes").expose().to_owned()
 }
 
 #[tokio::test]

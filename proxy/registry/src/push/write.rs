@@ -294,7 +294,7 @@ impl Session<'_> {
         if got != wanted {
             drop(bytes);
             self.give_up().await?;
-            return Err(RegistryError::DigestMismatch { wanted, got });
+            return Err(RegistryError::mismatch(wanted, got));
         }
         let blob = self.hashes.sha256();
         self.registry.announce(&blob, self.offset).await?;
@@ -356,7 +356,7 @@ impl Session<'_> {
         if got != Some(wanted) {
             self.give_up().await?;
             let got = got.unwrap_or_else(|| self.hashes.sha256().into());
-            return Err(RegistryError::DigestMismatch { wanted, got });
+            return Err(RegistryError::mismatch(wanted, got));
         }
         let blob = self.hashes.sha256();
         self.registry.announce(&blob, self.offset).await?;

@@ -4,6 +4,8 @@
 //! What the model says must be there is read back after every operation that could have touched it, and all of it at
 //! the end; what it says is gone must be gone at once.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod act;
 mod bench;
 mod plan;

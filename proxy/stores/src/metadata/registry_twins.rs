@@ -188,6 +188,7 @@ impl Twin {
     }
 
     /// What it answers, in words.
+    #[expect(clippy::too_many_lines, reason = "one arm for every operation")]
     async fn answer(&mut self, operation: Operation) -> String {
         use Operation::*;
         let store = self.store.registry.clone();

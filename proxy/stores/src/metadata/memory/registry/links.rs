@@ -88,7 +88,9 @@ impl BlobLinks for MemoryMetadata {
             .collect();
         loose.sort();
         loose.truncate(limit);
-        loose.iter().for_each(|(_, key)| drop(rows.links.remove(key)));
+        for (_, key) in &loose {
+            rows.links.remove(key);
+        }
         Ok(loose.len() as u64)
     }
 

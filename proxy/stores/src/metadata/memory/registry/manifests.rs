@@ -276,7 +276,9 @@ impl Manifests for MemoryMetadata {
         }
         let links = rows.links.keys().filter(|(image, _)| image.repo == repo);
         let links: Vec<_> = links.take(limit).cloned().collect();
-        links.iter().for_each(|key| drop(rows.links.remove(key)));
+        for key in &links {
+            rows.links.remove(key);
+        }
         Ok(links.len() as u64)
     }
 }
