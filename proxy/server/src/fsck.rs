@@ -3,6 +3,8 @@
 //! Every blob is read and hashed; every artifact and derived row is held against the blob it names. A blob that
 //! no row names is no error: a crash between the two steps of a commit leaves one, since bytes come first.
 //!
+//! What was pushed and lost cannot be had again: it is reported, and stays as it is.
+//!
 //! Repairing never makes anything up. A damaged blob is moved out of the way, and a row without its bytes is
 //! forgotten, so that the next request fetches both anew; the ledger of first digests is left alone.
 
@@ -10,8 +12,8 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use artifactapi_engine::scrub::scrub;
 use artifactapi_model::{
-    ArtifactKey, Digest,
-    ports::{BlobError, BlobStore, Housekeeping, MetadataError, MetadataStore},
+    ArtifactKey, Digest, Hasher,
+    ports::{BlobError, BlobStore, Housekeeping, MetadataError, MetadataStore, Placements, blobs::MAX_READ},
 };
 
 /// Rows and blobs asked for at once.
@@ -45,6 +47,8 @@ pub struct Report {
     pub artifacts_without_bytes: Vec<ArtifactKey>,
     /// Derived rows whose blob, plain or gzip, is missing or has another length.
     pub derived_without_bytes: Vec<Digest>,
+    /// Pushed blobs whose bytes are missing or of another length.
+    pub pushed_without_bytes: Vec<Digest>,
     /// Blobs that no row names.
     pub unreferenced: u64,
     /// Blob rows without bytes: announced by who died before putting them. They go like other garbage.
@@ -58,7 +62,10 @@ pub struct Report {
 impl Report {
     /// How many things are wrong.
     pub fn problems(&self) -> usize {
-        self.damaged.len() + self.artifacts_without_bytes.len() + self.derived_without_bytes.len()
+        self.damaged.len()
+            + self.artifacts_without_bytes.len()
+            + self.derived_without_bytes.len()
+            + self.pushed_without_bytes.len()
     }
 }
 
@@ -75,6 +82,9 @@ impl fmt::Display for Report {
         for inputs in &self.derived_without_bytes {
             writeln!(f, "derived document without its bytes {inputs}{}", done(", forgotten"))?;
         }
+        for digest in &self.pushed_without_bytes {
+            writeln!(f, "pushed blob without its bytes {digest}, to be pushed again")?;
+        }
         write!(
             f,
             "{} blobs ({} bytes), {} artifacts, {} derived documents: {} damaged blobs, {} rows without bytes, \
@@ -84,7 +94,9 @@ impl fmt::Display for Report {
             self.artifacts,
             self.derived,
             self.damaged.len(),
-            self.artifacts_without_bytes.len() + self.derived_without_bytes.len(),
+            self.artifacts_without_bytes.len()
+                + self.derived_without_bytes.len()
+                + self.pushed_without_bytes.len(),
             self.unreferenced,
             self.empty,
             self.deleting
@@ -100,6 +112,8 @@ pub struct Fsck {
     pub metadata: Arc<dyn MetadataStore>,
     /// The same database.
     pub keeper: Arc<dyn Housekeeping>,
+    /// The same, for bodies that are not in their own place.
+    pub places: Arc<dyn Placements>,
     /// Whether to repair what is found.
     pub repair: bool,
 }
@@ -119,11 +133,12 @@ impl Fsck {
             repaired: self.repair,
             ..Report::default()
         };
+        self.placed(&mut report).await?;
         let damaged: HashSet<Digest> = report.damaged.iter().copied().collect();
         self.artifacts(&mut report, &damaged).await?;
         self.derived(&mut report, &damaged).await?;
         self.unreferenced(&mut report).await?;
-        self.empty(&mut report).await?;
+        self.empty(&mut report, &damaged).await?;
         report.deleting = self.keeper.blob_states().await?.deleting.count;
         Ok(report)
     }
@@ -182,15 +197,60 @@ impl Fsck {
         }
     }
 
-    async fn empty(&self, report: &mut Report) -> Result<(), FsckError> {
+    /// Reads the bodies of pushes that the walk over the blob store does not find.
+    async fn placed(&self, report: &mut Report) -> Result<(), FsckError> {
+        let mut after = None;
+        loop {
+            let page = self.places.placed(after.as_ref(), PAGE).await?;
+            let Some((last, ..)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            for (digest, size, _) in page {
+                let read = match self.digest_of(&digest).await {
+                    Ok(read) => read,
+                    // Whether anybody misses it is looked at later.
+                    Err(BlobError::NotFound(_)) => continue,
+                    Err(BlobError::Damaged(..)) => None,
+                    Err(error) => return Err(error.into()),
+                };
+                report.blobs += 1;
+                report.bytes += size;
+                if read != Some(digest) && !report.damaged.contains(&digest) {
+                    report.damaged.push(digest);
+                }
+            }
+        }
+    }
+
+    /// The digest of the bytes that stand for `digest`.
+    async fn digest_of(&self, digest: &Digest) -> Result<Option<Digest>, BlobError> {
+        let reader = self.blobs.open(digest).await?;
+        let (mut hasher, mut at) = (Hasher::for_checksums(&[]), 0);
+        loop {
+            let bytes = reader.read_at(at, MAX_READ).await?;
+            if bytes.is_empty() {
+                return Ok(Some(hasher.finish().digest));
+            }
+            at += bytes.len() as u64;
+            hasher.update(&bytes);
+        }
+    }
+
+    /// Blob rows without bytes: announced by who died before putting them, or missed by someone.
+    async fn empty(&self, report: &mut Report, damaged: &HashSet<Digest>) -> Result<(), FsckError> {
         let mut after = None;
         loop {
             let page = self.keeper.blobs_after(after, PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(*last);
-            for (digest, _) in page {
+            let mut missing = Vec::new();
+            for (digest, size) in page {
                 report.empty += u64::from(self.blobs.size(&digest).await?.is_none());
+                if !self.has(&digest, size, damaged).await? {
+                    missing.push(digest);
+                }
             }
+            let pushed = self.places.pushed(&missing).await?;
+            report.pushed_without_bytes.extend(pushed);
         }
     }
 
@@ -206,7 +266,11 @@ mod tests {
 
     use artifactapi_model::{
         Epoch, Mutability, RepoId, Timestamp,
-        ports::metadata::{ArtifactRow, DerivedRow},
+        ports::{
+            ImageKey, UploadId, UploadSessions,
+            metadata::{ArtifactRow, DerivedRow},
+            registry::{ClosedUpload, Linking, UploadLimits},
+        },
     };
     use artifactapi_stores::{FsBlobs, MemoryMetadata};
 
@@ -258,8 +322,8 @@ mod tests {
 
         async fn check(&self, repair: bool) -> Report {
             let (blobs, metadata) = (self.blobs.clone(), self.metadata.clone());
-            let keeper = self.metadata.clone();
-            Fsck { blobs, metadata, keeper, repair }.run().await.unwrap()
+            let (keeper, places) = (self.metadata.clone(), self.metadata.clone());
+            Fsck { blobs, metadata, keeper, places, repair }.run().await.unwrap()
         }
 
         fn file(&self, digest: &Digest) -> std::path::PathBuf {
@@ -278,6 +342,31 @@ mod tests {
         let report = bench.check(false).await;
         assert_eq!((report.problems(), report.unreferenced), (0, 1), "{report}");
         assert_eq!((report.blobs, report.bytes, report.artifacts, report.derived), (3, 16, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn rs_11_a_push_that_was_lost_is_told_and_left_alone() {
+        let bench = Bench::new().await;
+        let image = ImageKey { repo: RepoId(7), name: "app".parse().unwrap() };
+        let limits = UploadLimits { sessions: 9, quota: None };
+        for (number, bytes) in [(1, b"there"), (2, b"gone!"), (3, b"short")] {
+            let id = UploadId::of([number; 16]);
+            bench.metadata.begin_upload(&image, &id, &limits).await.unwrap();
+            bench.metadata.claim_upload(&image, &id, "w", Duration::from_secs(9)).await.unwrap();
+            let blob = Digest::of(bytes);
+            let size = if number == 3 { 4 } else { 5 };
+            let body = ClosedUpload { digest: blob.into(), blob, size, place: None };
+            let linked = bench.metadata.close_upload(&image, &id, "w", &body, None).await.unwrap();
+            assert_eq!(linked, Linking::Linked);
+        }
+        bench.blob(b"there").await;
+        bench.blob(b"short").await;
+        let report = bench.check(true).await;
+        let mut lost = vec![Digest::of(b"gone!"), Digest::of(b"short")];
+        lost.sort_unstable();
+        assert_eq!((report.problems(), &report.pushed_without_bytes), (2, &lost), "{report}");
+        assert!(report.to_string().contains("to be pushed again"), "{report}");
+        assert_eq!(bench.check(false).await.problems(), 2, "repairing makes nothing up");
     }
 
     #[tokio::test]

@@ -265,6 +265,9 @@ pub trait Placements: Send + Sync + 'static {
     /// Up to `limit` places that no blob has had for `age`.
     async fn retired_places(&self, age: Duration, limit: usize) -> Result<Vec<Place>, MetadataError>;
 
+    /// Which of `blobs` some image has.
+    async fn pushed(&self, blobs: &[Digest]) -> Result<Vec<Digest>, MetadataError>;
+
     /// A retired place was removed.
     async fn forget_place(&self, place: &Place) -> Result<(), MetadataError>;
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use artifactapi_model::ports::{Accounts, BlobStore, Housekeeping, MetadataStore, RegistryStore};
+use artifactapi_model::ports::{Accounts, BlobStore, Housekeeping, MetadataStore, Placements, RegistryStore};
 use artifactapi_stores::{FsBlobs, PostgresMetadata, S3Blobs, SqliteMetadata};
 use clap::Args;
 
@@ -26,6 +26,7 @@ pub(super) struct Stores {
     pub(super) blobs: Arc<dyn BlobStore>,
     pub(super) metadata: Arc<dyn MetadataStore>,
     pub(super) keeper: Arc<dyn Housekeeping>,
+    pub(super) places: Arc<dyn Placements>,
 }
 
 impl Data {
@@ -81,11 +82,16 @@ impl Data {
             let blobs = S3Blobs::new(settings.s3)?;
             blobs.follow(database.clone());
             blobs.check().await?;
-            return Ok(Stores { blobs: Arc::new(blobs), metadata: database.clone(), keeper: database });
+            return Ok(Stores {
+                blobs: Arc::new(blobs),
+                metadata: database.clone(),
+                keeper: database.clone(),
+                places: database,
+            });
         }
         let directory = self.directory()?;
         let blobs = Arc::new(FsBlobs::open(&directory).await?);
         let database = Arc::new(SqliteMetadata::open(layout::database(&directory), Arc::default()).await?);
-        Ok(Stores { blobs, metadata: database.clone(), keeper: database })
+        Ok(Stores { blobs, metadata: database.clone(), keeper: database.clone(), places: database })
     }
 }

@@ -25,8 +25,8 @@ pub(super) struct Flags {
 /// Checks everything and prints what is wrong; exit code 1 when something is (also when it has been repaired).
 pub(super) fn run(flags: &Flags) -> Result<ExitCode, Failure> {
     runtime()?.block_on(async {
-        let Stores { blobs, metadata, keeper } = flags.data.stores().await?;
-        let report = Fsck { blobs, metadata, keeper, repair: flags.repair }.run().await?;
+        let Stores { blobs, metadata, keeper, places } = flags.data.stores().await?;
+        let report = Fsck { blobs, metadata, keeper, places, repair: flags.repair }.run().await?;
         println!("{report}");
         Ok(if report.problems() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })

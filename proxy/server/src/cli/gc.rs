@@ -42,7 +42,7 @@ pub(super) struct Flags {
 /// collecting.
 pub(super) fn run(flags: &Flags) -> Result<ExitCode, Failure> {
     runtime()?.block_on(async {
-        let Stores { blobs, metadata, keeper } = flags.data.stores().await?;
+        let Stores { blobs, metadata, keeper, places: _ } = flags.data.stores().await?;
         let configured = match &flags.manifests {
             Some(dir) => Some(configured(dir, &*keeper).await?),
             None => None,

@@ -71,6 +71,7 @@ pub(in crate::metadata) enum Operation {
     Settled,
     RetiredPlaces,
     ForgetPlace,
+    Pushed,
     PutManifest,
     Manifest,
     Tags,
@@ -94,7 +95,7 @@ pub(in crate::metadata) enum Operation {
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 85] = [
+    const ALL: [Operation; 86] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -161,6 +162,7 @@ impl Operation {
         Operation::Settled,
         Operation::RetiredPlaces,
         Operation::ForgetPlace,
+        Operation::Pushed,
         Operation::PutManifest,
         Operation::Manifest,
         Operation::Tags,
@@ -252,6 +254,7 @@ impl Operation {
             Operation::Settled => ("settled", "settling a blob"),
             Operation::RetiredPlaces => ("retired_places", "listing retired places"),
             Operation::ForgetPlace => ("forget_place", "forgetting a place"),
+            Operation::Pushed => ("pushed", "looking for pushed blobs"),
             Operation::PutManifest => ("put_manifest", "recording a manifest"),
             Operation::Manifest => ("manifest", "looking up a manifest"),
             Operation::Tags => ("tags", "listing tags"),

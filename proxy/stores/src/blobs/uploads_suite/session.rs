@@ -77,6 +77,10 @@ impl Placements for Places {
         Ok(Vec::new())
     }
 
+    async fn pushed(&self, _blobs: &[Digest]) -> Result<Vec<Digest>, MetadataError> {
+        Ok(Vec::new())
+    }
+
     async fn forget_place(&self, _place: &Place) -> Result<(), MetadataError> {
         Ok(())
     }

@@ -138,6 +138,12 @@ impl Placements for MemoryMetadata {
         Ok(old.take(limit).map(|(_, place)| place.clone()).collect())
     }
 
+    async fn pushed(&self, blobs: &[Digest]) -> Result<Vec<Digest>, MetadataError> {
+        let tables = self.tables()?;
+        let is_pushed = |blob: &&Digest| tables.registry.links.values().any(|link| link.blob == **blob);
+        Ok(blobs.iter().filter(is_pushed).copied().collect())
+    }
+
     async fn forget_place(&self, place: &Place) -> Result<(), MetadataError> {
         self.tables()?.registry.retired.remove(place);
         Ok(())

@@ -26,6 +26,7 @@ const PLACED: &str = "SELECT p.digest, b.size, p.place FROM blob_places p JOIN b
 const SETTLED: &str = "DELETE FROM blob_places WHERE digest = $1 AND place = $2 RETURNING 1";
 const RETIRED: &str = "SELECT place FROM retired_places WHERE retired_at <= now() - make_interval(secs => $1) \
      ORDER BY retired_at, place LIMIT $2";
+const PUSHED: &str = "SELECT DISTINCT blob FROM links WHERE blob = ANY ($1)";
 const FORGET: &str = "DELETE FROM retired_places WHERE place = $1";
 
 fn placed(row: &Row) -> Result<(Digest, u64, Place), String> {
@@ -70,6 +71,12 @@ impl Placements for PostgresMetadata {
     async fn retired_places(&self, age: Duration, limit: usize) -> Result<Vec<Place>, MetadataError> {
         let values: Values<'_> = &[&seconds(age), &sql_limit(limit)];
         Ok(places(&self.patiently(Operation::RetiredPlaces, RETIRED, values).await?).collect())
+    }
+
+    async fn pushed(&self, blobs: &[Digest]) -> Result<Vec<Digest>, MetadataError> {
+        let blobs: Vec<String> = blobs.iter().map(|blob| blob.to_hex()).collect();
+        let rows = self.patiently(Operation::Pushed, PUSHED, &[&blobs]).await?;
+        Ok(readable(&rows, self.pool.statements(), "links", |row| rows::digest(row, 0)))
     }
 
     async fn forget_place(&self, place: &Place) -> Result<(), MetadataError> {

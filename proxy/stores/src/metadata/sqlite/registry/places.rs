@@ -26,6 +26,7 @@ const RETIRED: &str = concat!(
     now!(),
     " - ?1 ORDER BY retired_at, place LIMIT ?2"
 );
+const PUSHED: &str = "SELECT 1 FROM links WHERE blob = ?1 LIMIT 1";
 const FORGET: &str = "DELETE FROM retired_places WHERE place = ?1";
 
 /// Gives a blob another place, or none.
@@ -75,6 +76,20 @@ impl Placements for SqliteMetadata {
         let values = (millis(age), sql_limit(limit));
         let work = move |session: &Session<'_>| session.rows(RETIRED, values, |row| row.get(0).map(Place));
         self.readers.run(Operation::RetiredPlaces, work).await
+    }
+
+    async fn pushed(&self, blobs: &[Digest]) -> Result<Vec<Digest>, MetadataError> {
+        let blobs = blobs.to_vec();
+        let work = move |session: &Session<'_>| {
+            let mut pushed = Vec::new();
+            for blob in blobs {
+                if session.find(PUSHED, [blob.to_hex()], |_| Ok(()))?.is_some() {
+                    pushed.push(blob);
+                }
+            }
+            Ok(pushed)
+        };
+        self.readers.run(Operation::Pushed, work).await
     }
 
     async fn forget_place(&self, place: &Place) -> Result<(), MetadataError> {
