@@ -19,6 +19,9 @@ const TURN: &str = "registry";
 /// Longest time for which a body stays in the place it had: readers that were sent there have gone on by then.
 const OLD_PLACE: Duration = Duration::from_secs(3600);
 
+/// Manifests that expire in one transaction.
+const AT_A_TIME: usize = 10;
+
 /// Why a sweep ended early. What it did until then stays done.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
@@ -87,7 +90,9 @@ impl Registry {
         for local in locals {
             let Some(age) = local.spec.untagged_ttl else { continue };
             let repo = local.identity.id;
-            swept.manifests += all(options, || self.rows.expire_manifests(repo, age, options.step)).await?;
+            // Whoever pushes to these images meanwhile waits: few at a time.
+            let few = Options { step: options.step.min(AT_A_TIME), ..*options };
+            swept.manifests += all(&few, || self.rows.expire_manifests(repo, age, few.step)).await?;
         }
         swept.links = all(options, || self.rows.expire_links(options.grace, options.step)).await?;
         swept.uploads = self.end_uploads(options).await?;

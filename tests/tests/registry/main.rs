@@ -3,7 +3,7 @@
 //! measured.
 //!
 //! `ARTIFACTAPI_TEST_PEER=1` runs the same against Distribution, which tests the bench;
-//! `ARTIFACTAPI_SOAK_SECONDS` is how long the soak takes (120), `ARTIFACTAPI_TEST_SCALE` how often the rest repeats what
+//! `ARTIFACTAPI_SOAK_SECONDS` is how long the soak takes (60, and as much again for its verdict), `ARTIFACTAPI_TEST_SCALE` how often the rest repeats what
 //! it counts (1).
 
 mod chunks;

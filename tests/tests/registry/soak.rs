@@ -134,7 +134,7 @@ impl Dice {
 
 fn length() -> Duration {
     let told = env::var("ARTIFACTAPI_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(told.unwrap_or(120))
+    Duration::from_secs(told.unwrap_or(60))
 }
 
 /// Our replicas, which collect.
@@ -211,8 +211,10 @@ async fn load(subject: &Subject, length: Duration) -> World {
     Arc::into_inner(world).expect("all tasks have ended")
 }
 
+/// What the registry complained about last.
 fn tail(logs: &str) -> String {
-    let lines: Vec<_> = logs.lines().collect();
+    let complaints = logs.lines().filter(|line| !line.contains("\"level\":\"INFO\""));
+    let lines: Vec<_> = complaints.collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
