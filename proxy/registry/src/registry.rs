@@ -116,7 +116,7 @@ impl Registry {
     ) -> Result<Manifest, RegistryError> {
         let found = self.rows.manifest(&key(local, name), reference).await?;
         let found = found.ok_or(RegistryError::ManifestUnknown)?;
-        // A row is read whole, so this costs next to nothing.
+        // Databases look too, and have no such manifest then. This is for stores that do not.
         if OciDigest::of(found.digest.algorithm(), &found.body) != found.digest {
             tracing::error!(manifest.digest = %found.digest, "a stored manifest is damaged, and not served");
             return Err(RegistryError::Busy("the stored manifest is damaged"));

@@ -36,7 +36,8 @@ pub enum SweepError {
 /// How a sweep is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long a link no manifest needs, and a session nobody writes to, are kept.
+    /// How long a link no manifest needs, a session nobody writes to, one that was closed, and bytes that no session
+    /// knows are kept.
     pub grace: Duration,
     /// Rows in one step.
     pub step: usize,

@@ -1,8 +1,9 @@
 //! Rows of Locals of type docker: who has which blob, manifests, tags, and pushes under way.
 //!
 //! Existence is per image: a blob that another image has is not there until it is pushed or mounted (RS-45). Every
-//! call is one transaction. Times are counted on the database's clock. Locks are taken in one order: upload, usage,
-//! blob, image (for its manifests and tags), link, manifest, tag.
+//! call is one transaction, but for those with a `limit` or a list, which may be cut into several. Times are counted
+//! on the database's clock. Locks are taken in one order: upload, usage, blob, image (for its manifests and tags),
+//! link, manifest, tag.
 
 use std::{collections::BTreeMap, time::Duration};
 

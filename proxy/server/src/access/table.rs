@@ -1,7 +1,8 @@
 //! Which right each request needs: one row for every route, and one for every endpoint of a registry.
 //!
 //! Every match is without `_`: a route or an endpoint that is added does not compile before it has its row here
-//! (RS-53). What a row says is obeyed in [`crate::http::handle`] and [`crate::http::locals`].
+//! (RS-53). [`crate::http::locals`] obeys the rows of endpoints. [`crate::http::handle`] serves only repositories that
+//! nothing can change, so that of [`Rule::Needs`] nothing but [`Rule::where_nothing_changes`] counts yet.
 
 use artifactapi_model::account::Action;
 use http::Method;

@@ -9,8 +9,8 @@ use super::{errors::Refused, handle::Connection};
 use crate::{App, telemetry::Record};
 
 /// Lets the request pass if whose it is may do `action` in `repository`. Returns and notes whose it is, as far as that
-/// was asked: of what is open it is nobody's. `scope` is what a
-/// registry client calls what it asks for (`local/app`), else the repository's name.
+/// was asked: of what is open it is nobody's, whatever credentials it shows. `scope` is what a registry client calls
+/// what it asks for (`local/app`), else the repository's name.
 ///
 /// # Errors
 /// 401 when it has to show (something else for) who it is, 403 when it may not, 429 and 503 when nobody has looked.
