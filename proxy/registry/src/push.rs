@@ -86,6 +86,8 @@ pub struct Write {
     pub body: Body,
     /// The blob they complete.
     pub digest: Option<OciDigest>,
+    /// The session was opened for this request alone: when it fails, nothing is left.
+    pub whole: bool,
 }
 
 impl Registry {
@@ -113,7 +115,9 @@ impl Registry {
             let progress = UploadProgress { hashes, ..UploadProgress::default() };
             let writer = writer()?;
             self.rows.claim_upload(&image, &id, &writer, LEASE).await?;
-            self.rows.save_upload(&id, &writer, &progress, None).await?;
+            if !self.rows.save_upload(&id, &writer, &progress, None).await? {
+                return Err(RegistryError::UploadUnknown);
+            }
         }
         Ok(id)
     }

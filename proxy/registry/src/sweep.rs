@@ -9,11 +9,13 @@ use std::{fmt, time::Duration};
 use artifactapi_model::{
     Digest, Local, RepoId,
     failpoint::failpoint,
-    ports::{BlobError, Housekeeping, MetadataError, RegistryStore},
+    ports::{BlobError, Housekeeping, MetadataError, RegistryStore, Stored},
 };
 
 use crate::Registry;
 
+/// Rows deleted in one step of a purge.
+pub const STEP: usize = 500;
 /// The turn's name.
 const TURN: &str = "registry";
 /// Longest time for which a body stays in the place it had: readers that were sent there have gone on by then.
@@ -62,14 +64,17 @@ pub struct Swept {
     pub places: u64,
     /// Uploads that no session knew.
     pub strays: u64,
+    /// What could not be done, and is tried again the next time.
+    pub failed: u64,
 }
 
 impl fmt::Display for Swept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} manifests, {} links, {} uploads and {} strays dropped; {} bodies settled, {} old places removed",
-            self.manifests, self.links, self.uploads, self.strays, self.settled, self.places
+            "{} manifests, {} links, {} uploads and {} strays dropped; {} bodies settled, {} old places removed, \
+             {} failed",
+            self.manifests, self.links, self.uploads, self.strays, self.settled, self.places, self.failed
         )
     }
 }
@@ -96,77 +101,102 @@ impl Registry {
             swept.manifests += all(&few, || self.rows.expire_manifests(repo, age, few.step)).await?;
         }
         swept.links = all(options, || self.rows.expire_links(options.grace, options.step)).await?;
-        swept.uploads = self.end_uploads(options).await?;
-        swept.settled = self.settle(options).await?;
-        swept.places = self.remove_places(options).await?;
+        self.end_uploads(options, &mut swept).await?;
+        self.settle(options, &mut swept).await?;
+        self.remove_places(options, &mut swept).await?;
         if options.strays {
-            swept.strays = self.drop_strays(options).await?;
+            self.drop_strays(options, &mut swept).await?;
         }
         Ok(swept)
     }
 
-    async fn end_uploads(&self, options: &Options) -> Result<u64, SweepError> {
-        let mut count = 0;
+    async fn end_uploads(&self, options: &Options, swept: &mut Swept) -> Result<(), SweepError> {
         loop {
             let ended = self.rows.ended_uploads(options.grace, options.step).await?;
+            let mut failed = 0;
             for upload in &ended {
-                self.uploads.discard(&upload.id, &upload.stored, upload.placed).await?;
-                self.rows.forget_upload(&upload.id).await?;
+                let discarded = self.uploads.discard(&upload.id, &upload.stored, upload.placed).await;
+                if is_done("the bytes of an upload cannot be dropped", discarded, &mut failed) {
+                    self.rows.forget_upload(&upload.id).await?;
+                    swept.uploads += 1;
+                }
             }
-            count += ended.len() as u64;
-            if ended.len() < options.step {
-                return Ok(count);
+            swept.failed += failed;
+            // Those that failed would come again.
+            if ended.len() < options.step || failed > 0 {
+                return Ok(());
             }
         }
     }
 
     /// Brings bodies from where they were put together to their own place.
-    async fn settle(&self, options: &Options) -> Result<u64, SweepError> {
-        let (mut count, mut after): (u64, Option<Digest>) = (0, None);
+    async fn settle(&self, options: &Options, swept: &mut Swept) -> Result<(), SweepError> {
+        let mut after: Option<Digest> = None;
         loop {
             let placed = self.rows.placed(after.as_ref(), options.step).await?;
             for (digest, size, place) in &placed {
-                if self.uploads.settle(place, digest, *size).await? {
+                let settled = self.uploads.settle(place, digest, *size).await;
+                let is_there = *settled.as_ref().unwrap_or(&false);
+                if is_done("a pushed body cannot be brought to its own place", settled, &mut swept.failed)
+                    && is_there
+                {
                     failpoint("registry.settle.after_copy");
-                    count += u64::from(self.rows.settled(digest, place).await?);
+                    swept.settled += u64::from(self.rows.settled(digest, place).await?);
                 }
             }
             match placed.last() {
                 Some((digest, ..)) if placed.len() == options.step => after = Some(*digest),
-                _ => return Ok(count),
+                _ => return Ok(()),
             }
         }
     }
 
-    async fn remove_places(&self, options: &Options) -> Result<u64, SweepError> {
+    async fn remove_places(&self, options: &Options, swept: &mut Swept) -> Result<(), SweepError> {
         let age = OLD_PLACE.min(options.grace);
-        let mut count = 0;
         loop {
             let places = self.rows.retired_places(age, options.step).await?;
+            let mut failed = 0;
             for place in &places {
-                self.uploads.remove_place(place).await?;
-                self.rows.forget_place(place).await?;
+                let removed = self.uploads.remove_place(place).await;
+                if is_done("the old place of a body cannot be removed", removed, &mut failed) {
+                    self.rows.forget_place(place).await?;
+                    swept.places += 1;
+                }
             }
-            count += places.len() as u64;
-            if places.len() < options.step {
-                return Ok(count);
+            swept.failed += failed;
+            if places.len() < options.step || failed > 0 {
+                return Ok(());
             }
         }
     }
 
-    async fn drop_strays(&self, options: &Options) -> Result<u64, SweepError> {
-        let (mut count, mut after) = (0, None);
+    async fn drop_strays(&self, options: &Options, swept: &mut Swept) -> Result<(), SweepError> {
+        let mut after = None;
         loop {
             let found = self.uploads.list(after.as_ref(), options.grace, options.step).await?;
             let known = self.rows.known_uploads(&found).await?;
             for id in found.iter().filter(|id| !known.contains(id)) {
-                self.uploads.discard(id, &Default::default(), false).await?;
-                count += 1;
+                let discarded = self.uploads.discard(id, &Stored::default(), false).await;
+                let done = is_done("a stray upload cannot be dropped", discarded, &mut swept.failed);
+                swept.strays += u64::from(done);
             }
             if found.len() < options.step {
-                return Ok(count);
+                return Ok(());
             }
             after = found.last().cloned();
+        }
+    }
+}
+
+/// Whether it was done. What one item failed at is logged and counted, and keeps nobody from the next one.
+fn is_done<T>(what: &'static str, result: Result<T, BlobError>, failed: &mut u64) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(%error, cause, "{what}; the next sweep tries again");
+            *failed += 1;
+            false
         }
     }
 }
@@ -176,7 +206,6 @@ impl Registry {
 /// # Errors
 /// The database's; what was deleted by then stays so, and the next call goes on.
 pub async fn purge(rows: &dyn RegistryStore, repo: RepoId) -> Result<u64, MetadataError> {
-    const STEP: usize = 500;
     let mut count = 0;
     loop {
         // One step deletes rows of one kind.

@@ -29,8 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(100);
 /// Longest wait for a blob that is being deleted: its object is removed within it, or its collector died.
 const DELETING: Duration = Duration::from_secs(15);
-/// How long a session is claimed while its body is put together.
-const CLOSING: Duration = Duration::from_secs(120);
 /// Smaller pieces of a body are gathered to this many bytes: after each one the hashes are remembered.
 const GATHER: usize = 64 << 10;
 
@@ -62,7 +60,22 @@ impl Registry {
         image: &ImageKey,
         write: Write,
     ) -> Result<Pushed, RegistryError> {
-        let Write { id, span, body, digest } = write;
+        let (id, known) = (write.id.clone(), !write.whole);
+        let result = self.write_claimed(local, image, write).await;
+        if result.is_err() && !known {
+            // Nobody can go on with it, or give it up.
+            self.rows.cancel_upload(image, &id).await?;
+        }
+        result
+    }
+
+    async fn write_claimed(
+        &self,
+        local: &Local,
+        image: &ImageKey,
+        write: Write,
+    ) -> Result<Pushed, RegistryError> {
+        let Write { id, span, body, digest, whole: _ } = write;
         let name = writer()?;
         let (progress, took_over) = match self.claim(image, &id, &name).await? {
             Claim::Taken { progress, took_over } => (progress, took_over),
@@ -71,8 +84,10 @@ impl Registry {
             Claim::Closed(closed) if digest == Some(closed) => return Ok(Pushed::Blob(closed)),
             Claim::Closed(_) | Claim::Unknown => return Err(RegistryError::UploadUnknown),
         };
-        let hashes = Hashes::load(&progress.hashes);
-        let hashes = hashes.map_err(|_| RegistryError::Busy("the state of the upload cannot be read"))?;
+        let Ok(hashes) = Hashes::load(&progress.hashes) else {
+            self.rows.cancel_upload(image, &id).await?;
+            return Err(RegistryError::UploadUnknown);
+        };
         let session = Session {
             registry: self,
             local,
@@ -85,9 +100,8 @@ impl Registry {
             saved: progress,
             marks: VecDeque::new(),
         };
-        if let Some(span) = span.filter(|span| span.start != session.offset) {
-            session.give_back().await?;
-            let _ = span;
+        if span.is_some_and(|span| span.start != session.offset) {
+            session.give_back(took_over).await?;
             return Err(RegistryError::RangeInvalid { offset: session.offset });
         }
         session.write(took_over, span, body, digest).await
@@ -136,7 +150,7 @@ impl Session<'_> {
         let mut bytes = match opened {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.give_back().await?;
+                self.give_back(took_over).await?;
                 return Err(error.into());
             }
         };
@@ -144,17 +158,23 @@ impl Session<'_> {
         match (came, digest) {
             (Ok(()), Some(digest)) => self.close(bytes, digest).await,
             (Ok(()), None) => {
-                self.pause(bytes).await?;
+                self.pause(bytes, None).await?;
                 Ok(Pushed::Open { offset: self.offset })
             }
             // What came is good, and the client may go on from there.
             (Err(error @ RegistryError::BodyLost), _) => {
-                self.pause(bytes).await?;
+                self.pause(bytes, None).await?;
+                Err(error)
+            }
+            // What came would count for as long as the session is open.
+            (Err(error @ RegistryError::OverQuota(_)), _) => {
+                drop(bytes);
+                self.give_up().await?;
                 Err(error)
             }
             (Err(error), _) => {
                 drop(bytes);
-                self.give_back().await?;
+                self.give_back(true).await?;
                 Err(error)
             }
         }
@@ -189,19 +209,20 @@ impl Session<'_> {
                 Some(Err(BodyLost)) => break Err(RegistryError::BodyLost),
                 None => break Ok(()),
             };
-            last = Instant::now();
             let came = self.offset + (gathered.len() + piece.len()) as u64;
             if end.is_some_and(|end| came > end) {
                 return Err(RegistryError::UploadInvalid("more bytes came than Content-Range says"));
             }
             if gathered.is_empty() && piece.len() >= GATHER {
                 self.take(bytes, piece).await?;
-                continue;
+            } else {
+                gathered.extend_from_slice(&piece);
+                if gathered.len() >= GATHER {
+                    self.take(bytes, gathered.split().freeze()).await?;
+                }
             }
-            gathered.extend_from_slice(&piece);
-            if gathered.len() >= GATHER {
-                self.take(bytes, gathered.split().freeze()).await?;
-            }
+            // The store's time is not the client's.
+            last = Instant::now();
         };
         self.take(bytes, gathered.freeze()).await?;
         ended?;
@@ -266,20 +287,44 @@ impl Session<'_> {
         }
     }
 
-    /// Ends the claim; the session stays where it was recorded.
-    async fn give_back(&self) -> Result<(), RegistryError> {
-        match self.save(None).await {
+    /// Ends the claim; the session stays where it was recorded. `in_disorder`: bytes may be on their way that are not
+    /// recorded, so that who comes next has to take over.
+    async fn give_back(&self, in_disorder: bool) -> Result<(), RegistryError> {
+        match self.save(in_disorder.then_some(Duration::ZERO)).await {
             // Somebody else has it, or it is over: nothing is to be given back.
             Ok(()) | Err(RegistryError::UploadUnknown) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes durable what came, and gives the session back.
-    async fn pause(&mut self, bytes: Box<dyn UploadWriter>) -> Result<(), RegistryError> {
-        let stored = bytes.pause().await?;
+    /// Makes durable what came, and gives the session back unless there is a `lease`.
+    async fn pause(
+        &mut self,
+        bytes: Box<dyn UploadWriter>,
+        lease: Option<Duration>,
+    ) -> Result<(), RegistryError> {
+        let stored = match self.claimed_during(bytes.pause()).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.give_back(true).await?;
+                return Err(error.into());
+            }
+        };
         self.saved = UploadProgress { offset: self.offset, hashes: self.hashes.save(), stored };
-        self.save(None).await
+        self.save(lease).await
+    }
+
+    /// Does `work` and stays the one who has the session. Who loses it hears so at the next record.
+    async fn claimed_during<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut ticks = tokio::time::interval(KEEP);
+        ticks.reset();
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = ticks.tick() => drop(self.save(Some(LEASE)).await),
+            }
+        }
     }
 
     /// Ends the session with a blob.
@@ -296,11 +341,25 @@ impl Session<'_> {
             self.give_up().await?;
             return Err(RegistryError::mismatch(wanted, got));
         }
+        let result = self.complete(bytes, wanted).await;
+        if result.is_err() {
+            // The client may try again, at once and anywhere.
+            self.give_back(true).await?;
+        }
+        result
+    }
+
+    /// The digest is right: makes the body durable, then links it.
+    async fn complete(
+        &mut self,
+        bytes: Box<dyn UploadWriter>,
+        digest: OciDigest,
+    ) -> Result<Pushed, RegistryError> {
         let blob = self.hashes.sha256();
-        self.registry.announce(&blob, self.offset).await?;
-        self.save(Some(CLOSING)).await?;
-        let place = bytes.finish(&blob).await?;
-        self.link(wanted, blob, place).await
+        self.claimed_during(self.registry.announce(&blob, self.offset)).await?;
+        self.save(Some(LEASE)).await?;
+        let place = self.claimed_during(bytes.finish(&blob)).await?;
+        self.link(digest, blob, place).await
     }
 
     async fn link(
@@ -325,10 +384,7 @@ impl Session<'_> {
                 Err(over_quota(self.local))
             }
             Linking::Missing => Err(RegistryError::UploadUnknown),
-            Linking::BeingDeleted => {
-                self.give_back().await?;
-                Err(RegistryError::Busy("the same bytes are being deleted"))
-            }
+            Linking::BeingDeleted => Err(RegistryError::Busy("the same bytes are being deleted")),
         }
     }
 
@@ -346,29 +402,34 @@ impl Session<'_> {
         bytes: Box<dyn UploadWriter>,
         wanted: OciDigest,
     ) -> Result<Pushed, RegistryError> {
-        self.pause(bytes).await?;
-        let (rows, uploads) = (&self.registry.rows, &self.registry.uploads);
-        let Claim::Taken { .. } = rows.claim_upload(self.image, &self.id, &self.writer, CLOSING).await?
-        else {
-            return Err(RegistryError::UploadUnknown);
+        self.pause(bytes, Some(LEASE)).await?;
+        let got = match self.claimed_during(self.hash_again(wanted.algorithm())).await {
+            Ok(got) => got,
+            Err(error) => {
+                self.give_back(true).await?;
+                return Err(error);
+            }
         };
-        let got = self.hash_again(wanted.algorithm()).await?;
         if got != Some(wanted) {
             self.give_up().await?;
             let got = got.unwrap_or_else(|| self.hashes.sha256().into());
             return Err(RegistryError::mismatch(wanted, got));
         }
-        let blob = self.hashes.sha256();
-        self.registry.announce(&blob, self.offset).await?;
-        let bytes = uploads.resume(&self.id, &self.saved.stored, self.offset, false).await?;
-        let place = bytes.finish(&blob).await?;
-        self.link(wanted, blob, place).await
+        let uploads = &self.registry.uploads;
+        let result = match uploads.resume(&self.id, &self.saved.stored, self.offset, false).await {
+            Ok(bytes) => self.complete(bytes, wanted).await,
+            Err(error) => Err(error.into()),
+        };
+        if result.is_err() {
+            self.give_back(true).await?;
+        }
+        result
     }
 
     async fn hash_again(&self, algorithm: Algorithm) -> Result<Option<OciDigest>, RegistryError> {
         let mut hashes = Hashes::for_algorithm(algorithm);
         let reader = self.registry.uploads.read(&self.id, &self.saved.stored, self.offset).await?;
-        let (mut at, mut last) = (0, Instant::now());
+        let mut at = 0;
         while at < self.offset {
             let piece = reader.read_at(at, MAX_READ).await?;
             if piece.is_empty() {
@@ -376,10 +437,6 @@ impl Session<'_> {
             }
             hashes.update(&piece);
             at += piece.len() as u64;
-            if last.elapsed() > LEASE / 2 {
-                self.save(Some(CLOSING)).await?;
-                last = Instant::now();
-            }
         }
         Ok(hashes.digest(algorithm))
     }

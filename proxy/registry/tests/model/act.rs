@@ -146,12 +146,13 @@ impl Run<'_> {
             if offset < end as u64 {
                 let span = (sent > 0).then_some(Span { start: offset, end: end as u64 - 1 });
                 let body = stream(&bytes[usize::try_from(offset).unwrap()..end]);
-                let write = Write { id: id.clone(), span, body, digest: None };
+                let write = Write { id: id.clone(), span, body, digest: None, whole: false };
                 told(self.registry().write(&local, &name, write).await)?;
             }
             sent = end;
         }
-        let write = Write { id, span: None, body: stream(&bytes[sent..]), digest: Some(digest) };
+        let write =
+            Write { id, span: None, body: stream(&bytes[sent..]), digest: Some(digest), whole: false };
         told(self.registry().write(&local, &name, write).await)?;
         self.images[image].blobs.insert(digest, body);
         self.check_blob(image, &digest, Some(body)).await
@@ -169,7 +170,13 @@ impl Run<'_> {
     ) -> Outcome {
         let half = start + (end - start) / 2;
         if half > start {
-            let write = Write { id: id.clone(), span: None, body: broken(&bytes[start..half]), digest: None };
+            let write = Write {
+                id: id.clone(),
+                span: None,
+                body: broken(&bytes[start..half]),
+                digest: None,
+                whole: false,
+            };
             let lost = self.registry().write(local, name, write).await;
             if !matches!(lost, Err(RegistryError::BodyLost)) {
                 return Err(format!("a broken body: {lost:?}"));
@@ -178,7 +185,7 @@ impl Run<'_> {
         let offset = told(self.registry().upload_offset(local, name, id).await)?;
         same("what is left of a broken piece", offset, half.max(start) as u64)?;
         let span = Some(Span { start: offset + 1, end: offset + 10 });
-        let write = Write { id: id.clone(), span, body: stream(&[0; 10]), digest: None };
+        let write = Write { id: id.clone(), span, body: stream(&[0; 10]), digest: None, whole: false };
         match self.registry().write(local, name, write).await {
             Err(RegistryError::RangeInvalid { offset: told }) => same("the offset of a 416", told, offset),
             other => Err(format!("a piece from somewhere else: {other:?}")),
@@ -190,7 +197,7 @@ impl Run<'_> {
         let id = told(self.registry().begin(&local, &name, Algorithm::Sha256).await)?;
         let digest = OciDigest::of(Algorithm::Sha256, b"something else");
         let body = stream(&self.bodies[body].clone());
-        let write = Write { id: id.clone(), span: None, body, digest: Some(digest) };
+        let write = Write { id: id.clone(), span: None, body, digest: Some(digest), whole: false };
         match self.registry().write(&local, &name, write).await {
             Err(RegistryError::DigestMismatch { .. }) => {}
             other => return Err(format!("a wrong digest: {other:?}")),
@@ -204,7 +211,7 @@ impl Run<'_> {
         let (local, name) = (self.local(image).clone(), self.name(image));
         let id = told(self.registry().begin(&local, &name, Algorithm::Sha256).await)?;
         let body = stream(&self.bodies[body].clone());
-        let write = Write { id: id.clone(), span: None, body, digest: None };
+        let write = Write { id: id.clone(), span: None, body, digest: None, whole: false };
         told(self.registry().write(&local, &name, write).await)?;
         if cancel {
             told(self.registry().cancel(&local, &name, &id).await)?;

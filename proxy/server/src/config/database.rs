@@ -69,7 +69,7 @@ impl Database {
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub async fn refresh(&mut self, app: &App) -> Result<(), ConfigError> {
+    pub async fn refresh(&mut self, app: &Arc<App>) -> Result<(), ConfigError> {
         if self.version.is_some() && self.version == Some(self.store.config_version().await?) {
             return Ok(());
         }

@@ -3,7 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
 use artifactapi_crds::{
@@ -18,7 +19,7 @@ use artifactapi_model::{
     repository::{Deletion, LocalSpec, RemoteSpec, RepoIdentity},
 };
 
-use artifactapi_registry::Registry;
+use artifactapi_registry::sweep;
 
 use super::{
     directory::Unreadable,
@@ -89,7 +90,7 @@ impl Good {
 
     /// Puts `next` in service. `identities` says where stores know its repositories by; one that is missing there is not
     /// served.
-    pub fn take_up(&mut self, app: &App, next: Next, identities: &HashMap<RepoName, RepoIdentity>) {
+    pub fn take_up(&mut self, app: &Arc<App>, next: Next, identities: &HashMap<RepoName, RepoIdentity>) {
         let Next { good, names, problems, unsound_robots: _ } = next;
         let mut snapshot = Snapshot::default();
         for spec in good.remotes.values() {
@@ -124,7 +125,7 @@ impl Good {
             if let Some(Known::Local(repository)) = before.get(gone.name.as_str())
                 && gone.deletion == Deletion::Purge
             {
-                tokio::spawn(purge(app.registry.clone(), repository.local.clone()));
+                tokio::spawn(purge(Arc::downgrade(app), repository.local.clone()));
             }
         }
         drop(before);
@@ -182,16 +183,35 @@ impl Good {
     }
 }
 
-/// Deletes what was pushed to a Local whose manifest is gone and says so (`deletionPolicy: Purge`). One that was
-/// deleted while no proxy ran is kept, to be purged by name.
-async fn purge(registry: Registry, local: Local) {
-    let name = &local.spec.name;
-    match artifactapi_registry::sweep::purge(&*registry.rows, local.identity.id).await {
-        Ok(count) => tracing::info!(local.name = %name, rows = count, "a deleted Local is purged"),
-        Err(error) => tracing::error!(
-            local.name = %name, error = %error, "a deleted Local is not purged; `artifactapi purge` does it"
-        ),
+/// How long a Local is away before what was pushed to it is deleted: a volume that is not mounted for a moment, or a
+/// manifest that is replaced by deleting it first, must cost nothing.
+const PURGE_AFTER: Duration = Duration::from_secs(600);
+
+/// Deletes what was pushed to a Local whose manifest is gone and says so (`deletionPolicy: Purge`), unless it comes
+/// back. One that was deleted while no proxy ran, or less than [`PURGE_AFTER`] before it ended, is kept, to be purged
+/// by name.
+async fn purge(app: Weak<App>, local: Local) {
+    let (name, repo) = (&local.spec.name, local.identity.id);
+    tokio::time::sleep(PURGE_AFTER).await;
+    let (mut count, mut gone) = (0, 1);
+    while gone > 0 {
+        let Some(app) = app.upgrade() else { return };
+        if app.snapshot.load().local(repo).is_some() {
+            tracing::info!(local.name = %name, rows = count, "a deleted Local is back: it is purged no further");
+            return;
+        }
+        gone = match app.registry.rows.purge_local(repo, sweep::STEP).await {
+            Ok(gone) => gone,
+            Err(error) => {
+                tracing::error!(
+                    local.name = %name, error = %error, "a deleted Local is not purged; `artifactapi purge` does it"
+                );
+                return;
+            }
+        };
+        count += gone;
     }
+    tracing::info!(local.name = %name, rows = count, "a deleted Local is purged");
 }
 
 /// Which robot `object` is, if it is one.

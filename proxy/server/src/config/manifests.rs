@@ -50,7 +50,11 @@ impl Manifests {
     /// # Errors
     /// When the directory cannot be listed or the database cannot tell a repository's identity; the last
     /// configuration stays in service.
-    pub async fn refresh(&mut self, app: &App, metadata: &Arc<dyn MetadataStore>) -> Result<bool, LoadError> {
+    pub async fn refresh(
+        &mut self,
+        app: &Arc<App>,
+        metadata: &Arc<dyn MetadataStore>,
+    ) -> Result<bool, LoadError> {
         let failed = |source| LoadError::Read { dir: self.dir.clone(), source };
         let dir = self.dir.clone();
         let now = blocking(move || Stamps::of(&dir)).await.map_err(failed)?;

@@ -163,6 +163,12 @@ fn unknown(name: &str) -> Refused {
 }
 
 fn elsewhere(name: &str, known: &Known) -> Refused {
+    if let Known::Local(local) = known
+        && local.package_type() == PackageType::Docker
+    {
+        let message = format!("{name} is a docker repository; it is served below /v2/{name}/");
+        return Refused::not_found(message);
+    }
     let (kind, package_type) = match known {
         Known::Remote(repository) => ("Remote", repository.package_type()),
         Known::Virtual(package_type) => ("Virtual", *package_type),

@@ -58,7 +58,7 @@ pub(super) async fn begin(
     let algorithm = digest.map_or(algorithm, |digest| digest.algorithm());
     let id = registry.begin(local, &route.name, algorithm).await.map_err(|error| refusal(&error))?;
     let Some(digest) = digest else { return Ok(open(request, route, &id, 0, StatusCode::ACCEPTED)) };
-    let write = Write { id, span: None, body: stream(body), digest: Some(digest) };
+    let write = Write { id, span: None, body: stream(body), digest: Some(digest), whole: true };
     registry.write(local, &route.name, write).await.map_err(|error| refusal(&error))?;
     Ok(created(request, route, &digest))
 }
@@ -109,7 +109,8 @@ pub(super) async fn append(
     body: Incoming,
     record: &Record,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let write = Write { id: id.clone(), span: span(request)?, body: stream(body), digest: None };
+    let write =
+        Write { id: id.clone(), span: span(request)?, body: stream(body), digest: None, whole: false };
     let pushed = request.registry().write(&request.repository.local, &route.name, write).await;
     match pushed {
         Ok(Pushed::Open { offset }) => Ok(open(request, route, id, offset, StatusCode::ACCEPTED)),
@@ -131,7 +132,13 @@ pub(super) async fn close(
         Refused::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
     })?;
     let digest = route::digest(&digest)?;
-    let write = Write { id: id.clone(), span: span(request)?, body: stream(body), digest: Some(digest) };
+    let write = Write {
+        id: id.clone(),
+        span: span(request)?,
+        body: stream(body),
+        digest: Some(digest),
+        whole: false,
+    };
     match request.registry().write(&request.repository.local, &route.name, write).await {
         Ok(_) => Ok(created(request, route, &digest)),
         Err(error) => failed(request, route, id, &error, record),
