@@ -178,6 +178,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::UploadUnknown`], or a store's.
     pub async fn cancel(&self, local: &Local, name: &ImageName, id: &UploadId) -> Result<(), RegistryError> {
+        writable(local)?;
         let image = key(local, name);
         let state = self.rows.upload(&image, id).await?;
         if !self.rows.cancel_upload(&image, id).await? {

@@ -11,10 +11,11 @@ use artifactapi_model::{
     },
 };
 use bytes::Bytes;
+use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
     RegistryError,
-    manifest::{self, MAX_MANIFEST},
+    manifest::{self, MAX_MANIFEST, Parsed},
     push::{key, writable},
 };
 
@@ -23,9 +24,17 @@ pub const MAX_PAGE: usize = 1_000;
 /// Tags that one request may set beside the push by digest.
 pub const MAX_TAGS: usize = 64;
 
+/// Manifests above this size are read on a thread of their own, in bytes.
+const LARGE: usize = 64 << 10;
+/// Bytes of manifests in memory, so that many readers of one share it.
+const BODIES: u64 = 32 << 20;
+/// Bytes of annotations after which a page of referrers ends.
+const MAX_ANNOTATIONS: u64 = 4 << 20;
+
 /// The registry over its ports.
 #[derive(Clone)]
 pub struct Registry {
+    bodies: Arc<Cache<OciDigest, Bytes, ByBytes>>,
     /// Rows of Locals.
     pub rows: Arc<dyn RegistryStore>,
     /// Announces blobs.
@@ -34,6 +43,15 @@ pub struct Registry {
     pub uploads: Arc<dyn UploadStore>,
     /// Bytes that are there.
     pub blobs: Arc<dyn BlobStore>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<OciDigest, Bytes> for ByBytes {
+    fn weight(&self, _: &OciDigest, body: &Bytes) -> u64 {
+        128 + body.len() as u64
+    }
 }
 
 /// A manifest that was stored.
@@ -71,6 +89,17 @@ fn page_size(asked: Option<u64>) -> usize {
 }
 
 impl Registry {
+    /// A registry over its ports.
+    pub fn new(
+        rows: Arc<dyn RegistryStore>,
+        metadata: Arc<dyn MetadataStore>,
+        uploads: Arc<dyn UploadStore>,
+        blobs: Arc<dyn BlobStore>,
+    ) -> Self {
+        let bodies = Arc::new(Cache::with_weighter(4_096, BODIES, ByBytes));
+        Registry { bodies, rows, metadata, uploads, blobs }
+    }
+
     /// The blob an image calls `digest`. `renew`: the client will rely on the answer.
     ///
     /// # Errors
@@ -115,7 +144,11 @@ impl Registry {
         reference: &Reference,
     ) -> Result<Manifest, RegistryError> {
         let found = self.rows.manifest(&key(local, name), reference).await?;
-        let found = found.ok_or(RegistryError::ManifestUnknown)?;
+        let mut found = found.ok_or(RegistryError::ManifestUnknown)?;
+        match self.bodies.get(&found.digest) {
+            Some(shared) if shared == found.body => found.body = shared,
+            _ => self.bodies.insert(found.digest, found.body.clone()),
+        }
         // Databases look too, and have no such manifest then. This is for stores that do not.
         if OciDigest::of(found.digest.algorithm(), &found.body) != found.digest {
             tracing::error!(manifest.digest = %found.digest, "a stored manifest is damaged, and not served");
@@ -151,7 +184,7 @@ impl Registry {
                 got
             }
         };
-        let parsed = manifest::parse(&body, content_type)?;
+        let parsed = parse(body.clone(), content_type).await?;
         let mut all: Vec<&Tag> = tags.iter().collect();
         if let Reference::Tag(tag) = reference {
             all.push(tag);
@@ -243,8 +276,20 @@ impl Registry {
         last: Option<&OciDigest>,
     ) -> Result<Page<Referrer>, RegistryError> {
         let image = key(local, name);
-        let found = self.rows.referrers(&image, subject, artifact_type, last, MAX_PAGE + 1).await?;
-        Ok(Page::of(found, MAX_PAGE))
+        let mut page = Page { entries: Vec::new(), more: true };
+        // Annotations may be large: a few at a time, until there are many bytes of them.
+        let (mut bytes, mut step) = (0, 8);
+        while page.more && bytes < MAX_ANNOTATIONS && page.entries.len() < MAX_PAGE {
+            let after = page.entries.last().map(|entry: &Referrer| entry.digest);
+            let after = after.as_ref().or(last);
+            let found = self.rows.referrers(&image, subject, artifact_type, after, step).await?;
+            page.more = found.len() == step;
+            bytes += found.iter().map(weight).sum::<u64>();
+            page.entries.extend(found);
+            let average = bytes / (page.entries.len() as u64).max(1);
+            step = usize::try_from(MAX_ANNOTATIONS / 4 / average.max(1)).unwrap_or(MAX_PAGE).clamp(8, 250);
+        }
+        Ok(page)
     }
 
     /// A page of `{local}/{image}` over `locals`, which are in the order of their names, after `last`.
@@ -274,6 +319,21 @@ impl Registry {
         }
         Ok(Page::of(names, limit))
     }
+}
+
+/// Bytes of the annotations of one entry.
+fn weight(referrer: &Referrer) -> u64 {
+    referrer.annotations.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+}
+
+/// Reads a manifest. A large one takes longer than other requests should wait.
+async fn parse(body: Bytes, content_type: Option<&str>) -> Result<Parsed, RegistryError> {
+    if body.len() <= LARGE {
+        return manifest::parse(&body, content_type);
+    }
+    let content_type = content_type.map(str::to_owned);
+    let parsed = tokio::task::spawn_blocking(move || manifest::parse(&body, content_type.as_deref())).await;
+    parsed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// # Errors

@@ -23,8 +23,10 @@ use crate::{Registry, RegistryError, hashes::Hashes};
 const KEEP: Duration = Duration::from_secs(2);
 /// The same in bytes: an adapter need not remember more.
 const KEEP_BYTES: u64 = 64 << 20;
-/// Longest wait for the next bytes of a body.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time in which [`LEAST`] more bytes of a body come (RS-64).
+const PATIENCE: Duration = Duration::from_secs(30);
+/// See [`PATIENCE`].
+const LEAST: usize = 1 << 10;
 /// Pause before a session that somebody else has, or a blob that is being deleted, is asked for again.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Longest wait for a blob that is being deleted: its object is removed within it, or its collector died.
@@ -60,11 +62,16 @@ impl Registry {
         image: &ImageKey,
         write: Write,
     ) -> Result<Pushed, RegistryError> {
-        let (id, known) = (write.id.clone(), !write.whole);
+        let (id, whole) = (write.id.clone(), write.whole);
         let result = self.write_claimed(local, image, write).await;
-        if result.is_err() && !known {
+        match result {
             // Nobody can go on with it, or give it up.
-            self.rows.cancel_upload(image, &id).await?;
+            Err(_) if whole => drop(self.rows.cancel_upload(image, &id).await?),
+            // Whoever cancelled the session took its bytes away: that is no failure of the store.
+            Err(RegistryError::Blob(_)) if self.rows.upload(image, &id).await?.is_none() => {
+                return Err(RegistryError::UploadUnknown);
+            }
+            _ => {}
         }
         result
     }
@@ -81,7 +88,11 @@ impl Registry {
             Claim::Taken { progress, took_over } => (progress, took_over),
             Claim::Busy(progress) => return Err(RegistryError::RangeInvalid { offset: progress.offset }),
             // Its answer was lost, and the client asks again.
-            Claim::Closed(closed) if digest == Some(closed) => return Ok(Pushed::Blob(closed)),
+            Claim::Closed(closed)
+                if digest == Some(closed) && self.rows.linked(image, &closed, true).await?.is_some() =>
+            {
+                return Ok(Pushed::Blob(closed));
+            }
             Claim::Closed(_) | Claim::Unknown => return Err(RegistryError::UploadUnknown),
         };
         let Ok(hashes) = Hashes::load(&progress.hashes) else {
@@ -174,9 +185,23 @@ impl Session<'_> {
             }
             (Err(error), _) => {
                 drop(bytes);
+                self.cut_back().await;
                 self.give_back(true).await?;
                 Err(error)
             }
+        }
+    }
+
+    /// Drops bytes that came and are not recorded. They would not count, and stay for as long as the session.
+    async fn cut_back(&mut self) {
+        let uploads = &self.registry.uploads;
+        let cut = async {
+            let bytes = uploads.resume(&self.id, &self.saved.stored, self.saved.offset, true).await?;
+            bytes.pause().await
+        };
+        // If it fails, they go with the session.
+        if let Ok(stored) = cut.await {
+            self.saved.stored = stored;
         }
     }
 
@@ -191,7 +216,7 @@ impl Session<'_> {
         let mut ticks = tokio::time::interval(KEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
-        let mut last = Instant::now();
+        let (mut last, mut since) = (Instant::now(), 0);
         let mut gathered = BytesMut::new();
         let ended = loop {
             let piece = tokio::select! {
@@ -209,7 +234,8 @@ impl Session<'_> {
                 Some(Err(BodyLost)) => break Err(RegistryError::BodyLost),
                 None => break Ok(()),
             };
-            let came = self.offset + (gathered.len() + piece.len()) as u64;
+            let length = piece.len();
+            let came = self.offset + (gathered.len() + length) as u64;
             if end.is_some_and(|end| came > end) {
                 return Err(RegistryError::UploadInvalid("more bytes came than Content-Range says"));
             }
@@ -221,8 +247,11 @@ impl Session<'_> {
                     self.take(bytes, gathered.split().freeze()).await?;
                 }
             }
-            // The store's time is not the client's.
-            last = Instant::now();
+            since += length;
+            if since >= LEAST {
+                // Not before: the store's time is not the client's.
+                (last, since) = (Instant::now(), 0);
+            }
         };
         self.take(bytes, gathered.freeze()).await?;
         ended?;

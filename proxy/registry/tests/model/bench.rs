@@ -52,12 +52,7 @@ impl Bench {
         let blobs = Arc::new(FsBlobs::open(directory.path()).await.unwrap());
         let file = directory.path().join("rows.sqlite");
         let rows = Arc::new(SqliteMetadata::open(file, Arc::default()).await.unwrap());
-        let registry = Registry {
-            rows: rows.clone(),
-            metadata: rows.clone(),
-            uploads: Arc::new(blobs.uploads()),
-            blobs: blobs.clone(),
-        };
+        let registry = Registry::new(rows.clone(), rows.clone(), Arc::new(blobs.uploads()), blobs.clone());
         Bench {
             name: "directory and SQLite",
             registries: vec![registry],
@@ -99,12 +94,12 @@ impl Bench {
             s3.follow(rows.clone());
             s3.check().await.unwrap();
             let blobs = Arc::new(TieredBlobs::open(s3, directory.path(), 64 << 20).await.unwrap());
-            registries.push(Registry {
-                rows: rows.clone(),
-                metadata: rows.clone(),
-                uploads: Arc::new(blobs.uploads()),
-                blobs: blobs.clone(),
-            });
+            registries.push(Registry::new(
+                rows.clone(),
+                rows.clone(),
+                Arc::new(blobs.uploads()),
+                blobs.clone(),
+            ));
             directories.push(directory);
             stores.push((rows, blobs));
         }

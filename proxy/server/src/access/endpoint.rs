@@ -7,7 +7,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use artifactapi_model::account::{Account, Action, Caller, Protected, Scopes, Verdict, may};
+use artifactapi_model::account::{Account, Caller, Protected, Scopes, Verdict, may};
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, request::Parts};
 use url::form_urlencoded;
@@ -117,9 +117,7 @@ fn repository<'s>(snapshot: &'s Snapshot, name: &str) -> Option<Protected<'s>> {
 fn all_open(snapshot: &Snapshot, scopes: &[Scope]) -> bool {
     let is_open = |scope: &Scope| {
         let repository = repository(snapshot, &scope.name);
-        repository.is_some_and(|it| {
-            scope.actions.iter().all(|action| *action == Action::Pull && it.is_open_to(*action))
-        })
+        repository.is_some_and(|it| scope.actions.iter().all(|action| it.is_open_to(*action)))
     };
     !scopes.is_empty() && scopes.iter().all(is_open)
 }

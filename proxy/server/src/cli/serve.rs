@@ -161,12 +161,8 @@ async fn start(
     let engine = Engine::new(ports.clone(), options, link_key, &replica);
     let token_key = patiently(waiting, "postgresql", || store.shared_secret("tokens")).await;
     let gate = Gate::new(store.clone(), &token_key, ports.clock.clone());
-    let registry = Registry {
-        rows: store.clone(),
-        metadata: store.clone(),
-        uploads: Arc::new(blobs.uploads()),
-        blobs: ports.blobs.clone(),
-    };
+    let registry =
+        Registry::new(store.clone(), store.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
     let app = App::replica(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
     let mut configuration = Database::new(store.clone(), sealer);
     while let Err(error) = configuration.refresh(&app).await {

@@ -67,12 +67,8 @@ async fn run_app(
     let engine = Engine::new(ports.clone(), Options::default(), link_key, "standalone");
     let token_key = metadata.shared_secret("tokens").await?;
     let gate = Gate::new(database.clone(), &token_key, ports.clock.clone());
-    let registry = Registry {
-        rows: database.clone(),
-        metadata: metadata.clone(),
-        uploads: Arc::new(blobs.uploads()),
-        blobs: ports.blobs.clone(),
-    };
+    let registry =
+        Registry::new(database.clone(), metadata.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
     let app = App::new(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
     let stop = CancellationToken::new();
     let mut manifests = Manifests::new(settings.manifests.clone(), database.clone());

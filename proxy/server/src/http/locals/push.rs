@@ -239,7 +239,7 @@ pub(super) async fn put_manifest(
 ) -> Result<Response<ReplyBody>, Refused> {
     let tags = tags(request, reference)?;
     let body = post::limited(request.parts, body, MAX_MANIFEST, "the manifest is larger than 4 MiB").await?;
-    let content_type = request.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type(request)?;
     let (registry, local) = (request.registry(), &request.repository.local);
     let stored = registry.put_manifest(local, &route.name, reference, &tags, content_type, body).await;
     let stored = stored.map_err(|error| refusal(&error))?;
@@ -254,6 +254,19 @@ pub(super) async fn put_manifest(
         headers.append(&OCI_TAG, caching::header(tag.to_string()));
     }
     Ok(response)
+}
+
+/// The one `Content-Type`: two of them, or one nobody can read, would leave open what the manifest is (RS-13).
+fn content_type<'a>(request: &'a Request<'_>) -> Result<Option<&'a str>, Refused> {
+    let mut values = request.parts.headers.get_all(header::CONTENT_TYPE).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) if value.to_str().is_ok() => Ok(value.to_str().ok()),
+        _ => {
+            let message = "there must be one Content-Type, in ASCII";
+            Err(Refused::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message))
+        }
+    }
 }
 
 /// `?tag=`, once or more, beside a push by digest.
