@@ -1,11 +1,12 @@
 //! Pushes to a Local of type docker: the conformance suite, the ecosystems' own clients, chunks over replicas,
-//! crashes, tags as registers, and a collector that runs beside pushers. Lines with `figure:` tell what was
-//! measured.
+//! crashes, tags as registers, a collector that runs beside pushers, and what a Local promises on its own. Lines with
+//! `figure:` tell what was measured.
 //!
 //! `ARTIFACTAPI_TEST_PEER=1` runs the same against Distribution, which tests the bench;
 //! `ARTIFACTAPI_SOAK_SECONDS` is how long the soak takes (60, and as much again for its verdict), `ARTIFACTAPI_TEST_SCALE` how often the rest repeats what
 //! it counts (1).
 
+mod alone;
 mod chunks;
 mod clients;
 mod conformance;
@@ -37,6 +38,9 @@ type Ending = Result<(), Missing>;
 type Test = for<'a> fn(&'a mut Subject) -> Pin<Box<dyn Future<Output = Ending> + 'a>>;
 /// A test that brings its registry with it.
 type Own = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = Ending> + 'a>>;
+
+/// A test on a process of its own that needs no services.
+type Alone = fn() -> Pin<Box<dyn Future<Output = Ending>>>;
 
 /// On a registry that they share, ours or the peer's.
 const SHARED: [(&str, Test); 13] = [
@@ -161,6 +165,14 @@ impl Bench {
         ended(ending)
     }
 
+    /// A test that needs no services.
+    fn alone(&self, test: Alone) -> Completion {
+        if let Err(why) = proxy::binary() {
+            return Completion::ignored_with(why);
+        }
+        ended(self.run((), |()| test()).1)
+    }
+
     /// A test that brings its own.
     fn own(&self, name: &str, test: Own) -> Completion {
         if let Err(why) = proxy::binary() {
@@ -192,6 +204,9 @@ fn main() -> ExitCode {
     }
     for &(name, test) in &OURS {
         add(name.to_owned(), Box::new(move |bench| bench.own(name, test)));
+    }
+    for (name, test) in alone::ALL {
+        add(format!("standalone::{name}"), Box::new(move |bench| bench.alone(test)));
     }
     if env::var_os("ARTIFACTAPI_TEST_PEER").is_some() {
         for &(name, test) in SHARED.iter().chain(&PEER) {
