@@ -31,8 +31,21 @@ impl Minio {
     /// # Errors
     /// When it is not installed.
     pub fn start() -> Result<Self, Missing> {
+        Self::start_in(TempDir::new().expect("a temporary directory"))
+    }
+
+    /// Starts one that keeps everything in memory, where there is a directory for that: for tests that make thousands
+    /// of small objects and nothing of their durability.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn start_in_memory() -> Result<Self, Missing> {
+        let home = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
+        Self::start_in(home.expect("a temporary directory"))
+    }
+
+    fn start_in(home: TempDir) -> Result<Self, Missing> {
         let program = find("minio", &versions(&tools(), "minio-"))?;
-        let home = TempDir::new().expect("a temporary directory");
         // On a single directory, a bucket is a directory.
         fs::create_dir_all(home.path().join("data").join(Self::BUCKET)).expect("space");
         let make = move |home: &std::path::Path, port: u16| {

@@ -69,7 +69,7 @@ impl Bench {
     /// `None`: the services are not installed here.
     pub(crate) async fn replicas() -> Option<Self> {
         const TEST: &str = "the registry against its model on replicas";
-        let minio = artifactapi_services::provided(Minio::start(), TEST)?;
+        let minio = artifactapi_services::provided(Minio::start_in_memory(), TEST)?;
         let postgres = artifactapi_services::provided(Postgres::start(), TEST)?;
         let settings = PostgresSettings {
             host: "127.0.0.1".into(),
