@@ -95,7 +95,7 @@ impl Registry {
             let few = Options { step: options.step.min(AT_A_TIME), ..*options };
             swept.manifests += all(&few, || self.rows.expire_manifests(repo, age, few.step)).await?;
         }
-        swept.links = all(options, || self.rows.expire_links(options.grace, options.step)).await?;
+        swept.links = self.expire_links(options).await?;
         swept.uploads = self.end_uploads(options).await?;
         swept.settled = self.settle(options).await?;
         swept.places = self.remove_places(options).await?;
@@ -103,6 +103,17 @@ impl Registry {
             swept.strays = self.drop_strays(options).await?;
         }
         Ok(swept)
+    }
+
+    async fn expire_links(&self, options: &Options) -> Result<u64, SweepError> {
+        let mut count = 0;
+        loop {
+            let expired = self.rows.expire_links(options.grace, options.step).await?;
+            count += expired.dropped;
+            if expired.looked_at < options.step as u64 {
+                return Ok(count);
+            }
+        }
     }
 
     async fn end_uploads(&self, options: &Options) -> Result<u64, SweepError> {
