@@ -28,7 +28,8 @@ fn sequences() -> u32 {
 
 /// `sequences` of them, from the seed that `ARTIFACTAPI_SEED` says, plus `lane`.
 fn run(runtime: &tokio::runtime::Runtime, bench: &Bench, sequences: u32, lane: u64) {
-    let seed = std::env::var("ARTIFACTAPI_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64) + lane;
+    let seed =
+        std::env::var("ARTIFACTAPI_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64) + lane;
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config =
