@@ -222,8 +222,10 @@ pub(crate) async fn table() -> Ending {
             }
             cells += 1;
         }
-        if all_refused && stock.seen(column).await != before {
-            wrong.push(format!("{switch:?}: something changed: {before:?} {:?}", stock.seen(column).await));
+        if all_refused {
+            let after = stock.seen(column).await;
+            let changed = before.iter().zip(&after).filter(|(before, after)| before != after);
+            wrong.extend(changed.map(|pair| format!("{switch:?}: what was read changed: {pair:?}")));
         }
     }
     assert!(wrong.is_empty(), "{} of {cells} cells: {wrong:#?}", wrong.len());
