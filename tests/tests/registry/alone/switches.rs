@@ -212,7 +212,7 @@ pub(crate) async fn table() -> Ending {
             }
         }
         let rows = stock.rows(column);
-        let all_refused = rows.iter().all(|row| switch.wanted(row).1 != "");
+        let all_refused = rows.iter().all(|row| !switch.wanted(row).1.is_empty());
         for row in &rows {
             let answer = run(&stock.image, row).await;
             let (status, code) = told(&answer);
