@@ -176,7 +176,7 @@ impl Registry {
     /// Ends a session; its bytes go.
     ///
     /// # Errors
-    /// [`RegistryError::UploadUnknown`], or a store's.
+    /// [`RegistryError::ReadOnly`], [`RegistryError::UploadUnknown`], or a store's.
     pub async fn cancel(&self, local: &Local, name: &ImageName, id: &UploadId) -> Result<(), RegistryError> {
         writable(local)?;
         let image = key(local, name);

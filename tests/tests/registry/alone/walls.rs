@@ -54,13 +54,18 @@ fn shape(answer: &Fetched, names: &[(&str, &str)]) -> String {
 /// A Local that one may not read is as if it had nothing.
 pub(crate) async fn private() -> Ending {
     let access = json!({ "access": { "read": "authenticated", "anonymousWrite": false } });
-    let actions = json!({ "grants": [{ "repositories": ["a"], "actions": ["pull", "push"] }] });
-    let both = json!({ "grants": [{ "repositories": ["a", "b"], "actions": ["pull", "push"] }] });
+    let closed = json!({ "access": { "anonymousWrite": false } });
+    let robot = |name, repositories: &[&str]| {
+        let grants = json!([{ "repositories": repositories, "actions": ["pull", "push", "delete"] }]);
+        document("Robot", name, &json!({ "grants": grants }))
+    };
     let world = World::start(&[
         local("a", &access),
         local("b", &Value::Null),
-        document("Robot", "owner", &actions),
-        document("Robot", "both", &both),
+        local("c", &closed),
+        robot("owner", &["a"]),
+        robot("both", &["a", "c"]),
+        robot("writer", &["c"]),
     ])
     .await;
     let (a, b) = (world.image("a/app"), world.image("b/app"));
@@ -110,17 +115,52 @@ pub(crate) async fn private() -> Ending {
     }
     let catalog = at(&b, Method::GET, "/v2/_catalog", &[], "").await;
     assert!(!catalog.text().contains("a/app"), "{}", catalog.text());
-    // Who may read it may take from it.
-    let secret = sha256(&secret);
-    for (name, from) in [("b/named", "&from=a/app"), ("b/any", "")] {
-        let (third, rest) = (world.image(name), format!("blobs/uploads/?mount={secret}{from}"));
-        assert_eq!(ask(&third, Method::POST, &rest).await.status, 202, "{name}");
-        let answer = send(&third, Method::POST, &rest, &[("authorization", &both)], "").await;
-        assert_eq!(answer.status, 201, "{name}: {}", answer.text());
-        third.verify_blob(0, &secret).await.expect("it was mounted");
-        third.delete_blob(0, &secret).await.expect("it can be deleted");
-    }
+    let given =
+        Given { authorization: &both, other: &world.authorization("writer").await, blob: &sha256(&secret) };
+    mounted_by_right(&world, &given).await;
     Ok(())
+}
+
+/// A blob of the private Local, and whose request may read it.
+struct Given<'a> {
+    /// Of a robot that may read it.
+    authorization: &'a str,
+    /// Of one that may not.
+    other: &'a str,
+    blob: &'a str,
+}
+
+/// Who may read a blob and push elsewhere may mount it there; a short-lived token must have been asked for both
+/// Locals.
+async fn mounted_by_right(world: &World, given: &Given<'_>) {
+    let &Given { authorization, other, blob } = given;
+    let bearer = async |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| format!("&scope=repository:{scope}")).collect::<String>();
+        let path = format!("/token?service={}{scopes}", world.proxy.host());
+        let headers = [("authorization", authorization)];
+        let answer = at(&world.image("c/x"), Method::GET, &path, &headers, "").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        format!("Bearer {}", answer.json()["token"].as_str().expect("a token"))
+    };
+    for (name, from) in [("c/named", "&from=a/app"), ("c/any", "")] {
+        let (image, rest) = (world.image(name), format!("blobs/uploads/?mount={blob}{from}"));
+        let (push, pull) = (format!("{name}:pull,push"), "a/app:pull");
+        let may_only_push = bearer(&[&push]).await;
+        for (who, shown) in [("another robot", other), ("a token for pushing only", &may_only_push)] {
+            let answer = send(&image, Method::POST, &rest, &[("authorization", shown)], "").await;
+            assert_eq!(answer.status, 202, "{name}: {who}: {}", answer.text());
+            assert!(!image.has_blob(0, blob).await.expect("an answer"), "{name}: {who}");
+        }
+        let for_both = bearer(&[&push, pull]).await;
+        for shown in [&for_both, authorization] {
+            let answer = send(&image, Method::POST, &rest, &[("authorization", shown)], "").await;
+            assert_eq!(answer.status, 201, "{name}: {}", answer.text());
+            image.verify_blob(0, blob).await.expect("it was mounted");
+            let headers = [("authorization", authorization)];
+            let gone = send(&image, Method::DELETE, &format!("blobs/{blob}"), &headers, "").await;
+            assert_eq!(gone.status, 202, "{}", gone.text());
+        }
+    }
 }
 
 /// The session that was opened in place of a mount takes the bytes; before them the blob is not there.
