@@ -311,6 +311,7 @@ impl Registry {
         while page.more && bytes < MAX_ANNOTATIONS && page.entries.len() < MAX_PAGE {
             let after = page.entries.last().map(|entry: &Referrer| entry.digest);
             let after = after.as_ref().or(last);
+            step = step.min(MAX_PAGE - page.entries.len());
             let found = self.rows.referrers(&image, subject, artifact_type, after, step).await?;
             page.more = found.len() == step;
             bytes += found.iter().map(weight).sum::<u64>();
