@@ -7,7 +7,7 @@ use artifactapi_model::{
     oci::{Algorithm, ImageName, OciDigest, Reference, Tag},
     ports::{
         BlobStore, MetadataStore, RegistryStore, UploadStore,
-        registry::{Deleted, LinkedBlob, Manifest, NewManifest, NewTag, Put, Referrer, Unlinking},
+        registry::{Deleted, ImageKey, LinkedBlob, Manifest, NewManifest, NewTag, Put, Referrer, Unlinking},
     },
 };
 use bytes::Bytes;
@@ -133,7 +133,7 @@ impl Registry {
         }
     }
 
-    /// The manifest that `reference` names.
+    /// The manifest that `reference` names. `renew`: the client will rely on the answer.
     ///
     /// # Errors
     /// [`RegistryError::ManifestUnknown`], or the database's.
@@ -142,8 +142,9 @@ impl Registry {
         local: &Local,
         name: &ImageName,
         reference: &Reference,
+        renew: bool,
     ) -> Result<Manifest, RegistryError> {
-        let found = self.rows.manifest(&key(local, name), reference).await?;
+        let found = self.rows.manifest(&key(local, name), reference, renew).await?;
         let mut found = found.ok_or(RegistryError::ManifestUnknown)?;
         match self.bodies.get(&found.digest) {
             Some(shared) if shared == found.body => found.body = shared,
@@ -211,6 +212,10 @@ impl Registry {
 
     /// Deletes a tag, or a manifest with its tags; effective at once.
     ///
+    /// What an immutable tag points to stays whole: neither is its manifest deleted nor what that lists. Other indexes
+    /// keep nobody from it, since clients delete what an index lists before the index. A tag that is set to such an
+    /// index at the same moment may come too late to be seen; one that is set to the manifest itself may not.
+    ///
     /// # Errors
     /// [`RegistryError`]; then nothing was changed.
     pub async fn delete_manifest(
@@ -235,8 +240,12 @@ impl Registry {
         // A tag may be set between the two; then the new one is looked at as well.
         for _ in 0..8 {
             let tags = self.rows.tags_of(&image, digest).await?;
-            if let Some(tag) = tags.iter().find(|tag| immutable(tag)) {
-                return Err(RegistryError::ImmutableTag(tag.clone()));
+            let fixed = match tags.iter().find(|tag| immutable(tag)) {
+                Some(tag) => Some(tag.clone()),
+                None => self.holding_tag(&image, digest, &immutable).await?,
+            };
+            if let Some(tag) = fixed {
+                return Err(RegistryError::ImmutableTag(tag));
             }
             match self.rows.delete_manifest(&image, digest, &tags).await? {
                 Deleted::Done => return Ok(()),
@@ -245,6 +254,26 @@ impl Registry {
             }
         }
         Err(RegistryError::Busy("the manifest is being tagged"))
+    }
+
+    /// The first of the tags `is_meant` that hold a manifest, itself or by an index.
+    async fn holding_tag(
+        &self,
+        image: &ImageKey,
+        digest: &OciDigest,
+        is_meant: impl Fn(&Tag) -> bool,
+    ) -> Result<Option<Tag>, RegistryError> {
+        let mut after: Option<Tag> = None;
+        loop {
+            let page = self.rows.holding_tags(image, digest, after.as_ref(), MAX_PAGE).await?;
+            if let Some(tag) = page.iter().find(|tag| is_meant(tag)) {
+                return Ok(Some(tag.clone()));
+            }
+            after = page.into_iter().next_back();
+            if after.is_none() {
+                return Ok(None);
+            }
+        }
     }
 
     /// A page of tags in the order of their bytes, after `last`.

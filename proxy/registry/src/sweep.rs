@@ -100,7 +100,7 @@ impl Registry {
             let few = Options { step: options.step.min(AT_A_TIME), ..*options };
             swept.manifests += all(&few, || self.rows.expire_manifests(repo, age, few.step)).await?;
         }
-        swept.links = all(options, || self.rows.expire_links(options.grace, options.step)).await?;
+        swept.links = self.expire_links(options).await?;
         self.end_uploads(options, &mut swept).await?;
         self.settle(options, &mut swept).await?;
         self.remove_places(options, &mut swept).await?;
@@ -108,6 +108,17 @@ impl Registry {
             self.drop_strays(options, &mut swept).await?;
         }
         Ok(swept)
+    }
+
+    async fn expire_links(&self, options: &Options) -> Result<u64, SweepError> {
+        let mut count = 0;
+        loop {
+            let expired = self.rows.expire_links(options.grace, options.step).await?;
+            count += expired.dropped;
+            if expired.looked_at < options.step as u64 {
+                return Ok(count);
+            }
+        }
     }
 
     async fn end_uploads(&self, options: &Options, swept: &mut Swept) -> Result<(), SweepError> {

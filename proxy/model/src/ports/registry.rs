@@ -211,6 +211,16 @@ pub enum Unlinking {
     InUse,
 }
 
+/// What one step of [`BlobLinks::expire_links`] came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpiredLinks {
+    /// Links that were looked at, those included that turned out to be needed; fewer than the limit: there are no
+    /// more.
+    pub looked_at: u64,
+    /// Links that were forgotten.
+    pub dropped: u64,
+}
+
 /// Which images have which blobs.
 #[async_trait]
 pub trait BlobLinks: Send + Sync + 'static {
@@ -238,9 +248,10 @@ pub trait BlobLinks: Send + Sync + 'static {
     /// Takes the blob from `image`; effective at once, everywhere (RS-46).
     async fn unlink(&self, image: &ImageKey, digest: &OciDigest) -> Result<Unlinking, MetadataError>;
 
-    /// Forgets up to `limit` links that no manifest of their image names and that were not renewed for `grace`; how
-    /// many.
-    async fn expire_links(&self, grace: Duration, limit: usize) -> Result<u64, MetadataError>;
+    /// Looks at up to `limit` links that were not renewed for `grace`, and forgets those that no manifest of their
+    /// image names. A link that is needed is not looked at again until a manifest that names it goes, and one that
+    /// somebody else is changing at this moment is left to a later call.
+    async fn expire_links(&self, grace: Duration, limit: usize) -> Result<ExpiredLinks, MetadataError>;
 
     /// Bytes of the blobs of a Local, each counted once.
     async fn local_usage(&self, repo: RepoId) -> Result<u64, MetadataError>;
@@ -353,6 +364,10 @@ pub struct Referrer {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// How many indexes, one listing the other, are looked through for what holds a manifest
+/// ([`Manifests::holding_tags`]).
+pub const HOLDING_DEPTH: u32 = 8;
+
 /// Manifests and tags.
 ///
 /// A manifest is held by tags, and by indexes that list it. One that was held and is so no more is kept for as long
@@ -360,14 +375,17 @@ pub struct Referrer {
 /// A referrer is not held by its subject, but begins to expire when that goes.
 #[async_trait]
 pub trait Manifests: Send + Sync + 'static {
-    /// Stores a manifest and sets its tags. What is there stays as it is, but for the tags, and is kept anew.
+    /// Stores a manifest and sets its tags. What is there stays as it is, but for the tags, and is kept anew: bytes
+    /// that do not say what they are keep the media type they were pushed with first, whatever comes with them later.
     async fn put_manifest(&self, image: &ImageKey, new: &NewManifest) -> Result<Put, MetadataError>;
 
-    /// The manifest that `reference` names.
+    /// The manifest that `reference` names. `renew`: the answer is a promise to somebody who may leave out pushing
+    /// it, so one that nothing holds any more is kept as if it were let go now. Nothing is written for others.
     async fn manifest(
         &self,
         image: &ImageKey,
         reference: &Reference,
+        renew: bool,
     ) -> Result<Option<Manifest>, MetadataError>;
 
     /// Up to `limit` tags in the order of their bytes, after `after`; `None`: there is no such image.
@@ -381,10 +399,22 @@ pub trait Manifests: Send + Sync + 'static {
     /// All tags of a manifest.
     async fn tags_of(&self, image: &ImageKey, digest: &OciDigest) -> Result<Vec<Tag>, MetadataError>;
 
+    /// Up to `limit` tags in the order of their bytes, after `after`, that point to a manifest the image has, or to an
+    /// index of the image that lists it, itself or through up to [`HOLDING_DEPTH`] indexes in all. None: there are no
+    /// more.
+    async fn holding_tags(
+        &self,
+        image: &ImageKey,
+        digest: &OciDigest,
+        after: Option<&Tag>,
+        limit: usize,
+    ) -> Result<Vec<Tag>, MetadataError>;
+
     /// Deletes a tag; its manifest stays.
     async fn delete_tag(&self, image: &ImageKey, tag: &Tag) -> Result<Deleted, MetadataError>;
 
     /// Deletes a manifest with those of its tags that are in `tags`; when it has another one, nothing happens.
+    /// Indexes may list it: they stay.
     async fn delete_manifest(
         &self,
         image: &ImageKey,

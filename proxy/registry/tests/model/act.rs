@@ -413,7 +413,7 @@ impl Run<'_> {
         want: Option<OciDigest>,
     ) -> Outcome {
         let (local, name) = (self.local(image).clone(), self.name(image));
-        let found = match self.registry().manifest(&local, &name, reference).await {
+        let found = match self.registry().manifest(&local, &name, reference, false).await {
             Ok(found) => Some(found),
             Err(RegistryError::ManifestUnknown) => None,
             Err(error) => return Err(error.to_string()),

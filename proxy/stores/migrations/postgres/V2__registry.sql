@@ -319,41 +319,39 @@ BEGIN
     RETURN 'done';
 END $$;
 
--- Takes links that no manifest names and nobody renewed; how many. What somebody else has locked is left alone.
-CREATE FUNCTION expire_links(in_grace DOUBLE PRECISION, in_limit BIGINT) RETURNS BIGINT LANGUAGE plpgsql AS $$
+-- Looks at links that nobody renewed, and takes those that no manifest names: how many of each. What somebody else
+-- has locked is left alone; where that is all, none was looked at, so that whoever goes on until then comes to an end.
+CREATE FUNCTION expire_links(
+    in_grace DOUBLE PRECISION, in_limit BIGINT, OUT out_looked_at BIGINT, OUT out_dropped BIGINT
+) LANGUAGE plpgsql AS $$
 DECLARE
     until TIMESTAMPTZ := now() - make_interval(secs => in_grace);
     candidates links[];
     one links;
-    gone BIGINT := 0;
-    seen BIGINT;
+    done BOOLEAN := FALSE;
 BEGIN
-    WHILE gone < in_limit LOOP
-        SELECT array_agg(c) INTO candidates FROM (
-            SELECT l FROM links l WHERE l.loose AND l.touched_at <= until
-                ORDER BY l.touched_at LIMIT in_limit - gone) AS found (c);
-        EXIT WHEN candidates IS NULL;
-        PERFORM lock_usage(repos.repo) FROM (
-            SELECT DISTINCT c.repo FROM unnest(candidates) AS c ORDER BY c.repo) AS repos;
-        seen := 0;
-        FOREACH one IN ARRAY candidates LOOP
-            PERFORM 1 FROM links l
-                WHERE l.repo = one.repo AND l.image = one.image AND l.digest = one.digest
-                AND l.loose AND l.touched_at <= until FOR UPDATE SKIP LOCKED;
-            CONTINUE WHEN NOT FOUND;
-            seen := seen + 1;
-            IF EXISTS (SELECT 1 FROM manifest_blobs m
-                    WHERE m.repo = one.repo AND m.image = one.image AND m.digest = one.digest) THEN
-                UPDATE links SET loose = FALSE
-                    WHERE repo = one.repo AND image = one.image AND digest = one.digest;
-            ELSE
-                PERFORM drop_link(one.repo, one.image, one.digest);
-                gone := gone + 1;
-            END IF;
-        END LOOP;
-        EXIT WHEN seen = 0;
+    SELECT COALESCE(array_agg(c), '{}') INTO candidates FROM (
+        SELECT l FROM links l WHERE l.loose AND l.touched_at <= until
+            ORDER BY l.touched_at LIMIT in_limit) AS found (c);
+    out_dropped := 0;
+    PERFORM lock_usage(repos.repo) FROM (
+        SELECT DISTINCT c.repo FROM unnest(candidates) AS c ORDER BY c.repo) AS repos;
+    FOREACH one IN ARRAY candidates LOOP
+        PERFORM 1 FROM links l
+            WHERE l.repo = one.repo AND l.image = one.image AND l.digest = one.digest
+            AND l.loose AND l.touched_at <= until FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+        done := TRUE;
+        IF EXISTS (SELECT 1 FROM manifest_blobs m
+                WHERE m.repo = one.repo AND m.image = one.image AND m.digest = one.digest) THEN
+            UPDATE links SET loose = FALSE
+                WHERE repo = one.repo AND image = one.image AND digest = one.digest;
+        ELSE
+            PERFORM drop_link(one.repo, one.image, one.digest);
+            out_dropped := out_dropped + 1;
+        END IF;
     END LOOP;
-    RETURN gone;
+    out_looked_at := CASE WHEN done THEN cardinality(candidates) ELSE 0 END;
 END $$;
 
 CREATE FUNCTION lock_image(in_repo BIGINT, in_image TEXT) RETURNS VOID LANGUAGE sql AS $$
@@ -443,6 +441,18 @@ BEGIN
             WHERE repo = in_repo AND image = in_image AND subject = in_digest AND unheld_since IS NOT NULL;
     END IF;
     PERFORM let_go(in_repo, in_image, left_behind);
+END $$;
+
+-- Keeps a manifest that was let go as if that were now; whether it is there still. Under the lock, since whoever
+-- expires it has looked at it before.
+CREATE FUNCTION renew_manifest(in_repo BIGINT, in_image TEXT, in_digest TEXT) RETURNS BOOLEAN
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM lock_image(in_repo, in_image);
+    UPDATE manifests SET unheld_since = now()
+        WHERE repo = in_repo AND image = in_image AND digest = in_digest AND unheld_since IS NOT NULL;
+    RETURN FOUND OR EXISTS (SELECT 1 FROM manifests
+        WHERE repo = in_repo AND image = in_image AND digest = in_digest);
 END $$;
 
 -- Takes a manifest with all its tags and references. The image is locked.

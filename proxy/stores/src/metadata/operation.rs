@@ -76,6 +76,7 @@ pub(in crate::metadata) enum Operation {
     Manifest,
     Tags,
     TagsOf,
+    HoldingTags,
     DeleteTag,
     DeleteManifest,
     Referrers,
@@ -95,7 +96,7 @@ pub(in crate::metadata) enum Operation {
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 86] = [
+    const ALL: [Operation; 87] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -167,6 +168,7 @@ impl Operation {
         Operation::Manifest,
         Operation::Tags,
         Operation::TagsOf,
+        Operation::HoldingTags,
         Operation::DeleteTag,
         Operation::DeleteManifest,
         Operation::Referrers,
@@ -259,6 +261,7 @@ impl Operation {
             Operation::Manifest => ("manifest", "looking up a manifest"),
             Operation::Tags => ("tags", "listing tags"),
             Operation::TagsOf => ("tags_of", "listing tags of a manifest"),
+            Operation::HoldingTags => ("holding_tags", "listing tags that hold a manifest"),
             Operation::DeleteTag => ("delete_tag", "deleting a tag"),
             Operation::DeleteManifest => ("delete_manifest", "deleting a manifest"),
             Operation::Referrers => ("referrers", "listing referrers"),

@@ -131,6 +131,11 @@ async fn push(store: &Faces, image: &ImageKey, text: &str) {
     assert_eq!(close(store, image, &fresh_id(), &body, None).await, Linking::Linked);
 }
 
+/// Looks at all links; how many were dropped.
+async fn expire_links(store: &Faces, grace: Duration) -> u64 {
+    store.registry.expire_links(grace, ALL).await.unwrap().dropped
+}
+
 async fn linked(store: &Faces, image: &ImageKey, text: &str) -> Option<LinkedBlob> {
     store.registry.linked(image, &sha256(text), false).await.unwrap()
 }
@@ -181,5 +186,5 @@ async fn stored(store: &Faces, image: &ImageKey, new: &NewManifest) {
 
 async fn has_manifest(store: &Faces, image: &ImageKey, text: &str) -> bool {
     let reference = artifactapi_model::oci::Reference::Digest(sha256(text));
-    store.registry.manifest(image, &reference).await.unwrap().is_some()
+    store.registry.manifest(image, &reference, false).await.unwrap().is_some()
 }

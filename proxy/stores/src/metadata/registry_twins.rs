@@ -112,6 +112,11 @@ enum Operation {
         text: &'static str,
         tags: Vec<&'static str>,
     },
+    Manifest {
+        image: ImageKey,
+        text: &'static str,
+        renew: bool,
+    },
     ExpireManifests {
         repo: i64,
         over: bool,
@@ -232,7 +237,9 @@ impl Twin {
                 words(store.mount(from, &to, &digest(blob), quota).await)
             }
             Unlink(image, blob) => words(store.unlink(&image, &digest(blob)).await),
-            ExpireLinks { over } => words(store.expire_links(time(over), ALL).await),
+            ExpireLinks { over } => {
+                words(store.expire_links(time(over), ALL).await.map(|expired| expired.dropped))
+            }
             Settled(text, session) => {
                 let blob = Digest::of(text.as_bytes());
                 words(store.settled(&blob, &place(self.session(session))).await)
@@ -247,6 +254,9 @@ impl Twin {
             DeleteManifest { image, text, tags } => {
                 let tags: Vec<Tag> = tags.into_iter().map(tag).collect();
                 words(store.delete_manifest(&image, &sha256(text), &tags).await)
+            }
+            Manifest { image, text, renew } => {
+                words(store.manifest(&image, &Reference::Digest(sha256(text)), renew).await)
             }
             ExpireManifests { repo, over } => {
                 words(store.expire_manifests(RepoId(repo), time(over), ALL).await)
@@ -294,12 +304,13 @@ impl Twin {
             }
         }
         for (text, ..) in MANIFESTS {
-            all.push(words(store.manifest(image, &Reference::Digest(sha256(text))).await));
+            all.push(words(store.manifest(image, &Reference::Digest(sha256(text)), false).await));
             all.push(words(store.tags_of(image, &sha256(text)).await));
+            all.push(words(store.holding_tags(image, &sha256(text), None, ALL).await));
             all.push(words(store.referrers(image, &sha256(text), None, None, ALL).await));
         }
         for text in TAGS {
-            all.push(words(store.manifest(image, &Reference::Tag(tag(text))).await));
+            all.push(words(store.manifest(image, &Reference::Tag(tag(text)), false).await));
         }
         all.join("\n")
     }
@@ -370,6 +381,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         1 => (image(), select(&TAGS[..])).prop_map(|(image, tag)| DeleteTag(image, tag)),
         2 => (image(), any_text(), prop::collection::vec(select(&TAGS[..]), 0..3))
             .prop_map(|(image, text, tags)| DeleteManifest { image, text, tags }),
+        1 => (image(), any_text(), over()).prop_map(|(image, text, renew)| Manifest { image, text, renew }),
         1 => (repo(), over()).prop_map(|(repo, over)| ExpireManifests { repo, over }),
         1 => image().prop_map(Read),
     ];

@@ -50,7 +50,7 @@ pub(super) async fn blob(
     send(request, content, record).await
 }
 
-/// `manifests/{reference}`.
+/// `manifests/{reference}`. A HEAD is a pusher's question too, whether it may leave out pushing the manifest.
 pub(super) async fn manifest(
     request: &Request<'_>,
     route: &LocalRoute,
@@ -58,7 +58,8 @@ pub(super) async fn manifest(
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Refused> {
     let local = &request.repository.local;
-    let found = request.registry().manifest(local, &route.name, reference).await;
+    let renew = request.method() == Method::HEAD;
+    let found = request.registry().manifest(local, &route.name, reference, renew).await;
     let found = found.map_err(|error| refusal(&error))?;
     let by_digest = matches!(reference, Reference::Digest(_));
     let content = Content {

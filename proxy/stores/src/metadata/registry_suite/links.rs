@@ -10,6 +10,7 @@ pub(super) async fn suite(make: &impl AsyncFn() -> Faces) {
     two_digests_of_one_blob_are_two_links(make().await).await;
     a_quota_counts_each_blob_once(make().await).await;
     rs_113_links_that_nothing_names_expire(make().await).await;
+    links_that_are_needed_count_too(make().await).await;
     rs_114_a_linked_blob_is_never_collected(make().await).await;
     rs_114_a_blob_being_deleted_cannot_be_linked(make().await).await;
 }
@@ -126,7 +127,7 @@ async fn rs_113_links_that_nothing_names_expire(store: Faces) {
     stored(&store, &app, &named).await;
     let twin = NewManifest { blobs: vec![sha256("named")], ..manifest("n") };
     stored(&store, &app, &twin).await;
-    let expire = async |grace, limit| store.registry.expire_links(grace, limit).await.unwrap();
+    let expire = async |grace, limit| store.registry.expire_links(grace, limit).await.unwrap().dropped;
     assert_eq!(expire(LONG, ALL).await, 0, "they are young");
     assert_eq!((expire(NONE, 1).await, expire(NONE, 0).await), (1, 0));
     assert_eq!(expire(NONE, ALL).await, 2);
@@ -140,6 +141,37 @@ async fn rs_113_links_that_nothing_names_expire(store: Faces) {
     store.registry.delete_manifest(&app, &sha256("n"), &[]).await.unwrap();
     assert_eq!((expire(LONG, ALL).await, expire(NONE, ALL).await), (0, 1));
     assert_eq!((linked(&store, &app, "named").await, usage(&store, 1).await), (None, 0));
+}
+
+async fn links_that_are_needed_count_too(store: Faces) {
+    let app = image(1, "app");
+    let texts = ["one", "two", "three"];
+    for text in texts {
+        push(&store, &app, text).await;
+    }
+    // They lose a manifest, and have another.
+    let blobs: Vec<OciDigest> = texts.map(sha256).to_vec();
+    for text in ["m", "n"] {
+        stored(&store, &app, &NewManifest { blobs: blobs.clone(), ..manifest(text) }).await;
+    }
+    store.registry.delete_manifest(&app, &sha256("m"), &[]).await.unwrap();
+    push(&store, &app, "loose").await;
+    let (mut steps, mut dropped) = (0, 0);
+    loop {
+        let step = store.registry.expire_links(NONE, 2).await.unwrap();
+        assert!(step.dropped <= step.looked_at && step.looked_at <= 2, "{step:?}");
+        (steps, dropped) = (steps + 1, dropped + step.dropped);
+        if step.looked_at < 2 {
+            break;
+        }
+    }
+    assert_eq!(dropped, 1);
+    assert!(steps <= 3, "none is looked at again");
+    assert_eq!(store.registry.expire_links(NONE, 2).await.unwrap().looked_at, 0);
+    assert_eq!(linked(&store, &app, "loose").await, None);
+    for text in texts {
+        assert_eq!(linked(&store, &app, text).await, Some(blob(text)));
+    }
 }
 
 async fn rs_114_a_linked_blob_is_never_collected(store: Faces) {

@@ -2,7 +2,7 @@
 
 use artifactapi_model::{
     oci::Reference,
-    ports::registry::{Deleted, Referrer},
+    ports::registry::{Deleted, HOLDING_DEPTH, Referrer},
 };
 
 use super::*;
@@ -14,13 +14,14 @@ pub(super) async fn suite(make: &impl AsyncFn() -> Faces) {
     tags_are_listed_in_order(make().await).await;
     images_are_those_that_have_a_manifest(make().await).await;
     deleting_takes_what_was_meant(make().await).await;
+    what_holds_a_manifest_is_found_through_indexes(make().await).await;
     referrers_are_listed_in_order(make().await).await;
     a_purged_local_has_nothing_left(make().await).await;
 }
 
 async fn get(store: &Faces, image: &ImageKey, reference: &str) -> Option<Manifest> {
     let reference: Reference = reference.parse().unwrap();
-    store.registry.manifest(image, &reference).await.unwrap()
+    store.registry.manifest(image, &reference, false).await.unwrap()
 }
 
 async fn tags_of(store: &Faces, image: &ImageKey, text: &str) -> Vec<Tag> {
@@ -74,7 +75,7 @@ async fn what_is_missing_is_named_and_nothing_is_changed(store: Faces) {
     assert_eq!(put(&store, &app, &new).await, Put::MissingManifest(sha256("child")));
     stored(&store, &app, &manifest("child")).await;
     stored(&store, &app, &new).await;
-    assert_eq!(store.registry.expire_links(NONE, ALL).await.unwrap(), 1, "that of the other image");
+    assert_eq!(expire_links(&store, NONE).await, 1, "that of the other image");
     // The image may name the bytes only by the digest they were pushed under.
     new.blobs = vec![sha512("config")];
     assert_eq!(put(&store, &app, &new).await, Put::MissingBlob(sha512("config")));
@@ -176,6 +177,50 @@ async fn deleting_takes_what_was_meant(store: Faces) {
     assert!(!has_manifest(&store, &app, "m").await);
     assert_eq!((get(&store, &app, "v1").await, listed(&store, &app, None, ALL).await), (None, None));
     assert_eq!(tags_of(&store, &other, "m").await, tags(&["v1", "v2", "v3"]));
+}
+
+async fn what_holds_a_manifest_is_found_through_indexes(store: Faces) {
+    let (app, other) = (image(1, "app"), image(1, "other"));
+    let index = |text: &str, names: &[&str], children: &[&str]| NewManifest {
+        children: children.iter().copied().map(sha256).collect(),
+        ..tagged(text, names)
+    };
+    stored(&store, &app, &tagged("m", &["own"])).await;
+    stored(&store, &app, &tagged("beside", &["beside"])).await;
+    stored(&store, &app, &index("i", &["v1", "A"], &["m", "beside"])).await;
+    // By two ways, of which one is longer.
+    stored(&store, &app, &index("of i", &["v2"], &["i", "m"])).await;
+    stored(&store, &app, &index("of beside", &["no"], &["beside"])).await;
+    for new in [manifest("m"), index("elsewhere", &["elsewhere"], &["m"])] {
+        stored(&store, &other, &new).await;
+    }
+    let holding = async |text, after: Option<&str>, limit| {
+        let after = after.map(tag);
+        store.registry.holding_tags(&app, &sha256(text), after.as_ref(), limit).await.unwrap()
+    };
+    assert_eq!(holding("m", None, ALL).await, tags(&["A", "own", "v1", "v2"]));
+    assert_eq!(holding("i", None, ALL).await, tags(&["A", "v1", "v2"]));
+    assert_eq!(holding("of i", None, ALL).await, tags(&["v2"]));
+    assert_eq!(holding("m", None, 2).await, tags(&["A", "own"]));
+    assert_eq!(holding("m", Some("own"), 1).await, tags(&["v1"]));
+    assert_eq!((holding("m", Some("v2"), ALL).await, holding("m", None, 0).await), (vec![], vec![]));
+    assert_eq!(holding("unknown", None, ALL).await, []);
+    store.registry.delete_tag(&app, &tag("v1")).await.unwrap();
+    assert_eq!(holding("m", None, ALL).await, tags(&["A", "own", "v2"]));
+    // What is deleted is held by nothing, whoever lists it.
+    let deleted = store.registry.delete_manifest(&app, &sha256("m"), &tags(&["own"])).await.unwrap();
+    assert_eq!((deleted, holding("m", None, ALL).await), (Deleted::Done, vec![]));
+    assert_eq!(holding("i", None, ALL).await, tags(&["A", "v2"]), "the index stays");
+
+    let mut below = "beside".to_owned();
+    for depth in 0..=HOLDING_DEPTH {
+        let text = format!("depth {depth}");
+        stored(&store, &app, &index(&text, &[&format!("depth-{depth}")], &[&below])).await;
+        below = text;
+    }
+    let found = holding("beside", Some("depth"), ALL).await;
+    let deepest = tag(&format!("depth-{HOLDING_DEPTH}"));
+    assert!(found.contains(&tag("depth-7")) && !found.contains(&deepest), "{found:?}");
 }
 
 async fn referrers_are_listed_in_order(store: Faces) {

@@ -1,6 +1,6 @@
 //! What holds a manifest, and when it expires.
 
-use artifactapi_model::ports::registry::Deleted;
+use artifactapi_model::{oci::Reference, ports::registry::Deleted};
 
 use super::*;
 
@@ -9,6 +9,7 @@ pub(super) async fn suite(make: &impl AsyncFn() -> Faces) {
     what_a_tag_held_expires_after_it(make().await).await;
     what_an_index_held_expires_after_it(make().await).await;
     what_refers_to_a_manifest_expires_after_it(make().await).await;
+    what_a_pusher_asked_for_is_kept_anew(make().await).await;
     expiry_is_of_one_local_and_bounded(make().await).await;
     an_expired_manifest_lets_go_of_its_blobs(make().await).await;
 }
@@ -104,6 +105,46 @@ async fn what_refers_to_a_manifest_expires_after_it(store: Faces) {
     assert!(has_manifest(&store, &app, "tagged").await);
 }
 
+/// Until the database's clock has gone on.
+async fn a_moment(store: &Faces) {
+    let probe = image(9, "probe");
+    stored(store, &probe, &tagged("probe", &["latest"])).await;
+    untag(store, &probe, "latest").await;
+    while store.registry.expire_manifests(probe.repo, Duration::from_millis(2), 1).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn what_a_pusher_asked_for_is_kept_anew(store: Faces) {
+    let app = image(1, "app");
+    let ask = async |reference: Reference, renew| {
+        let found = store.registry.manifest(&app, &reference, renew).await.unwrap();
+        found.map(|found| found.digest)
+    };
+    for text in ["asked", "read", "last"] {
+        stored(&store, &app, &tagged(text, &["latest"])).await;
+        untag(&store, &app, "latest").await;
+        a_moment(&store).await;
+    }
+    assert_eq!(ask(Reference::Digest(sha256("asked")), true).await, Some(sha256("asked")));
+    a_moment(&store).await;
+    assert_eq!(ask(Reference::Digest(sha256("read")), false).await, Some(sha256("read")));
+    // The oldest go first.
+    assert_eq!(store.registry.expire_manifests(app.repo, NONE, 2).await.unwrap(), 2);
+    assert_eq!(ask(Reference::Digest(sha256("asked")), true).await, Some(sha256("asked")));
+    for text in ["read", "last"] {
+        assert_eq!(ask(Reference::Digest(sha256(text)), true).await, None, "{text}");
+    }
+    assert_eq!(expire(&store, LONG).await, 0);
+    assert_eq!(expire(&store, NONE).await, 1, "it was not held by that");
+    // Asking lets nothing go.
+    stored(&store, &app, &manifest("by digest")).await;
+    stored(&store, &app, &tagged("tagged", &["latest"])).await;
+    assert_eq!(ask(Reference::Digest(sha256("by digest")), true).await, Some(sha256("by digest")));
+    assert_eq!(ask(Reference::Tag(tag("latest")), true).await, Some(sha256("tagged")));
+    assert_eq!(expire(&store, NONE).await, 0);
+}
+
 async fn expiry_is_of_one_local_and_bounded(store: Faces) {
     let (one, two, apart) = (image(1, "one"), image(1, "two"), image(2, "one"));
     for image in [&one, &two, &apart] {
@@ -122,8 +163,8 @@ async fn an_expired_manifest_lets_go_of_its_blobs(store: Faces) {
     let old = NewManifest { blobs: vec![sha256("layer")], ..tagged("old", &["latest"]) };
     stored(&store, &app, &old).await;
     stored(&store, &app, &tagged("new", &["latest"])).await;
-    assert_eq!(store.registry.expire_links(NONE, ALL).await.unwrap(), 0);
+    assert_eq!(expire_links(&store, NONE).await, 0);
     assert_eq!(expire(&store, NONE).await, 1);
-    assert_eq!(store.registry.expire_links(NONE, ALL).await.unwrap(), 1);
+    assert_eq!(expire_links(&store, NONE).await, 1);
     assert_eq!(collect(&store).await, [key("layer")]);
 }

@@ -7,7 +7,7 @@ use artifactapi_model::{
     oci::{ImageName, OciDigest},
     ports::{
         MetadataError,
-        registry::{BlobLinks, ImageKey, LinkedBlob, Linking, Placements, Unlinking},
+        registry::{BlobLinks, ExpiredLinks, ImageKey, LinkedBlob, Linking, Placements, Unlinking},
         uploads::Place,
     },
 };
@@ -74,7 +74,7 @@ impl BlobLinks for MemoryMetadata {
         Ok(Unlinking::Done)
     }
 
-    async fn expire_links(&self, grace: Duration, limit: usize) -> Result<u64, MetadataError> {
+    async fn expire_links(&self, grace: Duration, limit: usize) -> Result<ExpiredLinks, MetadataError> {
         let mut tables = self.tables()?;
         let now = tables.now();
         let rows = &mut tables.registry;
@@ -91,7 +91,9 @@ impl BlobLinks for MemoryMetadata {
         for (_, key) in &loose {
             rows.links.remove(key);
         }
-        Ok(loose.len() as u64)
+        // Which links no manifest names is plain here: there are none to be looked at in vain.
+        let dropped = loose.len() as u64;
+        Ok(ExpiredLinks { looked_at: dropped, dropped })
     }
 
     async fn local_usage(&self, repo: RepoId) -> Result<u64, MetadataError> {

@@ -7,7 +7,7 @@ use artifactapi_model::{
     oci::{ImageName, OciDigest, Reference, Tag},
     ports::{
         MetadataError,
-        registry::{Deleted, ImageKey, Manifest, Manifests, NewManifest, Put, Referrer},
+        registry::{Deleted, HOLDING_DEPTH, ImageKey, Manifest, Manifests, NewManifest, Put, Referrer},
     },
 };
 use async_trait::async_trait;
@@ -36,6 +36,19 @@ impl Rows {
     fn tags_to(&self, image: &ImageKey, digest: &OciDigest) -> Vec<Tag> {
         let to = self.tags.iter().filter(|((known, _), to)| known == image && *to == digest);
         to.map(|((_, tag), _)| tag.clone()).collect()
+    }
+
+    /// A manifest the image has, and the indexes that list it.
+    fn holders(&self, image: &ImageKey, digest: &OciDigest) -> BTreeSet<OciDigest> {
+        let own = self.manifests.contains_key(&(image.clone(), *digest)).then_some(*digest);
+        let mut holders: BTreeSet<OciDigest> = own.into_iter().collect();
+        for _ in 0..HOLDING_DEPTH {
+            let lists = |row: &Row| row.new.children.iter().any(|child| holders.contains(child));
+            let above: Vec<OciDigest> =
+                self.of(image).filter(|(_, row)| lists(row)).map(|(digest, _)| *digest).collect();
+            holders.extend(above);
+        }
+        holders
     }
 
     fn is_held(&self, image: &ImageKey, digest: &OciDigest) -> bool {
@@ -134,14 +147,21 @@ impl Manifests for MemoryMetadata {
         &self,
         image: &ImageKey,
         reference: &Reference,
+        renew: bool,
     ) -> Result<Option<Manifest>, MetadataError> {
-        let tables = self.tables()?;
+        let mut tables = self.tables()?;
+        let now = tables.now();
         let digest = match reference {
             Reference::Digest(digest) => Some(*digest),
             Reference::Tag(tag) => tables.registry.tags.get(&(image.clone(), tag.clone())).copied(),
         };
-        let row = digest.and_then(|digest| tables.registry.manifests.get(&(image.clone(), digest)));
-        Ok(row.map(|row| row.new.manifest.clone()))
+        let row = digest.and_then(|digest| tables.registry.manifests.get_mut(&(image.clone(), digest)));
+        Ok(row.map(|row| {
+            if renew {
+                row.unheld = row.unheld.map(|_| now);
+            }
+            row.new.manifest.clone()
+        }))
     }
 
     async fn tags(
@@ -162,6 +182,21 @@ impl Manifests for MemoryMetadata {
 
     async fn tags_of(&self, image: &ImageKey, digest: &OciDigest) -> Result<Vec<Tag>, MetadataError> {
         Ok(self.tables()?.registry.tags_to(image, digest))
+    }
+
+    async fn holding_tags(
+        &self,
+        image: &ImageKey,
+        digest: &OciDigest,
+        after: Option<&Tag>,
+        limit: usize,
+    ) -> Result<Vec<Tag>, MetadataError> {
+        let tables = self.tables()?;
+        let rows = &tables.registry;
+        let holders = rows.holders(image, digest);
+        let to = rows.tags.iter().filter(|((known, _), to)| known == image && holders.contains(to));
+        let later = to.map(|((_, tag), _)| tag).filter(|tag| after.is_none_or(|after| *tag > after));
+        Ok(later.take(limit).cloned().collect())
     }
 
     async fn delete_tag(&self, image: &ImageKey, tag: &Tag) -> Result<Deleted, MetadataError> {

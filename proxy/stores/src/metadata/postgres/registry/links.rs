@@ -7,7 +7,7 @@ use artifactapi_model::{
     oci::{ImageName, OciDigest},
     ports::{
         MetadataError,
-        registry::{BlobLinks, ImageKey, LinkedBlob, Linking, Unlinking},
+        registry::{BlobLinks, ExpiredLinks, ImageKey, LinkedBlob, Linking, Unlinking},
     },
 };
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ use super::{
         rows::{self, readable},
         sql_limit,
     },
-    linking, seconds,
+    PART, linking, seconds,
 };
 
 const LINKED: &str = "SELECT blob, size FROM links WHERE repo = $1 AND image = $2 AND digest = $3";
@@ -33,7 +33,7 @@ const LOCALS_WITH: &str = "WITH RECURSIVE locals (repo) AS (SELECT MIN(repo) FRO
      FROM locals WHERE locals.repo IS NOT NULL) SELECT repo FROM locals WHERE repo IS NOT NULL LIMIT $2";
 const MOUNT: &str = "SELECT mount_blob($1, $2, $3, $4, $5, $6)";
 const UNLINK: &str = "SELECT unlink_blob($1, $2, $3)";
-const EXPIRE: &str = "SELECT expire_links($1, $2)";
+const EXPIRE: &str = "SELECT out_looked_at, out_dropped FROM expire_links($1, $2)";
 const USAGE: &str = "SELECT COALESCE((SELECT bytes FROM local_usage WHERE repo = $1), 0)";
 
 fn linked(row: &Row) -> Result<LinkedBlob, String> {
@@ -86,9 +86,22 @@ impl BlobLinks for PostgresMetadata {
         }
     }
 
-    async fn expire_links(&self, grace: Duration, limit: usize) -> Result<u64, MetadataError> {
-        let grace = seconds(grace);
-        self.in_parts(Operation::ExpireLinks, EXPIRE, &[&grace], limit).await
+    async fn expire_links(&self, grace: Duration, limit: usize) -> Result<ExpiredLinks, MetadataError> {
+        let (operation, grace) = (Operation::ExpireLinks, seconds(grace));
+        let (mut all, mut left) = (ExpiredLinks::default(), limit);
+        while left > 0 {
+            let most = PART.min(left);
+            let rows = self.patiently(operation, EXPIRE, &[&grace, &sql_limit(most)]).await?;
+            let row = rows.first().ok_or_else(|| failed(operation, "there is no answer"))?;
+            let [looked_at, dropped] = [0, 1].map(|at| row.get::<_, i64>(at).cast_unsigned());
+            all.looked_at += looked_at;
+            all.dropped += dropped;
+            if looked_at < most as u64 {
+                break;
+            }
+            left -= most;
+        }
+        Ok(all)
     }
 
     async fn local_usage(&self, repo: RepoId) -> Result<u64, MetadataError> {

@@ -7,7 +7,7 @@ use artifactapi_model::{
     oci::{ImageName, OciDigest, Reference, Tag},
     ports::{
         MetadataError,
-        registry::{Deleted, ImageKey, Manifest, Manifests, NewManifest, Put, Referrer},
+        registry::{Deleted, HOLDING_DEPTH, ImageKey, Manifest, Manifests, NewManifest, Put, Referrer},
     },
 };
 use async_trait::async_trait;
@@ -29,15 +29,23 @@ use super::{
 
 const PUT: &str =
     "SELECT out_answer, out_which FROM put_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-const BY_DIGEST: &str = "SELECT digest, media_type, body FROM manifests \
+const BY_DIGEST: &str = "SELECT digest, media_type, body, unheld_since IS NOT NULL FROM manifests \
      WHERE repo = $1 AND image = $2 AND digest = $3";
-const BY_TAG: &str = "SELECT m.digest, m.media_type, m.body FROM tags t JOIN manifests m \
+const BY_TAG: &str = "SELECT m.digest, m.media_type, m.body, m.unheld_since IS NOT NULL FROM tags t JOIN manifests m \
      ON m.repo = t.repo AND m.image = t.image AND m.digest = t.manifest \
      WHERE t.repo = $1 AND t.image = $2 AND t.tag = $3";
 const TAGS: &str = "SELECT EXISTS (SELECT 1 FROM manifests WHERE repo = $1 AND image = $2) \
      OR EXISTS (SELECT 1 FROM tags WHERE repo = $1 AND image = $2), ARRAY (SELECT tag FROM tags \
      WHERE repo = $1 AND image = $2 AND tag > $3 ORDER BY tag LIMIT $4)";
 const TAGS_OF: &str = "SELECT tag FROM tags WHERE repo = $1 AND image = $2 AND manifest = $3 ORDER BY tag";
+/// Up to $6 indexes above the manifest.
+const HOLDING_TAGS: &str = "WITH RECURSIVE holders (digest, depth) AS ( \
+     SELECT digest, 0 FROM manifests WHERE repo = $1 AND image = $2 AND digest = $3 \
+     UNION SELECT c.manifest, holders.depth + 1 FROM holders JOIN manifest_children c \
+     ON c.repo = $1 AND c.image = $2 AND c.child = holders.digest WHERE holders.depth < $6) \
+     SELECT tag FROM tags WHERE repo = $1 AND image = $2 AND manifest IN (SELECT digest FROM holders) \
+     AND tag > $4 ORDER BY tag LIMIT $5";
+const RENEW: &str = "SELECT renew_manifest($1, $2, $3)";
 const DELETE_TAG: &str = "SELECT delete_tag($1, $2, $3)";
 const DELETE: &str = "SELECT out_answer, out_which FROM delete_manifest($1, $2, $3, $4)";
 const REFERRERS: &str = "SELECT digest, media_type, size, artifact_type, annotations FROM manifests \
@@ -53,6 +61,11 @@ const PURGE: &str = "SELECT purge_local($1, $2)";
 
 fn manifest(row: &Row) -> Result<Manifest, String> {
     registry_rows::manifest(rows::column(row, 0)?, rows::column(row, 1)?, rows::column(row, 2)?)
+}
+
+/// With whether it was let go.
+fn manifest_and_state(row: &Row) -> Result<(Manifest, bool), String> {
+    Ok((manifest(row)?, rows::column(row, 3)?))
 }
 
 fn referrer(row: &Row) -> Result<Referrer, String> {
@@ -122,14 +135,23 @@ impl Manifests for PostgresMetadata {
         &self,
         image: &ImageKey,
         reference: &Reference,
+        renew: bool,
     ) -> Result<Option<Manifest>, MetadataError> {
+        let operation = Operation::Manifest;
         let (statement, text) = match reference {
             Reference::Digest(digest) => (BY_DIGEST, digest.to_string()),
             Reference::Tag(tag) => (BY_TAG, tag.to_string()),
         };
         let values: Values<'_> = &[&image.repo.0, &image.name.as_str(), &text];
-        let rows = self.read(Operation::Manifest, statement, values).await?;
-        Ok(readable(&rows, self.pool.statements(), "manifests", manifest).pop())
+        let rows = self.read(operation, statement, values).await?;
+        let found = readable(&rows, self.pool.statements(), "manifests", manifest_and_state).pop();
+        let Some((found, let_go)) = found else { return Ok(None) };
+        if !(renew && let_go) {
+            return Ok(Some(found));
+        }
+        let values: Values<'_> = &[&image.repo.0, &image.name.as_str(), &found.digest.to_string()];
+        let is_there: bool = self.value(operation, RENEW, values).await?;
+        Ok(is_there.then_some(found))
     }
 
     async fn tags(
@@ -157,6 +179,27 @@ impl Manifests for PostgresMetadata {
         let values: Values<'_> = &[&image.repo.0, &image.name.as_str(), &digest.to_string()];
         let rows = self.read(Operation::TagsOf, TAGS_OF, values).await?;
         Ok(readable(&rows, self.pool.statements(), "tags", |row| column(row, 0)))
+    }
+
+    async fn holding_tags(
+        &self,
+        image: &ImageKey,
+        digest: &OciDigest,
+        after: Option<&Tag>,
+        limit: usize,
+    ) -> Result<Vec<Tag>, MetadataError> {
+        let (name, digest, limit) = (image.name.as_str(), digest.to_string(), sql_limit(limit));
+        let depth = HOLDING_DEPTH.cast_signed();
+        let mut after = after.map_or_else(String::new, Tag::to_string);
+        loop {
+            let values: Values<'_> = &[&image.repo.0, &name, &digest, &after, &limit, &depth];
+            let rows = self.read(Operation::HoldingTags, HOLDING_TAGS, values).await?;
+            let page = readable(&rows, self.pool.statements(), "tags", |row| column(row, 0));
+            match rows.last() {
+                Some(last) if page.is_empty() => after = last.get(0),
+                _ => return Ok(page),
+            }
+        }
     }
 
     async fn delete_tag(&self, image: &ImageKey, tag: &Tag) -> Result<Deleted, MetadataError> {

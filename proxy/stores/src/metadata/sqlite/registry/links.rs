@@ -7,7 +7,7 @@ use artifactapi_model::{
     oci::{ImageName, OciDigest},
     ports::{
         MetadataError,
-        registry::{BlobLinks, ImageKey, LinkedBlob, Linking, Unlinking},
+        registry::{BlobLinks, ExpiredLinks, ImageKey, LinkedBlob, Linking, Unlinking},
     },
 };
 use async_trait::async_trait;
@@ -127,24 +127,19 @@ fn unlink(session: &Session<'_>, image: &ImageKey, digest: &str) -> rusqlite::Re
     Ok(Unlinking::Done)
 }
 
-fn expire(session: &Session<'_>, grace: Duration, limit: usize) -> rusqlite::Result<usize> {
-    let mut gone = 0;
-    while gone < limit {
-        let values = (millis(grace), sql_limit(limit - gone));
-        let found: Vec<(i64, String, String)> = session.rows(LOOSE, values, |row| row.try_into())?;
-        if found.is_empty() {
-            break;
-        }
-        for (repo, image, digest) in found {
-            if session.find(IN_MANIFEST, (repo, &image, &digest), |_| Ok(()))?.is_some() {
-                session.execute(TIE, (repo, image, digest))?;
-            } else {
-                drop_link(session, repo, &image, &digest)?;
-                gone += 1;
-            }
+fn expire(session: &Session<'_>, grace: Duration, limit: usize) -> rusqlite::Result<ExpiredLinks> {
+    let values = (millis(grace), sql_limit(limit));
+    let found: Vec<(i64, String, String)> = session.rows(LOOSE, values, |row| row.try_into())?;
+    let mut expired = ExpiredLinks { looked_at: found.len() as u64, dropped: 0 };
+    for (repo, image, digest) in found {
+        if session.find(IN_MANIFEST, (repo, &image, &digest), |_| Ok(()))?.is_some() {
+            session.execute(TIE, (repo, image, digest))?;
+        } else {
+            drop_link(session, repo, &image, &digest)?;
+            expired.dropped += 1;
         }
     }
-    Ok(gone)
+    Ok(expired)
 }
 
 #[async_trait]
@@ -196,18 +191,20 @@ impl BlobLinks for SqliteMetadata {
         self.writer.run(Operation::Unlink, move |session| unlink(session, &image, &digest)).await
     }
 
-    async fn expire_links(&self, grace: Duration, limit: usize) -> Result<u64, MetadataError> {
-        let mut gone = 0;
-        while gone < limit {
-            let most = PART.min(limit - gone);
+    async fn expire_links(&self, grace: Duration, limit: usize) -> Result<ExpiredLinks, MetadataError> {
+        let (mut all, mut left) = (ExpiredLinks::default(), limit);
+        while left > 0 {
+            let most = PART.min(left);
             let work = move |session: &Session<'_>| expire(session, grace, most);
-            let done = self.writer.run(Operation::ExpireLinks, work).await?;
-            gone += done;
-            if done < most {
+            let part = self.writer.run(Operation::ExpireLinks, work).await?;
+            all.looked_at += part.looked_at;
+            all.dropped += part.dropped;
+            if part.looked_at < most as u64 {
                 break;
             }
+            left -= most;
         }
-        Ok(gone as u64)
+        Ok(all)
     }
 
     async fn local_usage(&self, repo: RepoId) -> Result<u64, MetadataError> {

@@ -10,7 +10,7 @@ use artifactapi_model::{
     oci::{ImageName, OciDigest, Reference, Tag},
     ports::{
         MetadataError,
-        registry::{Deleted, ImageKey, Manifest, Manifests, NewManifest, Put, Referrer},
+        registry::{Deleted, HOLDING_DEPTH, ImageKey, Manifest, Manifests, NewManifest, Put, Referrer},
     },
 };
 use async_trait::async_trait;
@@ -30,6 +30,11 @@ use super::{
 fn manifest(row: &Row<'_>) -> rusqlite::Result<Manifest> {
     let digest: String = row.get(0)?;
     registry_rows::manifest(&digest, row.get(1)?, row.get(2)?).map_err(|reason| nonsense(2, reason))
+}
+
+/// With whether it was let go.
+fn manifest_and_state(row: &Row<'_>) -> rusqlite::Result<(Manifest, bool)> {
+    Ok((manifest(row)?, row.get(3)?))
 }
 
 fn referrer(row: &Row<'_>) -> rusqlite::Result<Referrer> {
@@ -54,17 +59,24 @@ impl Manifests for SqliteMetadata {
         &self,
         image: &ImageKey,
         reference: &Reference,
+        renew: bool,
     ) -> Result<Option<Manifest>, MetadataError> {
-        let image = image.clone();
+        let (asked, operation) = (image.clone(), Operation::Manifest);
         let (statement, text) = match reference {
             Reference::Digest(digest) => (sql::BY_DIGEST, digest.to_string()),
             Reference::Tag(tag) => (sql::BY_TAG, tag.to_string()),
         };
         let work = move |session: &Session<'_>| {
-            let (repo, name) = key(&image);
-            session.sensible_row(("manifests", statement), (repo, name, text), manifest)
+            let (repo, name) = key(&asked);
+            session.sensible_row(("manifests", statement), (repo, name, text), manifest_and_state)
         };
-        self.readers.run(Operation::Manifest, work).await
+        let Some((found, let_go)) = self.readers.run(operation, work).await? else { return Ok(None) };
+        if !(renew && let_go) {
+            return Ok(Some(found));
+        }
+        let (image, digest) = (image.clone(), found.digest);
+        let is_there = self.writer.run(operation, move |session| changes::renew(session, &image, &digest));
+        Ok(is_there.await?.then_some(found))
     }
 
     async fn tags(
@@ -96,6 +108,25 @@ impl Manifests for SqliteMetadata {
         };
         let tags = self.readers.run(Operation::TagsOf, work).await?;
         Ok(tags.into_iter().filter_map(|(_, tag)| tag).collect())
+    }
+
+    async fn holding_tags(
+        &self,
+        image: &ImageKey,
+        digest: &OciDigest,
+        after: Option<&Tag>,
+        limit: usize,
+    ) -> Result<Vec<Tag>, MetadataError> {
+        let (image, digest) = (image.clone(), digest.to_string());
+        let after = after.map_or_else(String::new, Tag::to_string);
+        let work = move |session: &Session<'_>| {
+            let (repo, name) = key(&image);
+            walk(after, |after| {
+                let values = (repo, name, &digest, after, sql_limit(limit), HOLDING_DEPTH);
+                session.page(("tags", sql::HOLDING_TAGS), values, |row| column(row, 0))
+            })
+        };
+        self.readers.run(Operation::HoldingTags, work).await
     }
 
     async fn delete_tag(&self, image: &ImageKey, tag: &Tag) -> Result<Deleted, MetadataError> {

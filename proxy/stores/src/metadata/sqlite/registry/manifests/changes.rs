@@ -85,6 +85,14 @@ pub(super) fn put(session: &Session<'_>, image: &ImageKey, new: &NewManifest) ->
     Ok(Put::Stored)
 }
 
+/// Keeps a manifest that was let go as if that were now; whether it is there still.
+pub(super) fn renew(session: &Session<'_>, image: &ImageKey, digest: &OciDigest) -> rusqlite::Result<bool> {
+    let ((repo, name), digest) = (key(image), digest.to_string());
+    let renewed = session.execute(sql::RENEW, (repo, name, &digest))?;
+    // If it was not, it may be held by now.
+    Ok(renewed > 0 || session.find(sql::IS_THERE, (repo, name, &digest), |_| Ok(()))?.is_some())
+}
+
 /// Takes a manifest with all its tags and references.
 fn drop_manifest(session: &Session<'_>, (repo, name): (i64, &str), digest: &str) -> rusqlite::Result<()> {
     session.execute(sql::LOOSEN, (repo, name, digest))?;

@@ -63,9 +63,9 @@ pub(super) const DROP: [&str; 4] = [
     "DELETE FROM manifests WHERE repo = ?1 AND image = ?2 AND digest = ?3",
     "DELETE FROM tags WHERE repo = ?1 AND image = ?2 AND manifest = ?3",
 ];
-pub(super) const BY_DIGEST: &str =
-    "SELECT digest, media_type, body FROM manifests WHERE repo = ?1 AND image = ?2 AND digest = ?3";
-pub(super) const BY_TAG: &str = "SELECT m.digest, m.media_type, m.body FROM tags t JOIN manifests m \
+pub(super) const BY_DIGEST: &str = "SELECT digest, media_type, body, unheld_since IS NOT NULL FROM manifests \
+     WHERE repo = ?1 AND image = ?2 AND digest = ?3";
+pub(super) const BY_TAG: &str = "SELECT m.digest, m.media_type, m.body, m.unheld_since IS NOT NULL FROM tags t JOIN manifests m \
      ON m.repo = t.repo AND m.image = t.image AND m.digest = t.manifest \
      WHERE t.repo = ?1 AND t.image = ?2 AND t.tag = ?3";
 pub(super) const IS_IMAGE: &str = "SELECT EXISTS (SELECT 1 FROM manifests WHERE repo = ?1 AND image = ?2) \
@@ -74,6 +74,19 @@ pub(super) const TAGS: &str =
     "SELECT tag FROM tags WHERE repo = ?1 AND image = ?2 AND tag > ?3 ORDER BY tag LIMIT ?4";
 pub(super) const TAGS_OF: &str =
     "SELECT tag FROM tags WHERE repo = ?1 AND image = ?2 AND manifest = ?3 ORDER BY tag";
+/// Up to ?6 indexes above the manifest.
+pub(super) const HOLDING_TAGS: &str = "WITH RECURSIVE holders (digest, depth) AS ( \
+     SELECT digest, 0 FROM manifests WHERE repo = ?1 AND image = ?2 AND digest = ?3 \
+     UNION SELECT c.manifest, holders.depth + 1 FROM holders JOIN manifest_children c \
+     ON c.repo = ?1 AND c.image = ?2 AND c.child = holders.digest WHERE holders.depth < ?6) \
+     SELECT tag FROM tags WHERE repo = ?1 AND image = ?2 AND manifest IN (SELECT digest FROM holders) \
+     AND tag > ?4 ORDER BY tag LIMIT ?5";
+/// It was let go, and is asked for.
+pub(super) const RENEW: &str = concat!(
+    "UPDATE manifests SET unheld_since = ",
+    now!(),
+    " WHERE repo = ?1 AND image = ?2 AND digest = ?3 AND unheld_since IS NOT NULL"
+);
 pub(super) const DELETE_TAG: &str = "DELETE FROM tags WHERE repo = ?1 AND image = ?2 AND tag = ?3";
 pub(super) const REFERRERS: &str = "SELECT digest, media_type, size, artifact_type, annotations FROM manifests \
      WHERE repo = ?1 AND image = ?2 AND subject = ?3 AND digest > ?4 \
