@@ -47,8 +47,7 @@ impl Bench {
             quota: None,
             deletion: Deletion::Retain,
         };
-        let registry =
-            Registry { rows: rows.clone(), metadata: rows, uploads: Arc::new(blobs.uploads()), blobs };
+        let registry = Registry::new(rows.clone(), rows, Arc::new(blobs.uploads()), blobs);
         let local = Local { identity, spec: Arc::new(spec) };
         Bench { registry, local, image: "app".parse().unwrap(), _directory: directory }
     }
