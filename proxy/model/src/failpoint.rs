@@ -34,13 +34,11 @@ pub const NAMES: [&str; 25] = [
 ];
 
 /// Points that only a process with an S3 store passes.
-pub const S3_NAMES: [&str; 5] = [
-    "blob.upload.after",
-    "blob.upload.after_part",
-    "blob.upload.before",
-    "blob.upload.before_complete",
-    "registry.settle.after_copy",
-];
+pub const S3_NAMES: [&str; 4] =
+    ["blob.upload.after", "blob.upload.after_part", "blob.upload.before", "blob.upload.before_complete"];
+
+/// Points that only the sweep of Locals over an S3 store passes.
+pub const S3_SWEEP_NAMES: [&str; 1] = ["registry.settle.after_copy"];
 
 /// Points that a push passes, wherever its bytes go.
 pub const PUSH_NAMES: [&str; 3] =
@@ -68,7 +66,8 @@ pub fn failpoint(name: &str) {
         let (name, passing) = wanted.split_once('@').unwrap_or((&wanted, "1"));
         Some((name.to_owned(), AtomicU64::new(passing.parse().unwrap_or(1))))
     });
-    if ![&NAMES[..], &S3_NAMES, &PUSH_NAMES, &S3_PUSH_NAMES].concat().contains(&name) {
+    let all = [&NAMES[..], &S3_NAMES, &S3_SWEEP_NAMES, &PUSH_NAMES, &S3_PUSH_NAMES].concat();
+    if !all.contains(&name) {
         eprintln!("the failpoint {name:?} is not listed in NAMES or one of its neighbours");
         std::process::abort();
     }

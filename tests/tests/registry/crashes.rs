@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use artifactapi_model::failpoint::{PUSH_NAMES, S3_NAMES, S3_PUSH_NAMES};
+use artifactapi_model::failpoint::{PUSH_NAMES, S3_PUSH_NAMES, S3_SWEEP_NAMES};
 use artifactapi_tests::{
     Services,
     fixtures::noise,
@@ -225,8 +225,8 @@ fn is_of_moves(name: &str) -> bool {
 
 /// Points that only Locals pass.
 fn points(chosen: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let of_locals = S3_NAMES.into_iter().filter(|name| name.starts_with("registry."));
-    PUSH_NAMES.into_iter().chain(S3_PUSH_NAMES).chain(of_locals).filter(|name| chosen(name)).collect()
+    let all = PUSH_NAMES.into_iter().chain(S3_PUSH_NAMES).chain(S3_SWEEP_NAMES);
+    all.filter(|name| chosen(name)).collect()
 }
 
 /// The same for bodies that are moved in the background: replica 0 does that and dies, again and again.

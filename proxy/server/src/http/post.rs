@@ -6,7 +6,7 @@ use artifactapi_model::ports::upstream::PostBody;
 use bytes::Bytes;
 use http::{
     HeaderValue, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
     request::Parts,
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -16,6 +16,10 @@ use super::errors::Refused;
 
 /// Largest request body that is passed on, in bytes.
 const MAX_POST: usize = 1 << 20;
+/// Bytes over the limit that are still taken, and dropped.
+const DRAINED: usize = 64 << 10;
+/// Longest pause between them.
+const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 /// Longest time for it to come.
 const POST_TIME: Duration = Duration::from_secs(30);
 
@@ -44,6 +48,10 @@ pub async fn limited(
     let announced =
         parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
+        // One that asks first has sent nothing, and is to send nothing.
+        if !parts.headers.contains_key(EXPECT) {
+            tokio::spawn(drain(body, limit + DRAINED));
+        }
         return Err(too_large());
     }
     match tokio::time::timeout(POST_TIME, Limited::new(body, limit).collect()).await {
@@ -53,6 +61,19 @@ pub async fn limited(
         Err(_) => {
             let message = "the request body did not come within 30 seconds";
             Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "UNAVAILABLE", message))
+        }
+    }
+}
+
+/// Takes up to `limit` bytes and drops them: a client that sends everything before it listens hears the answer then,
+/// rather than that its connection broke (RS-61).
+async fn drain(mut body: Incoming, limit: usize) {
+    let mut taken = 0;
+    // One that waits itself has heard it.
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(DRAIN_PAUSE, body.frame()).await {
+        taken += frame.data_ref().map_or(0, Bytes::len);
+        if taken > limit {
+            return;
         }
     }
 }
