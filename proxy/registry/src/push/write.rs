@@ -194,6 +194,10 @@ impl Session<'_> {
 
     /// Drops bytes that came and are not recorded. They would not count, and stay for as long as the session.
     async fn cut_back(&mut self) {
+        // Who has lost the session must not touch what its successor writes.
+        if self.save(Some(LEASE)).await.is_err() {
+            return;
+        }
         let uploads = &self.registry.uploads;
         let cut = async {
             let bytes = uploads.resume(&self.id, &self.saved.stored, self.saved.offset, true).await?;
