@@ -130,6 +130,11 @@ impl ImageName {
         &self.0
     }
 
+    /// Whether `text` has the grammar of a name, however long it is: registries bound that themselves.
+    pub fn has_grammar(text: &str) -> bool {
+        text.split('/').all(Self::is_component)
+    }
+
     fn is_component(text: &str) -> bool {
         let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = text.as_bytes();
@@ -147,7 +152,7 @@ impl ImageName {
 impl FromStr for ImageName {
     type Err = InvalidImageName;
     fn from_str(text: &str) -> Result<Self, InvalidImageName> {
-        if text.len() <= MAX_NAME && text.split('/').all(Self::is_component) {
+        if text.len() <= MAX_NAME && Self::has_grammar(text) {
             Ok(ImageName(text.into()))
         } else {
             Err(InvalidImageName)

@@ -21,5 +21,5 @@ pub mod registry;
 pub mod sweep;
 
 pub use error::RegistryError;
-pub use push::{BodyLost, Pushed, Span, Started};
+pub use push::{BodyLost, Pushed, Span};
 pub use registry::Registry;

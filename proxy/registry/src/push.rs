@@ -46,15 +46,6 @@ pub struct Span {
     pub end: u64,
 }
 
-/// What a POST begins with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Started {
-    /// The image has the blob now.
-    Mounted(OciDigest),
-    /// Bytes are to be sent.
-    Session(UploadId),
-}
-
 /// What became of a request that wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pushed {

@@ -1,14 +1,15 @@
 //! Which endpoint of which image a path names. Read from the right, since an image may be called
 //! `tools/blobs` or `a/manifests`.
 
-use artifactapi_model::{Checksum, PathError};
+use artifactapi_model::{
+    Checksum, PathError,
+    oci::{ImageName, Tag},
+};
 
 use crate::PlanError;
 
 /// Longest image name, in bytes: the limit of most clients.
 const MAX_NAME: usize = 255;
-/// Longest tag, in bytes.
-const MAX_TAG: usize = 128;
 
 /// One path below a docker repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl<'p> Reference<'p> {
         if text.contains(':') {
             return Named::parse(text).map(Reference::Digest);
         }
-        if is_tag(text) {
+        if text.parse::<Tag>().is_ok() {
             return Ok(Reference::Tag(text));
         }
         Err(malformed(
@@ -105,25 +106,5 @@ fn malformed(rule: &'static str) -> PlanError {
 }
 
 fn is_name(name: &str) -> bool {
-    name.len() <= MAX_NAME && name.split('/').all(is_component)
-}
-
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
-fn is_component(component: &str) -> bool {
-    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = component.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
-    word(*first)
-        && word(*last)
-        && bytes.iter().all(|b| word(*b) || matches!(b, b'.' | b'_' | b'-'))
-        && bytes
-            .split(|b| word(*b))
-            .all(|joint| matches!(joint, b"" | b"." | b"_" | b"__") || joint.iter().all(|b| *b == b'-'))
-}
-
-fn is_tag(tag: &str) -> bool {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    tag.len() <= MAX_TAG
-        && tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
+    name.len() <= MAX_NAME && ImageName::has_grammar(name)
 }

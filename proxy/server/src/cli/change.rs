@@ -26,7 +26,7 @@ pub(super) struct Flags {
 /// Makes `kind` and says what was changed.
 pub(super) fn run(flags: &Flags, kind: Change) -> Result<ExitCode, Failure> {
     runtime()?.block_on(async {
-        let keeper = flags.data.database().await?;
+        let keeper = flags.data.database().await?.keeper;
         let path = flags.path.clone();
         let wanted = if flags.prefix { Wanted::Prefix(path) } else { Wanted::Path(path) };
         println!("{}", change(&*keeper, &flags.repository, &wanted, kind).await?);

@@ -29,6 +29,19 @@ pub(super) struct Stores {
     pub(super) places: Arc<dyn Placements>,
 }
 
+/// One database, as each of its users sees it.
+pub(super) struct Database {
+    pub(super) keeper: Arc<dyn Housekeeping>,
+    pub(super) accounts: Arc<dyn Accounts>,
+    pub(super) registry: Arc<dyn RegistryStore>,
+}
+
+impl Database {
+    fn of<D: Housekeeping + Accounts + RegistryStore>(database: Arc<D>) -> Self {
+        Database { keeper: database.clone(), accounts: database.clone(), registry: database }
+    }
+}
+
 impl Data {
     /// What the environment names, unless a directory was given.
     fn shared(&self) -> Result<Option<StoreSettings>, Failure> {
@@ -46,33 +59,14 @@ impl Data {
         Err(format!("{} holds no data of this program", data.display()).into())
     }
 
-    /// Robots and tokens; proxies may be running on the same database.
-    pub(super) async fn accounts(&self) -> Result<Arc<dyn Accounts>, Failure> {
-        if let Some(settings) = self.shared()? {
-            return Ok(Arc::new(PostgresMetadata::open(settings.database, Arc::default()).await?));
-        }
-        let file = layout::database(&self.directory()?);
-        Ok(Arc::new(SqliteMetadata::open(file, Arc::default()).await?))
-    }
-
     /// The database alone; proxies may be running on it.
-    pub(super) async fn database(&self) -> Result<Arc<dyn Housekeeping>, Failure> {
+    pub(super) async fn database(&self) -> Result<Database, Failure> {
         if let Some(settings) = self.shared()? {
-            return Ok(Arc::new(PostgresMetadata::open(settings.database, Arc::default()).await?));
+            let database = PostgresMetadata::open(settings.database, Arc::default()).await?;
+            return Ok(Database::of(Arc::new(database)));
         }
         let file = layout::database(&self.directory()?);
-        Ok(Arc::new(SqliteMetadata::open(file, Arc::default()).await?))
-    }
-
-    /// The database alone, also as that of Locals.
-    pub(super) async fn rows(&self) -> Result<(Arc<dyn Housekeeping>, Arc<dyn RegistryStore>), Failure> {
-        if let Some(settings) = self.shared()? {
-            let database = Arc::new(PostgresMetadata::open(settings.database, Arc::default()).await?);
-            return Ok((database.clone(), database));
-        }
-        let file = layout::database(&self.directory()?);
-        let database = Arc::new(SqliteMetadata::open(file, Arc::default()).await?);
-        Ok((database.clone(), database))
+        Ok(Database::of(Arc::new(SqliteMetadata::open(file, Arc::default()).await?)))
     }
 
     /// Everything. The lock of a directory keeps a running proxy out; nothing keeps replicas out.

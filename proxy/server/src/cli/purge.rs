@@ -6,7 +6,11 @@ use artifactapi_model::RepoName;
 use artifactapi_registry::sweep::purge;
 use clap::Args;
 
-use super::{Failure, data::Data, runtime};
+use super::{
+    Failure,
+    data::{Data, Database},
+    runtime,
+};
 
 /// Flags of `purge`.
 #[derive(Args, Clone, Debug)]
@@ -24,14 +28,14 @@ pub(super) struct Flags {
 pub(super) fn run(flags: &Flags) -> Result<ExitCode, Failure> {
     let name = RepoName::try_from(flags.repository.as_str())?;
     runtime()?.block_on(async {
-        let (keeper, rows) = flags.data.rows().await?;
+        let Database { keeper, registry, accounts: _ } = flags.data.database().await?;
         let recorded = keeper.recorded(&name).await?;
         if recorded.is_empty() {
             return Err(format!("no repository is called {name}").into());
         }
         let mut count = 0;
         for repository in recorded {
-            count += purge(&*rows, repository.identity.id).await?;
+            count += purge(&*registry, repository.identity.id).await?;
         }
         println!("{count} rows of {name} are deleted; the collector frees their bytes in time");
         Ok(ExitCode::SUCCESS)

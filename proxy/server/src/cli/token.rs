@@ -86,14 +86,14 @@ pub(super) fn run(command: &Command) -> Result<ExitCode, Failure> {
             Command::Create { robot, allow, ttl, common } => create(robot, allow, *ttl, common).await?,
             Command::List { common } => list(common).await?,
             Command::Revoke { id, common } => {
-                if !common.data.accounts().await?.revoke_token(id).await? {
+                if !common.data.database().await?.accounts.revoke_token(id).await? {
                     return Err(format!("there is no token {id}; see `artifactapi token list`").into());
                 }
                 say(common, &json!({ "revoked": id.as_str() }), &format!("token {id} is revoked"));
             }
             Command::Forget { robot, common } => {
                 let key = key(robot, common);
-                if !common.data.accounts().await?.remove_robot(&key).await? {
+                if !common.data.database().await?.accounts.remove_robot(&key).await? {
                     return Err(
                         format!("no robot {key} was made here; one of a manifest goes with that").into()
                     );
@@ -119,7 +119,7 @@ async fn create(
     ttl: Option<Duration>,
     common: &Common,
 ) -> Result<(), Failure> {
-    let accounts = common.data.accounts().await?;
+    let accounts = common.data.database().await?.accounts;
     let robot = robot(&*accounts, &key(name, common), allow).await?;
     let token = RobotToken::generate()?;
     let made = accounts.add_token(&robot.key, &token.hash(), ttl.or(robot.token_ttl)).await?;
@@ -165,7 +165,7 @@ async fn robot(accounts: &dyn Accounts, key: &RobotKey, allow: &[Grant]) -> Resu
 }
 
 async fn list(common: &Common) -> Result<(), Failure> {
-    let accounts = common.data.accounts().await?;
+    let accounts = common.data.database().await?.accounts;
     let (robots, tokens) = (accounts.robots().await?, accounts.tokens().await?);
     if common.json {
         let tokens_of = |robot: &Robot| -> Vec<Value> {

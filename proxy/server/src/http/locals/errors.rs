@@ -13,6 +13,12 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// Wait suggested where others have to end first.
 const SOON: Duration = Duration::from_secs(10);
 
+impl From<RegistryError> for Refused {
+    fn from(error: RegistryError) -> Self {
+        refusal(&error)
+    }
+}
+
 /// What `error` is to a client.
 pub(super) fn refusal(error: &RegistryError) -> Refused {
     let words = error.to_string();
@@ -59,5 +65,5 @@ pub(super) fn refusal(error: &RegistryError) -> Refused {
 
 /// 404 for an id that is none of ours.
 pub(super) fn unknown_upload() -> Refused {
-    refusal(&RegistryError::UploadUnknown)
+    RegistryError::UploadUnknown.into()
 }

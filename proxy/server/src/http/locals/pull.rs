@@ -13,7 +13,7 @@ use artifactapi_registry::{Registry, registry::Page};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{OCI_FILTERS_APPLIED, Request, errors::refusal, parameter, route::LocalRoute};
+use super::{OCI_FILTERS_APPLIED, Request, parameter, route::LocalRoute};
 use crate::{
     http::{
         body::ReplyBody,
@@ -38,7 +38,7 @@ pub(super) async fn blob(
     let renew = request.method() == Method::HEAD;
     let local = &request.repository.local;
     let found = request.registry().blob(local, &route.name, digest, renew).await;
-    let found = found.map_err(|error| refusal(&error))?;
+    let found = found?;
     let content = Content {
         size: Some(found.size),
         digest: Some(found.blob),
@@ -60,11 +60,14 @@ pub(super) async fn manifest(
     let local = &request.repository.local;
     let renew = request.method() == Method::HEAD;
     let found = request.registry().manifest(local, &route.name, reference, renew).await;
-    let found = found.map_err(|error| refusal(&error))?;
+    let found = found?;
     let by_digest = matches!(reference, Reference::Digest(_));
     let content = Content {
         size: Some(found.body.len() as u64),
-        digest: Some(Digest::of(&found.body)),
+        digest: Some(match found.digest {
+            OciDigest::Sha256(bytes) => Digest(bytes),
+            OciDigest::Sha512(_) => Digest::of(&found.body),
+        }),
         mutability: if by_digest { Mutability::Immutable } else { Mutability::Mutable },
         fresh_for: if by_digest { None } else { Some(Duration::ZERO) },
         body: Body::Memory(found.body),
@@ -121,7 +124,7 @@ pub(super) async fn tags(request: &Request<'_>, route: &LocalRoute) -> Result<Re
     let last = request.parameter("last");
     let local = &request.repository.local;
     let page = request.registry().tags(local, &route.name, last.as_deref(), size(request.query)?).await;
-    let page = page.map_err(|error| refusal(&error))?;
+    let page = page?;
     let name = format!("{}/{}", local.spec.name, route.name);
     let tags: Vec<&str> = page.entries.iter().map(|tag| tag.as_str()).collect();
     let document = json!({"name": name, "tags": tags}).to_string();
@@ -137,8 +140,7 @@ pub(super) async fn catalog(
     prefix: &str,
 ) -> Result<Response<ReplyBody>, Refused> {
     let last = parameter(query, "last");
-    let page =
-        registry.catalog(locals, last.as_deref(), size(query)?).await.map_err(|error| refusal(&error))?;
+    let page = registry.catalog(locals, last.as_deref(), size(query)?).await?;
     let document = json!({"repositories": page.entries}).to_string();
     let last = page.entries.last().map(String::as_str);
     Ok(list(document, next(&format!("{prefix}_catalog"), &page, last)))
@@ -154,7 +156,7 @@ pub(super) async fn referrers(
     let last = request.parameter("last").map(|last| route::digest(&last)).transpose()?;
     let (local, filter) = (&request.repository.local, artifact_type.as_deref());
     let page = request.registry().referrers(local, &route.name, subject, filter, last.as_ref()).await;
-    let page = page.map_err(|error| refusal(&error))?;
+    let page = page?;
     let manifests: Vec<_> = page.entries.iter().map(descriptor).collect();
     let document = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).to_string();
     let mut path = format!("{}{}/referrers/{subject}", request.prefix, route.name);

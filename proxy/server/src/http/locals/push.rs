@@ -56,10 +56,10 @@ pub(super) async fn begin(
     };
     let digest = request.parameter("digest").map(|text| route::digest(&text)).transpose()?;
     let algorithm = digest.map_or(algorithm, |digest| digest.algorithm());
-    let id = registry.begin(local, &route.name, algorithm).await.map_err(|error| refusal(&error))?;
+    let id = registry.begin(local, &route.name, algorithm).await?;
     let Some(digest) = digest else { return Ok(open(request, route, &id, 0, StatusCode::ACCEPTED)) };
     let write = Write { id, span: None, body: stream(body), digest: Some(digest), whole: true };
-    registry.write(local, &route.name, write).await.map_err(|error| refusal(&error))?;
+    registry.write(local, &route.name, write).await?;
     Ok(created(request, route, &digest))
 }
 
@@ -88,7 +88,7 @@ async fn mount(
             registry.mount(local, &route.name, digest, Source::Image(&known.local, name)).await
         }
         None => {
-            let sources = registry.sources(digest).await.map_err(|error| refusal(&error))?;
+            let sources = registry.sources(digest).await?;
             let mut readable = Vec::new();
             for repo in sources {
                 if request.snapshot.local(repo).is_some_and(|known| may_pull(known)) {
@@ -98,7 +98,7 @@ async fn mount(
             registry.mount(local, &route.name, digest, Source::Anywhere(&readable)).await
         }
     };
-    Ok(mounted.map_err(|error| refusal(&error))?.is_some())
+    Ok(mounted?.is_some())
 }
 
 /// `PATCH blobs/uploads/{id}`.
@@ -152,7 +152,7 @@ pub(super) async fn status(
     id: &UploadId,
 ) -> Result<Response<ReplyBody>, Refused> {
     let offset = request.registry().upload_offset(&request.repository.local, &route.name, id).await;
-    let offset = offset.map_err(|error| refusal(&error))?;
+    let offset = offset?;
     Ok(open(request, route, id, offset, StatusCode::NO_CONTENT))
 }
 
@@ -163,7 +163,7 @@ pub(super) async fn cancel(
     id: &UploadId,
 ) -> Result<Response<ReplyBody>, Refused> {
     let cancelled = request.registry().cancel(&request.repository.local, &route.name, id).await;
-    cancelled.map_err(|error| refusal(&error))?;
+    cancelled?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -242,7 +242,7 @@ pub(super) async fn put_manifest(
     let content_type = content_type(request)?;
     let (registry, local) = (request.registry(), &request.repository.local);
     let stored = registry.put_manifest(local, &route.name, reference, &tags, content_type, body).await;
-    let stored = stored.map_err(|error| refusal(&error))?;
+    let stored = stored?;
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, request.path(route, format_args!("manifests/{}", stored.digest)));
@@ -291,7 +291,7 @@ pub(super) async fn delete_manifest(
     reference: &Reference,
 ) -> Result<Response<ReplyBody>, Refused> {
     let deleted = request.registry().delete_manifest(&request.repository.local, &route.name, reference).await;
-    deleted.map_err(|error| refusal(&error))?;
+    deleted?;
     Ok(empty(StatusCode::ACCEPTED))
 }
 
@@ -302,7 +302,7 @@ pub(super) async fn delete_blob(
     digest: &OciDigest,
 ) -> Result<Response<ReplyBody>, Refused> {
     let deleted = request.registry().delete_blob(&request.repository.local, &route.name, digest).await;
-    deleted.map_err(|error| refusal(&error))?;
+    deleted?;
     let mut response = empty(StatusCode::ACCEPTED);
     response.headers_mut().insert(&DOCKER_CONTENT_DIGEST, caching::header(digest.to_string()));
     Ok(response)
