@@ -7,6 +7,7 @@ pub mod environment;
 pub mod good;
 pub mod manifests;
 pub mod periods;
+mod purges;
 pub mod settings;
 pub mod snapshot;
 

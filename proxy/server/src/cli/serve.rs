@@ -164,7 +164,7 @@ async fn start(
     let registry =
         Registry::new(store.clone(), store.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
     let app = App::replica(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
-    let mut configuration = Database::new(store.clone(), sealer);
+    let mut configuration = Database::new(store.clone(), sealer, settings.collection.grace);
     while let Err(error) = configuration.refresh(&app).await {
         waiting.on("configuration", error.to_string());
         tokio::time::sleep(RETRY).await;

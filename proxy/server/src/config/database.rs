@@ -60,9 +60,9 @@ pub fn place_of(object: &StoredObject) -> String {
 }
 
 impl Database {
-    /// Follows the configuration in `store`; nothing is read yet.
-    pub fn new(store: Arc<PostgresMetadata>, sealer: Option<Arc<Sealer>>) -> Self {
-        Database { store, sealer, good: Good::default(), version: None }
+    /// Follows the configuration in `store`; nothing is read yet. `grace` as in [`Good::new`].
+    pub fn new(store: Arc<PostgresMetadata>, sealer: Option<Arc<Sealer>>, grace: Duration) -> Self {
+        Database { store, sealer, good: Good::new(grace), version: None }
     }
 
     /// Takes up the configuration unless it is the one in service.

@@ -40,9 +40,9 @@ pub enum LoadError {
 }
 
 impl Manifests {
-    /// Follows `dir` and writes its robots into `accounts`; nothing is read yet.
-    pub fn new(dir: PathBuf, accounts: Arc<dyn Accounts>) -> Self {
-        Manifests { dir, accounts, seen: None, good: Good::default() }
+    /// Follows `dir` and writes its robots into `accounts`; nothing is read yet. `grace` as in [`Good::new`].
+    pub fn new(dir: PathBuf, accounts: Arc<dyn Accounts>, grace: Duration) -> Self {
+        Manifests { dir, accounts, seen: None, good: Good::new(grace) }
     }
 
     /// Looks at the directory and takes up what has changed; `false` when nothing has.
