@@ -9,6 +9,7 @@
 mod alone;
 mod chunks;
 mod clients;
+mod commits;
 mod conformance;
 mod crashes;
 mod login;
@@ -60,7 +61,7 @@ const SHARED: [(&str, Test); 13] = [
 ];
 
 /// Only on ours, on a registry of their own.
-const OURS: [(&str, Own); 7] = [
+const OURS: [(&str, Own); 8] = [
     ("standalone::oci_conformance_dev", |_| Box::pin(conformance::standalone())),
     ("standalone::oci_conformance_of_a_remote", |_| Box::pin(conformance::of_a_remote())),
     ("replicas::rs_110_a_replica_that_is_killed_loses_nothing_acknowledged", |s| {
@@ -68,6 +69,7 @@ const OURS: [(&str, Own); 7] = [
     }),
     ("replicas::rs_97_a_replica_that_dies_at_any_point_of_an_upload", |s| Box::pin(crashes::at_points(s))),
     ("replicas::rs_97_a_replica_that_dies_while_it_moves_bodies", |s| Box::pin(crashes::at_moves(s))),
+    ("replicas::rs_86_the_database_fails_while_a_push_is_committed", |s| Box::pin(commits::broken(s))),
     ("standalone::clients_log_in_with_tokens", |_| Box::pin(login::with_tokens())),
     ("replicas::rs_113_collecting_beside_pushers", |s| Box::pin(soak::ours(s))),
 ];
