@@ -227,7 +227,10 @@ async fn a_sweep_goes_on_after_what_is_stuck() {
             (ended, failed, sweeps) = (ended + swept.uploads, failed + swept.failed, sweeps + 1);
             assert!(sweeps <= 20, "pages of {step}: {ended} of {} ended in {sweeps} sweeps", ids.len());
         }
-        println!("figure: pages of {step}: {ended} uploads ended in {sweeps} sweeps beside {} stuck", stuck.len());
+        println!(
+            "figure: pages of {step}: {ended} uploads ended in {sweeps} sweeps beside {} stuck",
+            stuck.len()
+        );
         let left: BTreeSet<UploadId> = bench.bytes_left().await.into_iter().collect();
         assert_eq!(left, stuck, "only what is stuck is left");
         bench.stuck.at.lock().unwrap().clear();

@@ -118,7 +118,8 @@ pub(crate) fn trials() -> impl Iterator<Item = Trial> {
         let client = (way.client)();
         let name = format!("{}::{}::with_a_token_{}", client.package_type(), client.name(), way.name);
         Trial::ignorable_test(name, move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             match runtime.block_on(story(way)) {
                 Ok(Ok(())) => Ok(Completion::Completed),
                 Ok(Err(text)) => Err(Failed::from(text)),
@@ -144,8 +145,15 @@ async fn story(way: &Way) -> Result<Result<(), String>, Missing> {
     let good = told["token"].as_str().unwrap_or_default();
     let foreign = RobotToken::generate().map_err(|e| Missing(e.to_string()))?;
     // Everything is cached from the third on.
-    let visits =
-        [None, Some(foreign.expose()), Some(good), Some(good), None, Some(foreign.expose()), Some("no token")];
+    let visits = [
+        None,
+        Some(foreign.expose()),
+        Some(good),
+        Some(good),
+        None,
+        Some(foreign.expose()),
+        Some("no token"),
+    ];
     let before = world.upstream.requests().len();
     for (number, token) in visits.into_iter().enumerate() {
         let home = TempDir::new().map_err(|e| Missing(e.to_string()))?;

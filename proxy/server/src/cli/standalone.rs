@@ -71,7 +71,8 @@ async fn run_app(
         Registry::new(database.clone(), metadata.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
     let app = App::new(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
     let stop = CancellationToken::new();
-    let mut manifests = Manifests::new(settings.manifests.clone(), database.clone(), settings.collection.grace);
+    let mut manifests =
+        Manifests::new(settings.manifests.clone(), database.clone(), settings.collection.grace);
     manifests.refresh(&app, &metadata).await?;
 
     let listener = running::listen(settings.listen).await?;

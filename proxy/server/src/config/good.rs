@@ -186,7 +186,10 @@ impl Good {
             }
         }
         let virtuals = loaded.virtuals.into_iter().map(|it| (it.name, Known::Virtual(it.package_type)));
-        (virtuals.collect(), Good { remotes, locals, robots, files, stored: loaded.stored, purges: Purges::default() })
+        (
+            virtuals.collect(),
+            Good { remotes, locals, robots, files, stored: loaded.stored, purges: Purges::default() },
+        )
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use artifactapi_tests::{
-    Registry, proxy,
+    Registry,
     http::PATIENCE,
+    proxy,
     registry::{Form, Image, NewManifest, Route, image_of},
     replicas::sampler::resident,
     wait,
@@ -31,12 +32,12 @@ const OF_ONE: u64 = 100 << 10;
 /// All readers of different ones together: the bound on those, and as much as their reading may take for a moment.
 const OF_MANY: u64 = 250 << 10;
 
-/// The manifest of `number` with so many annotations that it has the largest size.
+/// The manifest of `number`, with so much white space behind it that it has the largest size.
 fn large(config: &Bytes, number: usize) -> NewManifest {
-    let manifest = image_of(config, &[]);
-    let room = LARGEST - manifest.body.len() - 40;
-    let filler = format!("{number:03}{}", "x".repeat(room - 3));
-    manifest.with("annotations", json!({ "filler": filler }))
+    let manifest = image_of(config, &[]).with("annotations", json!({ "number": number.to_string() }));
+    let mut body = manifest.body.to_vec();
+    body.resize(LARGEST, b' ');
+    NewManifest { body: body.into(), ..manifest }
 }
 
 /// Asks for a manifest and takes nothing but the beginning of the answer.
@@ -47,7 +48,8 @@ async fn reader(host: &str, image: &Image, reference: &str) -> (TcpStream, u16) 
     let mut stream = socket.connect(host.parse().expect("an address")).await.expect("a listener");
     let accept = "application/vnd.oci.image.manifest.v1+json";
     let path = format!("/v2/{}/manifests/{reference}", image.name());
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it is taken");
     let mut head = [0; 12];
     let peeked = async {
@@ -92,7 +94,12 @@ pub(crate) async fn of_slow_readers() -> Ending {
     }
     let served = readers.iter().filter(|(_, status)| *status == 200).count();
     let refused = readers.iter().filter(|(_, status)| *status == 503).count();
-    assert_eq!(served + refused, DIFFERENT, "{:?}", readers.iter().map(|(_, status)| *status).collect::<Vec<_>>());
+    assert_eq!(
+        served + refused,
+        DIFFERENT,
+        "{:?}",
+        readers.iter().map(|(_, status)| *status).collect::<Vec<_>>()
+    );
     let of_many = held().saturating_sub(idle);
     println!(
         "\nfigure: memory above {} MiB: {READERS} slow readers of one manifest of {} MiB: {} MiB; of {DIFFERENT} \
