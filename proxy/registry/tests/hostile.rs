@@ -9,13 +9,11 @@ use std::{
 };
 
 use artifactapi_model::{
-    Digest, Local, ManualClock, PackageType, RepoName, Timestamp,
+    Digest, Local, PackageType, RepoName, Timestamp,
+    clock::ManualClock,
     oci::{Algorithm, ImageName, OciDigest},
     policy::Patterns,
-    ports::{
-        BlobError, BlobReader, MetadataStore as _, Place, Stored, UploadId, UploadStore, UploadWriter,
-        blobs::BlobStore as _,
-    },
+    ports::{BlobError, BlobReader, MetadataStore as _, Place, Stored, UploadId, UploadStore, UploadWriter},
     repository::{Deletion, LocalSpec, ReadAccess},
 };
 use artifactapi_registry::{

@@ -29,10 +29,6 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         usize::try_from((z ^ (z >> 31)) % bound as u64).expect("below a usize")
     }
-
-    fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
 }
 
 /// What happened in all schedules.

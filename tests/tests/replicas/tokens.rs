@@ -26,11 +26,12 @@ const SOON: Duration = Duration::from_secs(5);
 /// The same when nobody tells replicas of it. README: "at the latest within a minute".
 const LATEST: Duration = Duration::from_secs(60);
 
-/// A private Local.
-fn documents() -> String {
+/// A private Local, and which tags of it are immutable.
+fn documents(immutable: &[&str]) -> String {
+    let access = json!({ "read": "authenticated" });
     let manifest = json!({
         "apiVersion": "artifactapi.io/v1alpha1", "kind": "Local", "metadata": { "name": LOCAL },
-        "spec": { "type": "docker", "access": { "read": "authenticated" } },
+        "spec": { "type": "docker", "access": access, "immutableTags": immutable },
     });
     manifest::join(&[format!("{manifest}\n")])
 }
@@ -115,7 +116,7 @@ fn registry(cluster: &Cluster) -> Registry {
 
 /// RS-54: what the command line makes and takes away counts at every replica.
 pub(crate) async fn made_and_revoked(services: &Services) {
-    let cluster = Options::new(documents()).start(services).await;
+    let cluster = Options::new(documents(&[])).start(services).await;
     let image = registry(&cluster).image(&format!("{LOCAL}/app"));
     let first = create(&cluster, &["--allow", &format!("{LOCAL}=pull,push")], &[]).await;
     let counts = until_all_say(&cluster, 200, &first.basic(), Instant::now(), SOON).await;
@@ -148,14 +149,15 @@ pub(crate) async fn made_and_revoked(services: &Services) {
     let again = cluster.command(&["token", "revoke", &first.id]).await;
     assert!(again.code == Some(1) && again.text.contains("there is no token"), "{}", again.text);
 
-    // Nobody hears of it: every connection to the database ends at that moment.
+    // Nobody hears of it: the row goes without a word, and then every connection to the database ends.
     let all = format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' \
          AND pid <> pg_backend_pid()",
         cluster.database()
     );
-    let sentence = format!("DELETE FROM tokens WHERE id = '{}'; {all}", second.id);
-    tokio::task::block_in_place(|| services.postgres.sql(cluster.database(), &sentence));
+    for sql in [format!("DELETE FROM tokens WHERE id = '{}'", second.id), all] {
+        tokio::task::block_in_place(|| services.postgres.sql(cluster.database(), &sql));
+    }
     let unheard = until_all_say(&cluster, 401, &second.basic(), Instant::now(), LATEST).await;
 
     let third = create(&cluster, &[], &[]).await;
@@ -203,7 +205,7 @@ pub(crate) async fn under_wrong_clocks(services: &Services) {
         println!("SKIPPED rs_95: faketime is not installed");
         return;
     }
-    let mut cluster = Options::new(documents()).start(services).await;
+    let mut cluster = Options::new(documents(&[])).start(services).await;
     let kept = create(&cluster, &["--allow", &format!("{LOCAL}=pull,push")], &[]).await;
     let home = tempfile::tempdir().expect("a temporary directory");
     let clock = home.path().join("clock");
@@ -218,10 +220,13 @@ pub(crate) async fn under_wrong_clocks(services: &Services) {
     with_clock(&mut cluster, 2, Some("-10m")).await;
     all_agree(&cluster, &kept, "ten minutes ahead and behind").await;
     let before = trade(&cluster, 0, &kept).await;
-    let stamped = seconds_of(&cluster, 0).await;
+    let stamped = loaded_at(&cluster, 0, 1).await;
     fs::write(&clock, "-1h").expect("space");
-    let is_back = async || (stamped - seconds_of(&cluster, 0).await).rem_euclid(24 * 3600) / 60 == 59;
-    wait::until("the clock to be set back", SOON, is_back).await;
+    // It tells its own time when it takes up another configuration.
+    let told = cluster.apply(&documents(&["^v"])).await;
+    assert_eq!(told.code, Some(0), "{}", told.text);
+    let back = (stamped - loaded_at(&cluster, 0, 2).await).rem_euclid(24 * 3600);
+    assert!((3000..=3600).contains(&back), "the clock was set back by {back} s");
     all_agree(&cluster, &kept, "after a step back of an hour").await;
     until_all_say(&cluster, 200, &before, Instant::now(), SOON).await;
 
@@ -248,10 +253,18 @@ pub(crate) async fn under_wrong_clocks(services: &Services) {
     );
 }
 
-/// What replica `number` takes for the time: the `Date` of an answer, in seconds of the day.
-async fn seconds_of(cluster: &Cluster, number: usize) -> i64 {
-    let answer = http::get(&format!("{}/livez", cluster.replicas()[number].url())).await;
-    let date = answer.header("date").to_owned();
-    let time = date.split(' ').nth(4).unwrap_or_else(|| panic!("a date: {answer:?}"));
+/// When replica `number` took up its configuration for the `nth` time since its last start, by its own clock: in
+/// seconds of the day.
+async fn loaded_at(cluster: &Cluster, number: usize, nth: usize) -> i64 {
+    let log = || cluster.replicas()[number].logs();
+    let start = log().rfind("other replicas reach this one here").expect("it says so when it starts");
+    let lines = || -> Vec<String> {
+        let log = log();
+        log[start..].lines().filter(|line| line.contains("manifests are loaded")).map(str::to_owned).collect()
+    };
+    wait::until("the configuration to be taken up", SOON, async || lines().len() >= nth).await;
+    let line = &lines()[nth - 1];
+    let time = line.split_once('T').and_then(|(_, rest)| rest.get(..8));
+    let time = time.unwrap_or_else(|| panic!("a time: {line}"));
     time.split(':').fold(0, |sum, part| sum * 60 + part.parse::<i64>().expect("a number"))
 }

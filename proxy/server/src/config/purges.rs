@@ -30,7 +30,7 @@ impl Purges {
     /// With a wait of ten minutes, or of `grace`, whichever is shorter: a short grace period is for those who want
     /// everything sooner.
     pub(super) fn within(grace: Duration) -> Self {
-        Purges { after: AFTER.min(grace), ..Purges::default() }
+        Purges { after: AFTER.min(grace), pending: HashMap::new() }
     }
 
     /// `local` is gone.

@@ -24,9 +24,9 @@ const MIB: usize = 1 << 20;
 /// The largest manifest there may be.
 const LARGEST: usize = 4 * MIB;
 /// Readers of one.
-const READERS: usize = 150;
+const READERS: usize = 100;
 /// Different ones, of which each has a reader.
-const DIFFERENT: usize = 48;
+const DIFFERENT: usize = 36;
 /// What a user would not call a leak: readers of one manifest cost little more than it.
 const OF_ONE: u64 = 100 << 10;
 /// All readers of different ones together: the bound on those, and as much as their reading may take for a moment.
