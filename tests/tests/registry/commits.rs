@@ -6,10 +6,11 @@ use std::{fmt, time::Duration};
 use artifactapi_tests::{
     Fault, Services,
     fixtures::noise,
-    registry::{Form, Image, Ledger, Refused, Route, image_of, sha256},
+    registry::{Form, Image, Ledger, Refused, Route, Session, image_of, sha256},
 };
 use bytes::Bytes;
-use tokio::task::{JoinHandle, JoinSet};
+use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 
 use crate::{
     Ending,
@@ -134,7 +135,16 @@ struct Bench<'a> {
     subject: Subject,
     image: Image,
     ledger: Ledger,
-    retries: JoinSet<Result<(String, Duration), String>>,
+    unfinished: Vec<Unfinished>,
+}
+
+/// A blob that was not acknowledged.
+struct Unfinished {
+    what: String,
+    /// Where it is tried again.
+    entry: usize,
+    session: Session,
+    bytes: Bytes,
 }
 
 impl Bench<'_> {
@@ -166,25 +176,23 @@ impl Bench<'_> {
                     let read = image.verify_blob(1, &digest).await;
                     read.unwrap_or_else(|refused| panic!("{what}: half a blob: {refused}"));
                 }
-                // Whoever had the session may have to be given up first, which takes a while.
-                let entry = 1 + round % 2;
-                self.retries.spawn(async move {
-                    let took = finish(&image, entry, &mut session, &bytes).await;
-                    took.map(|took| (digest, took)).map_err(|refused| format!("{what}: {refused}"))
-                });
+                self.unfinished.push(Unfinished { what, entry: 1 + round % 2, session, bytes });
                 return;
             }
         }
         self.ledger.blob(&image, &digest);
     }
 
-    /// All blobs that were not acknowledged are, in the end.
+    /// All blobs that were not acknowledged are, in the end. Whoever had a session may have to be given up first, which
+    /// takes a while: all at once.
     async fn retry(&mut self, tally: &mut Tally) {
-        while let Some(ended) = self.retries.join_next().await {
-            let (digest, took) =
-                ended.expect("no panic").unwrap_or_else(|what| panic!("no retry succeeded: {what}"));
-            self.ledger.blob(&self.image, &digest);
-            tally.slowest = tally.slowest.max(took);
+        let mut unfinished = std::mem::take(&mut self.unfinished);
+        let retries =
+            unfinished.iter_mut().map(|it| finish(&self.image, it.entry, &mut it.session, &it.bytes));
+        let took = join_all(retries).await;
+        for (it, took) in unfinished.iter().zip(took) {
+            tally.retried(took, &it.what);
+            self.ledger.blob(&self.image, &sha256(&it.bytes));
         }
     }
 
@@ -235,8 +243,8 @@ impl Bench<'_> {
 pub(crate) async fn broken(services: &mut Services) -> Ending {
     let subject = Subject::replicas(services, &[], &serde_json::Value::Null).await;
     let image = subject.registry().image("commits/app");
-    let (ledger, retries) = (Ledger::default(), JoinSet::new());
-    let mut bench = Bench { services, subject, image, ledger, retries };
+    let (ledger, unfinished) = (Ledger::default(), Vec::new());
+    let mut bench = Bench { services, subject, image, ledger, unfinished };
     let (mut blobs, mut manifests) = (Tally::default(), Tally::default());
     let mut before = String::new();
     let links = (0..ROUNDS * scale()).map(Trouble::of_round);

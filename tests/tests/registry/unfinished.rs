@@ -77,7 +77,7 @@ async fn begin(registry: &Registry, number: usize) -> Result<(), Refused> {
 pub(crate) async fn expire(services: &Services) -> Ending {
     let wanted = (SESSIONS * scale()).min(MOST);
     // Long enough that all of them are there at once.
-    let grace = Duration::from_secs(4 + wanted as u64 / 40);
+    let grace = Duration::from_secs(4 + wanted as u64 / 20);
     let grace_text = format!("{}s", grace.as_secs());
     let environment = [("ARTIFACTAPI_GC_INTERVAL", "500ms"), ("ARTIFACTAPI_GC_GRACE", grace_text.as_str())];
     let before = Stores { services, database: String::new() }.multipart();

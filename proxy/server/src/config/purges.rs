@@ -91,7 +91,7 @@ mod tests {
         PackageType, RepoName,
         policy::Patterns,
         ports::{
-            MetadataStore as _, UploadId,
+            MetadataStore as _, UploadId, UploadSessions as _,
             registry::{Begun, ImageKey, UploadLimits},
         },
         repository::{Deletion, LocalSpec, ReadAccess},
