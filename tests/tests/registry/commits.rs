@@ -154,9 +154,16 @@ impl Bench<'_> {
         let image = self.image.clone();
         let bytes = noise(7_000 + round as u64, 100_000 + round);
         let digest = sha256(&bytes);
-        let mut session = image.begin(0).await.unwrap_or_else(|refused| panic!("{what}: {refused}"));
-        let sent = image.patch(0, &mut session, bytes.clone()).await;
-        sent.unwrap_or_else(|refused| panic!("{what}: {refused}"));
+        let mut begun = None;
+        let begin = async || {
+            let mut session = image.begin(0).await?;
+            image.patch(0, &mut session, bytes.clone()).await?;
+            begun = Some(session);
+            Ok(())
+        };
+        // The round before may still be felt.
+        insist(begin).await.unwrap_or_else(|refused| panic!("{what}: {refused}"));
+        let session = begun.expect("it was begun");
         let closing = {
             let (image, session, digest) = (image.clone(), session.clone(), digest.clone());
             tokio::spawn(async move { image.close(0, &session, &digest, Bytes::new()).await })
@@ -201,8 +208,8 @@ impl Bench<'_> {
         let what = format!("manifest {round}, {trouble:?}");
         let image = self.image.clone();
         let config = Bytes::from(format!("{{\"round\":{round}}}"));
-        let pushed = image.push(Form::PostPut, &config, &Route::only(1)).await;
-        pushed.unwrap_or_else(|refused| panic!("{what}: {refused}"));
+        let push = async || image.push(Form::PostPut, &config, &Route::only(1)).await.map(drop);
+        insist(push).await.unwrap_or_else(|refused| panic!("{what}: {refused}"));
         let manifest = image_of(&config, &[]);
         let digest = manifest.digest();
         let putting = {

@@ -185,7 +185,7 @@ async fn with_clock(cluster: &mut Cluster, number: usize, shift: Option<&str>) {
 }
 
 /// Every short-lived token counts at every replica, and pushes with it go through.
-async fn all_agree(cluster: &Cluster, made: &Made, when: &str) {
+async fn all_agree(cluster: &Cluster, made: &Made, when: &str, pushes: bool) {
     for signer in 0..REPLICAS {
         let bearer = trade(cluster, signer, made).await;
         for verifier in 0..REPLICAS {
@@ -193,7 +193,9 @@ async fn all_agree(cluster: &Cluster, made: &Made, when: &str) {
             let said = answer.text();
             assert_eq!(answer.status, 200, "{when}: signed by {signer}, shown to {verifier}: {said}");
         }
-        push(&registry(cluster).image(&format!("{LOCAL}/app")), signer, &bearer, "bytes").await;
+        if pushes {
+            push(&registry(cluster).image(&format!("{LOCAL}/app")), signer, &bearer, "bytes").await;
+        }
     }
 }
 
@@ -218,7 +220,7 @@ pub(crate) async fn under_wrong_clocks(services: &Services) {
     with_clock(&mut cluster, 0, None).await;
     with_clock(&mut cluster, 1, Some("+10m")).await;
     with_clock(&mut cluster, 2, Some("-10m")).await;
-    all_agree(&cluster, &kept, "ten minutes ahead and behind").await;
+    all_agree(&cluster, &kept, "ten minutes ahead and behind", true).await;
     let before = trade(&cluster, 0, &kept).await;
     let stamped = loaded_at(&cluster, 0, 1).await;
     fs::write(&clock, "-1h").expect("space");
@@ -227,7 +229,8 @@ pub(crate) async fn under_wrong_clocks(services: &Services) {
     assert_eq!(told.code, Some(0), "{}", told.text);
     let back = (stamped - loaded_at(&cluster, 0, 2).await).rem_euclid(24 * 3600);
     assert!((3000..=3600).contains(&back), "the clock was set back by {back} s");
-    all_agree(&cluster, &kept, "after a step back of an hour").await;
+    // An object store refuses requests whose clock is more than a quarter of an hour off: no pushes here.
+    all_agree(&cluster, &kept, "after a step back of an hour", false).await;
     until_all_say(&cluster, 200, &before, Instant::now(), SOON).await;
 
     // The clock of whoever makes a token does not count either.
