@@ -145,7 +145,7 @@ impl Bench {
 
     async fn sweep(&self, step: usize) -> sweep::Swept {
         let options = sweep::Options { grace: GRACE, step, strays: true };
-        self.registry.sweep(&*self.rows, &[self.local.clone()], &options).await.unwrap()
+        self.registry.sweep(&*self.rows, std::slice::from_ref(&self.local), &options).await.unwrap()
     }
 
     async fn bytes_left(&self) -> Vec<UploadId> {

@@ -69,7 +69,7 @@ async fn begin(registry: &Registry, number: usize) -> Result<(), Refused> {
     let image = registry.image(&format!("unfinished/{}", number % 7));
     let route = registry.everywhere_from(number);
     let mut session = image.begin(route.next()).await?;
-    let size = if number % LARGE_EACH == 0 { LARGE } else { 700 };
+    let size = if number.is_multiple_of(LARGE_EACH) { LARGE } else { 700 };
     image.patch(route.next(), &mut session, noise(number as u64, size)).await
 }
 
