@@ -73,6 +73,17 @@ async fn begin(registry: &Registry, number: usize) -> Result<(), Refused> {
     image.patch(route.next(), &mut session, noise(number as u64, size)).await
 }
 
+/// The same; a machine that is too busy may be asked again.
+async fn patiently(registry: &Registry, number: usize) -> Result<(), Refused> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match begin(registry, number).await {
+            Err(refused) if refused.status == Some(503) && Instant::now() < end => wait::breathe().await,
+            other => return other,
+        }
+    }
+}
+
 /// See the module.
 pub(crate) async fn expire(services: &Services) -> Ending {
     let wanted = (SESSIONS * scale()).min(MOST);
@@ -92,7 +103,7 @@ pub(crate) async fn expire(services: &Services) -> Ending {
         clients.spawn(async move {
             let (mut taken, mut refused) = (0, 0);
             for number in (client..wanted).step_by(CLIENTS) {
-                match begin(&registry, number).await {
+                match patiently(&registry, number).await {
                     Ok(()) => taken += 1,
                     Err(full) if full.status == Some(429) && full.is("TOOMANYREQUESTS") => refused += 1,
                     Err(other) => panic!("{number}: {other}"),
@@ -108,11 +119,9 @@ pub(crate) async fn expire(services: &Services) -> Ending {
     }
     let opened = began.elapsed();
     let (rows, objects, multipart) = (stores.rows(), stores.objects(), stores.multipart() - before);
-    assert!(
-        taken <= OF_ONE_LOCAL && (refused == 0 || taken == OF_ONE_LOCAL),
-        "{taken} taken, {refused} refused"
-    );
-    assert_eq!(rows, taken, "opened within {opened:?} of a grace period of {grace:?}");
+    let is_full = rows == OF_ONE_LOCAL;
+    assert!(rows <= OF_ONE_LOCAL && (refused == 0 || is_full), "{rows} sessions, {refused} refused");
+    assert!(rows >= taken, "{rows} of {taken}: opened within {opened:?} of a grace period of {grace:?}");
     assert!(
         objects > 0 && multipart > 0,
         "nothing is staged: {objects} objects, {multipart} multipart uploads"
