@@ -21,7 +21,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{Ending, scale, subject::Subject};
 
 /// Sessions, and the most there are at a greater scale.
-const SESSIONS: usize = 150;
+const SESSIONS: usize = 120;
 const MOST: usize = 10_000;
 /// What a Local takes; more are told to come back.
 const OF_ONE_LOCAL: usize = 4_096;
@@ -87,8 +87,8 @@ async fn patiently(registry: &Registry, number: usize) -> Result<(), Refused> {
 /// See the module.
 pub(crate) async fn expire(services: &Services) -> Ending {
     let wanted = (SESSIONS * scale()).min(MOST);
-    // Long enough that all of them are there at once.
-    let grace = Duration::from_secs(4 + wanted as u64 / 20);
+    // Long enough that all of them are there at once, on a machine that does nothing else.
+    let grace = Duration::from_secs(4 + wanted as u64 / 30);
     let grace_text = format!("{}s", grace.as_secs());
     let environment = [("ARTIFACTAPI_GC_INTERVAL", "500ms"), ("ARTIFACTAPI_GC_GRACE", grace_text.as_str())];
     let before = Stores { services, database: String::new() }.multipart();
@@ -119,9 +119,13 @@ pub(crate) async fn expire(services: &Services) -> Ending {
     }
     let opened = began.elapsed();
     let (rows, objects, multipart) = (stores.rows(), stores.objects(), stores.multipart() - before);
-    let is_full = rows == OF_ONE_LOCAL;
-    assert!(rows <= OF_ONE_LOCAL && (refused == 0 || is_full), "{rows} sessions, {refused} refused");
-    assert!(rows >= taken, "{rows} of {taken}: opened within {opened:?} of a grace period of {grace:?}");
+    assert!(rows <= OF_ONE_LOCAL, "{rows} sessions");
+    if opened < grace {
+        assert!(refused == 0 || rows == OF_ONE_LOCAL, "{rows} sessions, {refused} refused");
+        assert!(rows >= taken, "{rows} of {taken} are there");
+    } else {
+        println!("\nSKIPPED how many there may be at once: the first were over before the last was opened");
+    }
     assert!(
         objects > 0 && multipart > 0,
         "nothing is staged: {objects} objects, {multipart} multipart uploads"
