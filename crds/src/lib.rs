@@ -23,6 +23,7 @@ pub mod generate;
 pub mod limits;
 pub mod locals;
 pub mod manifests;
+pub mod object;
 pub mod quantity;
 pub mod references;
 pub mod remotes;

@@ -15,6 +15,7 @@ pub mod oci;
 pub mod path;
 pub mod policy;
 pub mod ports;
+pub mod public_url;
 pub mod repository;
 pub mod seal;
 
@@ -26,5 +27,6 @@ pub use name::RepoName;
 pub use notice::Notice;
 pub use path::{PathError, RepoPath, Spelling};
 pub use policy::{Mutability, PathPolicy, Refusal, Ttl};
+pub use public_url::PublicUrl;
 pub use repository::{Local, PackageType, Remote};
 pub use seal::Sealer;

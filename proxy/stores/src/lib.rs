@@ -13,6 +13,7 @@
 
 pub mod blobs;
 pub mod coordination;
+pub mod environment;
 mod lock;
 pub mod metadata;
 mod open;

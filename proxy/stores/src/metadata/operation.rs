@@ -92,11 +92,13 @@ pub(in crate::metadata) enum Operation {
     Robots,
     RemoveRobot,
     DeclareRobots,
+    ApplyDelta,
+    Fence,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 87] = [
+    const ALL: [Operation; 89] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -184,6 +186,8 @@ impl Operation {
         Operation::Robots,
         Operation::RemoveRobot,
         Operation::DeclareRobots,
+        Operation::ApplyDelta,
+        Operation::Fence,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -277,6 +281,8 @@ impl Operation {
             Operation::Robots => ("robots", "listing robots"),
             Operation::RemoveRobot => ("remove_robot", "removing a robot"),
             Operation::DeclareRobots => ("declare_robots", "taking up robots of manifests"),
+            Operation::ApplyDelta => ("apply_delta", "changing a configuration"),
+            Operation::Fence => ("fence", "fencing off former leaders"),
         }
     }
 

@@ -14,6 +14,7 @@
 mod access_log;
 mod accounts;
 mod config;
+mod delta;
 mod gate;
 mod housekeeping;
 mod listen;
@@ -51,6 +52,7 @@ use self::{
 };
 pub use self::{
     config::{Applied, Changes, Config, Declared, StoredObject},
+    delta::{Delta, Written},
     migrations::Migrated,
     schema::PostgresError,
     settings::{PostgresSettings, PostgresTls},

@@ -3,6 +3,7 @@
 mod config;
 mod conformance;
 mod damage;
+mod delta;
 mod encryption;
 mod housekeeping;
 mod outages;

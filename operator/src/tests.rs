@@ -1,0 +1,4 @@
+//! The operator against a cluster of a few maps and a sink in memory.
+
+mod bench;
+mod branches;
