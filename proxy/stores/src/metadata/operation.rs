@@ -94,11 +94,17 @@ pub(in crate::metadata) enum Operation {
     DeclareRobots,
     ApplyDelta,
     Fence,
+    Observe,
+    Observed,
+    RequestProbes,
+    ScheduleProbes,
+    TakeProbes,
+    ForgetProbes,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 89] = [
+    const ALL: [Operation; 95] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -188,6 +194,12 @@ impl Operation {
         Operation::DeclareRobots,
         Operation::ApplyDelta,
         Operation::Fence,
+        Operation::Observe,
+        Operation::Observed,
+        Operation::RequestProbes,
+        Operation::ScheduleProbes,
+        Operation::TakeProbes,
+        Operation::ForgetProbes,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -283,6 +295,12 @@ impl Operation {
             Operation::DeclareRobots => ("declare_robots", "taking up robots of manifests"),
             Operation::ApplyDelta => ("apply_delta", "changing a configuration"),
             Operation::Fence => ("fence", "fencing off former leaders"),
+            Operation::Observe => ("observe", "recording what was seen of upstreams"),
+            Operation::Observed => ("observed", "reading what was seen of upstreams"),
+            Operation::RequestProbes => ("request_probes", "asking for probes"),
+            Operation::ScheduleProbes => ("schedule_probes", "scheduling probes"),
+            Operation::TakeProbes => ("take_probes", "looking for probes"),
+            Operation::ForgetProbes => ("forget_probes", "forgetting probes"),
         }
     }
 
