@@ -197,10 +197,15 @@ impl Observation {
             || token(self) != token(before)
     }
 
+    /// Whether a failure waits to be confirmed, or to be forgotten.
+    pub fn is_in_doubt(&self) -> bool {
+        self.upstream.is_in_doubt() || self.credentials.is_in_doubt()
+    }
+
     /// How long after it the upstream is to be probed when nothing else is heard of it.
     pub fn probe_after(&self) -> Duration {
         let tracks = [&self.upstream, &self.credentials];
-        if tracks.iter().any(|track| track.is_in_doubt()) {
+        if self.is_in_doubt() {
             GRACE
         } else if tracks.iter().any(|track| matches!(track.verdict(), Verdict::Bad(_))) {
             FAILING

@@ -7,7 +7,8 @@ use artifactapi_model::{
     Clock, Notice, Sealer, Timestamp,
     ports::Coordinator,
     ports::upstream::{
-        Framing, Layer, PostBody, Upstream, UpstreamError, UpstreamMethod, UpstreamRequest, UpstreamResponse, UrlSource,
+        Framing, Layer, PostBody, Upstream, UpstreamError, UpstreamMethod, UpstreamRequest, UpstreamResponse,
+        UrlSource,
     },
     repository::Remote,
 };

@@ -27,10 +27,8 @@ mod tests {
             ("ratelimit-remaining", "", None),
             ("ratelimit-limit", "100", None),
         ] {
-            let headers = HeaderMap::from_iter([(
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )]);
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
             assert_eq!(left(&headers), want, "{name}: {value}");
         }
     }

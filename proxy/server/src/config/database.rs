@@ -90,6 +90,7 @@ impl Database {
         let identities: HashMap<_, _> =
             repositories.into_iter().map(|(declared, identity)| (declared.name, identity)).collect();
         self.good.take_up(app, next, &identities);
+        app.set_config_version(version);
         self.version = Some(version);
         self.uids = uids;
         Ok(())
@@ -130,6 +131,9 @@ pub fn hear(app: &App, upstream: &HttpUpstream, heard: &Heard) {
                 app.engine.hear(&notice);
                 app.gate.hear(&notice);
                 upstream.hear(&notice);
+                if notice == Notice::Probe {
+                    app.metrics.upstreams.wake.notify_one();
+                }
             }
         }
     }

@@ -134,9 +134,7 @@ fn of_upstream(error: &UpstreamError) -> Refused {
         UpstreamError::Forbidden { .. }
         | UpstreamError::Redirect(_)
         | UpstreamError::Refused { .. }
-        | UpstreamError::Broken { .. } => {
-            Refused::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", words)
-        }
+        | UpstreamError::Broken { .. } => Refused::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", words),
         UpstreamError::Timeout { .. } => Refused::new(StatusCode::GATEWAY_TIMEOUT, "UNAVAILABLE", words),
         UpstreamError::BreakerOpen { retry_after, .. } | UpstreamError::Paused { retry_after, .. } => {
             Refused::unavailable(words, *retry_after)

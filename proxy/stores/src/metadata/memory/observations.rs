@@ -90,7 +90,8 @@ impl Observations for MemoryMetadata {
         let mut tables = self.tables()?;
         let now = tables.now();
         for ProbeRequest { namespace, name, token, config } in wanted {
-            let named = |(there, called, _): &(String, String, _)| there == namespace && called == name.as_str();
+            let named =
+                |(there, called, _): &(String, String, _)| there == namespace && called == name.as_str();
             let found: Vec<RepoIdentity> = tables
                 .repositories
                 .iter()

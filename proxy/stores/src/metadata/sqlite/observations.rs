@@ -19,11 +19,8 @@ use crate::metadata::{
     operation::Operation,
 };
 
-const KNOWN: &str = concat!(
-    "SELECT epoch, observation, written_at > ",
-    now!(),
-    " - ?2 FROM observations WHERE repo = ?1"
-);
+const KNOWN: &str =
+    concat!("SELECT epoch, observation, written_at > ", now!(), " - ?2 FROM observations WHERE repo = ?1");
 const PUT: &str = concat!(
     "INSERT INTO observations (repo, epoch, observation, version, written_at) \
      VALUES (?1, ?2, ?3, (SELECT COALESCE(MAX(version), 0) + 1 FROM observations), ",
@@ -108,12 +105,13 @@ fn observe(session: &Session<'_>, seen: &[Seen], spacing: Duration) -> rusqlite:
 impl Observations for SqliteMetadata {
     async fn observe(&self, seen: &[Seen], spacing: Duration) -> Result<Vec<RepoIdentity>, MetadataError> {
         let seen = seen.to_vec();
-        self.writer.run(Operation::Observe, move |session: &Session<'_>| observe(session, &seen, spacing)).await
+        self.writer
+            .run(Operation::Observe, move |session: &Session<'_>| observe(session, &seen, spacing))
+            .await
     }
 
     async fn observed(&self, after: i64) -> Result<Vec<Observed>, MetadataError> {
-        let read =
-            move |session: &Session<'_>| session.rows(OBSERVED, (after, sql_limit(PAGE)), observed);
+        let read = move |session: &Session<'_>| session.rows(OBSERVED, (after, sql_limit(PAGE)), observed);
         self.readers.run(Operation::Observed, read).await
     }
 
@@ -140,9 +138,8 @@ impl Observations for SqliteMetadata {
     }
 
     async fn take_probes(&self, config: i64, limit: usize) -> Result<Vec<DueProbe>, MetadataError> {
-        let work = move |session: &Session<'_>| {
-            session.rows(TAKE, (config, sql_limit(limit), millis(TAKEN)), due)
-        };
+        let work =
+            move |session: &Session<'_>| session.rows(TAKE, (config, sql_limit(limit), millis(TAKEN)), due);
         self.writer.run(Operation::TakeProbes, work).await
     }
 
