@@ -9,6 +9,10 @@
 //! It is driven by levels, not edges: everything is looked at when a leadership begins, and what the sink holds is
 //! compared every few minutes with what it should.
 
+mod beside;
+#[cfg(test)]
+mod handles;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -16,7 +20,7 @@ use std::{
 };
 
 use artifactapi_crds::{manifests::ObjectRef, object::named_by, schema::Kind, validate::Repositories};
-use artifactapi_model::{PublicUrl, failpoint};
+use artifactapi_model::{PublicUrl, failpoint, ports::Accounts};
 use futures_util::{
     FutureExt as _, StreamExt as _,
     future::BoxFuture,
@@ -32,8 +36,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    besides::{Besides, touched},
     ceilings::Ceilings,
-    conditions::{self, Outcome, Reason},
+    conditions::{self, OURS, Outcome, Reason},
     events::{self, Notice},
     lease::Leadership,
     picture::{Facts, Picture},
@@ -42,7 +47,8 @@ use crate::{
     secrets::Read,
     seen::Seen,
     sink::{Delta, Sink, SinkError, Written},
-    status::{Letter, Outbox, Sent},
+    status::{Letter, MANAGER, Outbox, Sent},
+    upstreams::source::Source,
     validate::{Context, Verdict, known, validate},
     watches::Progress,
     world::{Change, World},
@@ -71,6 +77,10 @@ pub struct Parts {
     pub client: Client,
     /// Where accepted objects go.
     pub sink: Arc<dyn Sink>,
+    /// Who tells how upstreams are.
+    pub source: Option<Arc<dyn Source>>,
+    /// Who keeps the tokens of robots.
+    pub accounts: Option<Arc<dyn Accounts>>,
     /// How far namespaces may go.
     pub ceilings: Ceilings,
     /// The URL clients use, if it is known.
@@ -98,6 +108,7 @@ pub struct Operator {
     world: World,
     term: Option<Term>,
     outbox: Outbox,
+    besides: Besides,
     purges: Purges,
     recorder: Recorder,
     chores: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -133,8 +144,9 @@ impl From<SinkError> for Stop {
 impl Operator {
     /// Puts one together; `world` knows the namespaces.
     pub fn new(parts: Parts, world: World) -> Self {
-        let Parts { client, sink, ceilings, public_url, changes, progress, leader, floor } = parts;
-        let (outbox, recorder) = (Outbox::new(client.clone()), events::recorder(&client));
+        let Parts { client, sink, source, accounts, ceilings, public_url, changes, progress, leader, floor } = parts;
+        let (outbox, recorder) = (Outbox::new(client.clone(), MANAGER), events::recorder(&client));
+        let besides = Besides::new(&client, source, accounts, public_url.as_ref());
         let purges = Purges::new(sink.clone());
         Operator {
             client,
@@ -148,6 +160,7 @@ impl Operator {
             world,
             term: None,
             outbox,
+            besides,
             purges,
             recorder,
             chores: FuturesUnordered::new(),
@@ -171,6 +184,7 @@ impl Operator {
                 },
                 _ = self.leader.changed() => {}
                 sent = self.outbox.next() => self.note(sent),
+                event = self.besides.next() => self.beside(event),
                 ended = self.purges.next() => self.let_go(ended),
                 Some(()) = self.chores.next() => {}
                 () = sleep_until(due) => {}
@@ -190,9 +204,11 @@ impl Operator {
 
     /// Takes up a change and all that wait behind it.
     pub(crate) fn take(&mut self, change: Change) {
-        self.world.take(change);
-        while let Ok(change) = self.changes.try_recv() {
+        let mut next = Some(change);
+        while let Some(change) = next {
+            self.besides.see(&change);
             self.world.take(change);
+            next = self.changes.try_recv().ok();
         }
     }
 
@@ -202,7 +218,7 @@ impl Operator {
         if let Some(notice) = before.and_then(|before| events::transition(&object, &uid, before, &status)) {
             self.tell(notice);
         }
-        self.world.note_status(&object, &uid, status);
+        self.world.note_status(&object, &uid, &status, &OURS);
     }
 
     /// Publishes an event, unless too many are under way already: they are no record.
@@ -254,43 +270,15 @@ impl Operator {
         overdue.into_iter().for_each(|ended| self.let_go(ended));
     }
 
-    /// Whether nothing waits and nothing is under way.
-    #[cfg(test)]
-    pub(crate) fn is_idle(&self) -> bool {
-        self.outbox.is_empty()
-            && self.chores.is_empty()
-            && (self.world.waiting() == 0 || self.not_before.is_some())
-    }
-
-    /// Whether a namespace is looked after.
-    #[cfg(test)]
-    pub(crate) fn covers(&self, namespace: &str) -> bool {
-        self.world.covers(namespace)
-    }
-
-    /// Waits for all statuses under way, and says of which objects they were.
-    #[cfg(test)]
-    pub(crate) async fn deliver(&mut self) -> Vec<ObjectRef> {
-        let mut written = Vec::new();
-        while !self.outbox.is_empty() {
-            let sent = self.outbox.next().await;
-            if let Sent::Written(letter) = &sent {
-                written.push(letter.object.clone());
-            }
-            self.note(sent);
-        }
-        while self.chores.next().await.is_some() {}
-        written
-    }
-
     /// When there is something to do although nothing happens.
     fn due(&self) -> Instant {
         let delayed = self.delayed.values().map(|(at, _)| *at);
         let sync = self.term.iter().map(|term| term.next_sync);
+        let besides = self.term.as_ref().and(self.besides.due());
         let retry = self.not_before;
         let idle = Instant::now() + SYNC;
         let blocked = self.not_before.unwrap_or_else(Instant::now);
-        delayed.chain(sync).chain(retry).map(|at| at.max(blocked)).min().unwrap_or(idle)
+        delayed.chain(sync).chain(retry).chain(besides).map(|at| at.max(blocked)).min().unwrap_or(idle)
     }
 
     /// Does what can be done now.
@@ -323,6 +311,7 @@ impl Operator {
     fn resign(&mut self) {
         if self.term.take().is_some() {
             self.outbox.clear();
+            self.besides.clear();
             self.purges.clear();
         }
     }
@@ -349,6 +338,7 @@ impl Operator {
             failpoint("operator.fence.after");
             self.term = Some(Term { epoch, picture: Picture::default(), next_sync: Instant::now() });
             self.world.touch_all();
+            self.besides.begin();
             self.delayed.clear();
         }
         let now = Instant::now();
@@ -367,12 +357,15 @@ impl Operator {
         loop {
             let batch = self.world.next(BATCH);
             if batch.is_empty() {
+                if let Some(term) = &self.term {
+                    self.besides.look(&self.world, |object| term.picture.row(object).is_some()).await;
+                }
                 return Ok(());
             }
             self.reconcile(batch).await?;
             // What happens meanwhile belongs to the next batch.
-            while let Ok(change) = self.changes.try_recv() {
-                self.world.take(change);
+            if let Ok(change) = self.changes.try_recv() {
+                self.take(change);
             }
             if !self.leader.borrow().is_some_and(|leadership| leadership.holds()) {
                 return Ok(());
@@ -530,11 +523,25 @@ impl Operator {
             failpoint("operator.apply.after");
         }
         moved.iter().for_each(|object| self.world.touch_neighbours(object));
+        let Some(term) = &self.term else { return Ok(()) };
+        let (written, config) = (delta.upserts.iter().map(|row| &row.object), term.picture.version);
+        let new = touched(written, |object| term.picture.users(object).cloned().collect());
         for (object, verdict) in verdicts {
             let (outcome, more) = match verdict {
-                Verdict::Accept(accepted) => (Outcome::stored(), accepted.status.clone()),
-                Verdict::Refuse { outcome, withdraw: _ } => (outcome.clone(), Map::new()),
+                Verdict::Accept(accepted) => {
+                    let is_new = new.contains(object);
+                    let Some(seen) = self.world.get(object) else { continue };
+                    if self.besides.stored(seen, is_new, config) {
+                        continue;
+                    }
+                    (Outcome::stored(), accepted.status.clone())
+                }
+                Verdict::Refuse { outcome, withdraw: _ } => {
+                    self.besides.refused(object);
+                    (outcome.clone(), Map::new())
+                }
                 Verdict::Gone => {
+                    self.besides.forget(object);
                     if let Some(seen) = self.world.get(object).filter(|seen| seen.is_held) {
                         self.purges.begin(seen);
                     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use artifactapi_model::ports::Accounts;
 use artifactapi_stores::{
     PostgresMetadata,
     postgres::{PostgresError, PostgresSettings},
@@ -19,6 +20,7 @@ use crate::{
     lease::Candidate,
     operator::{Operator, Parts},
     sink::{Sink, postgres::PostgresSink},
+    upstreams::source::{Source, Tables},
     watches,
     world::{Scope, World},
 };
@@ -48,7 +50,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         Namespaces::Own => Some(BTreeSet::from([own_namespace.clone()])),
         Namespaces::These(scope) => scope,
     };
-    let Some(sink) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
+    let Some(doors) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
+    let Doors { sink, source, accounts } = doors;
     let Some(floor) = stop.run_until_cancelled(height(&*sink)).await else { return Ok(()) };
     let (changes, received) = mpsc::channel(QUEUE);
     let progress = watches::start(&client, &scope, &changes, &stop);
@@ -59,7 +62,18 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let leader = candidate.outcome();
     let idle = Arc::new(Notify::new());
     let election = tokio::spawn(candidate.run(stop.clone(), idle.clone()));
-    let parts = Parts { client, sink, ceilings, public_url, changes: received, progress, leader, floor };
+    let parts = Parts {
+        client,
+        sink,
+        source,
+        accounts,
+        ceilings,
+        public_url,
+        changes: received,
+        progress,
+        leader,
+        floor,
+    };
     Operator::new(parts, World::new(scope)).run(stop.clone()).await;
     stop.cancel();
     idle.notify_one();
@@ -87,11 +101,20 @@ fn cancel_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>,
     })
 }
 
-async fn open(settings: SinkSettings) -> Result<Arc<dyn Sink>, Failure> {
+/// By which ways the proxies are reached.
+struct Doors {
+    sink: Arc<dyn Sink>,
+    source: Option<Arc<dyn Source>>,
+    accounts: Option<Arc<dyn Accounts>>,
+}
+
+async fn open(settings: SinkSettings) -> Result<Doors, Failure> {
     match settings {
         SinkSettings::Postgres { database, sealer } => {
             let store = Arc::new(open_database(&database).await?);
-            Ok(Arc::new(PostgresSink::new(store, sealer)))
+            let source: Arc<dyn Source> = Arc::new(Tables(store.clone()));
+            let sink = Arc::new(PostgresSink::new(store.clone(), sealer));
+            Ok(Doors { sink, source: Some(source), accounts: Some(store) })
         }
         SinkSettings::Directory(_) => Err("ARTIFACTAPI_SINK_DIR is not supported yet".into()),
     }

@@ -324,6 +324,8 @@ fn operator(
     let parts = Parts {
         client: client_of(cluster),
         sink: sink.clone(),
+        source: None,
+        accounts: None,
         ceilings: ceilings.clone(),
         public_url: Some(PublicUrl::parse("https://packages.test").unwrap()),
         changes: received,

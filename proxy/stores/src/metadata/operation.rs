@@ -100,11 +100,12 @@ pub(in crate::metadata) enum Operation {
     ScheduleProbes,
     TakeProbes,
     ForgetProbes,
+    TokensOf,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 95] = [
+    const ALL: [Operation; 96] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -200,6 +201,7 @@ impl Operation {
         Operation::ScheduleProbes,
         Operation::TakeProbes,
         Operation::ForgetProbes,
+        Operation::TokensOf,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -301,6 +303,7 @@ impl Operation {
             Operation::ScheduleProbes => ("schedule_probes", "scheduling probes"),
             Operation::TakeProbes => ("take_probes", "looking for probes"),
             Operation::ForgetProbes => ("forget_probes", "forgetting probes"),
+            Operation::TokensOf => ("tokens_of", "listing tokens of a robot"),
         }
     }
 
