@@ -113,7 +113,8 @@ impl Besides {
 
     /// Looks at upstreams, if it is time. `is_stored` says which objects are.
     pub async fn look(&mut self, world: &World, is_stored: impl Fn(&ObjectRef) -> bool) {
-        let Some(upstreams) = self.upstreams.as_mut().filter(|upstreams| upstreams.due <= Instant::now()) else {
+        let Some(upstreams) = self.upstreams.as_mut().filter(|upstreams| upstreams.due <= Instant::now())
+        else {
             return;
         };
         match upstreams.look().await {

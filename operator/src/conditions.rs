@@ -19,8 +19,7 @@ const MAX_MESSAGE: usize = 1_024;
 /// Conditions that are ours.
 pub const OURS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 /// Fields that are ours besides.
-const FIELDS: [&str; 5] =
-    ["observedGeneration", "url", "effective", "secretName", "tokenExpiresAt"];
+const FIELDS: [&str; 5] = ["observedGeneration", "url", "effective", "secretName", "tokenExpiresAt"];
 
 /// Why an object is ready or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -144,7 +144,8 @@ impl From<SinkError> for Stop {
 impl Operator {
     /// Puts one together; `world` knows the namespaces.
     pub fn new(parts: Parts, world: World) -> Self {
-        let Parts { client, sink, source, accounts, ceilings, public_url, changes, progress, leader, floor } = parts;
+        let Parts { client, sink, source, accounts, ceilings, public_url, changes, progress, leader, floor } =
+            parts;
         let (outbox, recorder) = (Outbox::new(client.clone(), MANAGER), events::recorder(&client));
         let besides = Besides::new(&client, source, accounts, public_url.as_ref());
         let purges = Purges::new(sink.clone());

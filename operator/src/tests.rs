@@ -2,3 +2,5 @@
 
 mod bench;
 mod branches;
+mod robots;
+mod upstreams;

@@ -104,7 +104,8 @@ impl Upstreams {
     /// Why the proxies cannot be reached; the next call does what is left.
     pub async fn look(&mut self) -> Result<Vec<ObjectRef>, String> {
         self.due = Instant::now() + PERIOD;
-        let requests: Vec<ProbeRequest> = self.asked.iter().filter(|(_, it)| !it.is_sent).filter_map(request).collect();
+        let requests: Vec<ProbeRequest> =
+            self.asked.iter().filter(|(_, it)| !it.is_sent).filter_map(request).collect();
         if !requests.is_empty() {
             self.source.ask(&requests).await?;
             self.asked.values_mut().for_each(|asked| asked.is_sent = true);

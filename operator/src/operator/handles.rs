@@ -18,6 +18,11 @@ impl Operator {
         self.world.covers(namespace)
     }
 
+    /// Looks at upstreams at the next opportunity.
+    pub(crate) fn look_soon(&mut self) {
+        self.besides.look_soon();
+    }
+
     /// Waits for all statuses under way, and says of which objects they were.
     pub(crate) async fn deliver(&mut self) -> Vec<ObjectRef> {
         let mut written = Vec::new();

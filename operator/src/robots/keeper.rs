@@ -156,9 +156,10 @@ impl Keeper {
     /// The Secret called `name` has changed.
     pub fn touch(&mut self, namespace: &str, name: &str) {
         let now = Instant::now();
-        let users = self.waiting.values_mut().filter(|turn| {
-            turn.job.key.namespace == namespace && turn.job.secret == name
-        });
+        let users = self
+            .waiting
+            .values_mut()
+            .filter(|turn| turn.job.key.namespace == namespace && turn.job.secret == name);
         for turn in users {
             turn.at = turn.at.min(now);
             turn.again |= turn.is_under_way;
@@ -321,11 +322,8 @@ impl Hands {
         let registry = self.registry.as_deref().ok_or(Trouble::Nowhere)?;
         let namespace = job.key.namespace.as_str();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let owner = Owner {
-            namespace: namespace.to_owned(),
-            name: job.object.name.clone(),
-            uid: job.uid.clone(),
-        };
+        let owner =
+            Owner { namespace: namespace.to_owned(), name: job.object.name.clone(), uid: job.uid.clone() };
         let requested_at = job.requested_at.as_deref();
         let wanted = Wanted { name: &job.secret, owner: &owner, registry, requested_at };
         let secret = api::patiently(api.get_opt(&job.secret)).await?;
@@ -389,7 +387,12 @@ impl Hands {
 }
 
 /// Writes the Secret with `token` over what was found, and nothing else.
-async fn write(api: &Api<Secret>, wanted: &Wanted<'_>, found: &Found, token: &RobotToken) -> Result<(), Trouble> {
+async fn write(
+    api: &Api<Secret>,
+    wanted: &Wanted<'_>,
+    found: &Found,
+    token: &RobotToken,
+) -> Result<(), Trouble> {
     let mut secret = wanted.with(token);
     match found {
         Found::Ours { is_mendable: true, version, .. } => {

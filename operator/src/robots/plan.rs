@@ -238,7 +238,13 @@ mod tests {
     fn tokens_without_a_secret_of_ours_are_nobodys() {
         let token = RobotToken::generate().unwrap();
         let rows = [row(&token, 0, None)];
-        let known = Known { found: &Found::Foreign, rows: &rows, ttl: None, requested_at: None, now: Timestamp(HOUR) };
+        let known = Known {
+            found: &Found::Foreign,
+            rows: &rows,
+            ttl: None,
+            requested_at: None,
+            now: Timestamp(HOUR),
+        };
         assert_eq!(plan(&known).revoke, [token.id()]);
     }
 }

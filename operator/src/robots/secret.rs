@@ -12,9 +12,7 @@ use std::collections::BTreeMap;
 use artifactapi_crds::{GROUP, VERSION};
 use artifactapi_model::account::RobotToken;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use k8s_openapi::{
-    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference,
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::api::ObjectMeta;
 use serde_json::json;
 
@@ -154,7 +152,8 @@ mod tests {
     #[test]
     fn what_is_written_is_found_and_what_is_damaged_is_noticed() {
         let owner = owner();
-        let wanted = Wanted { name: "ci", owner: &owner, registry: "reg.test:5000", requested_at: Some("now") };
+        let wanted =
+            Wanted { name: "ci", owner: &owner, registry: "reg.test:5000", requested_at: Some("now") };
         let token = RobotToken::generate().unwrap();
         let secret = wanted.with(&token);
         let is_whole = |wanted: &Wanted<'_>, secret: &Secret| match wanted.find(Some(secret)) {

@@ -53,7 +53,9 @@ pub fn conditions(
     };
     let credentials = has_auth.then(|| match seen.credentials.verdict() {
         Verdict::Unknown => Word::unknown("upstream has not been shown the credentials yet"),
-        Verdict::Good => Word { status: "True", reason: "Accepted", message: "upstream takes the credentials" },
+        Verdict::Good => {
+            Word { status: "True", reason: "Accepted", message: "upstream takes the credentials" }
+        }
         Verdict::Bad(failure) => Word { status: "False", reason: "Refused", message: &failure.reason },
     });
     let words = [Some(reachable), credentials];

@@ -54,7 +54,11 @@ async fn names(store: &dyn Accounts) -> Vec<(String, Source)> {
 async fn a_token_leads_to_what_its_robot_may_at_that_moment(store: &dyn Accounts) {
     let hash = fresh();
     assert_eq!(store.holder(&hash).await.unwrap(), None);
-    assert_eq!(store.add_token(&key("ci"), &hash, None, Source::Hand).await.unwrap(), None, "there is no such robot");
+    assert_eq!(
+        store.add_token(&key("ci"), &hash, None, Source::Hand).await.unwrap(),
+        None,
+        "there is no such robot"
+    );
     let mut ci = Robot { token_ttl: Some(HOUR), ..robot("ci", &["a,b-*=pull,push", "*=delete"]) };
     assert!(store.put_robot(&ci).await.unwrap());
     let row = store.add_token(&key("ci"), &hash, None, Source::Hand).await.unwrap().unwrap();
@@ -181,7 +185,8 @@ async fn tokens_are_told_apart_by_who_made_them(store: &dyn Accounts) {
     }
     store.add_token(&key("other"), &fresh(), None, Source::Manifest).await.unwrap().unwrap();
     let of = async |source| -> Vec<TokenId> {
-        let mut ids: Vec<_> = store.tokens_of(&key("ci"), source).await.unwrap().into_iter().map(|row| row.id).collect();
+        let mut ids: Vec<_> =
+            store.tokens_of(&key("ci"), source).await.unwrap().into_iter().map(|row| row.id).collect();
         ids.sort();
         ids
     };

@@ -141,8 +141,15 @@ impl Accounts for PostgresMetadata {
     ) -> Result<Option<TokenRow>, MetadataError> {
         let (kept, ttl) = (EXPIRED_TOKENS_KEPT.as_secs_f64(), ttl.map(|ttl| ttl.as_secs_f64()));
         let id = TokenId::of(hash);
-        let values: Values<'_> =
-            &[&hash.to_hex(), &id.as_str(), &robot.namespace, &robot.name.as_str(), &ttl, &kept, &source.as_str()];
+        let values: Values<'_> = &[
+            &hash.to_hex(),
+            &id.as_str(),
+            &robot.namespace,
+            &robot.name.as_str(),
+            &ttl,
+            &kept,
+            &source.as_str(),
+        ];
         let rows = self.read(Operation::AddToken, ADD_TOKEN, values).await?;
         Ok(readable(&rows, self.pool.statements(), "tokens", token).pop())
     }
@@ -179,9 +186,7 @@ impl Accounts for PostgresMetadata {
 
     async fn robots(&self) -> Result<Vec<(Robot, Source)>, MetadataError> {
         let rows = self.read(Operation::Robots, ROBOTS, &[]).await?;
-        let read = |row: &Row| {
-            Ok((robot(row)?, source(column(row, 4)?)))
-        };
+        let read = |row: &Row| Ok((robot(row)?, source(column(row, 4)?)));
         Ok(readable(&rows, self.pool.statements(), "robots", read))
     }
 

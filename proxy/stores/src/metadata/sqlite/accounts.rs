@@ -183,9 +183,7 @@ impl Accounts for SqliteMetadata {
     }
 
     async fn robots(&self) -> Result<Vec<(Robot, Source)>, MetadataError> {
-        let read = |row: &Row<'_>| {
-            Ok((robot(row)?, source(row, 4)?))
-        };
+        let read = |row: &Row<'_>| Ok((robot(row)?, source(row, 4)?));
         self.readers.run(Operation::Robots, move |session| session.rows(ROBOTS, [], read)).await
     }
 
