@@ -189,11 +189,12 @@ impl Observation {
 
     /// Whether it says something else than `before`: not only when something was last seen.
     pub fn is_news_after(&self, before: &Observation) -> bool {
-        let step = |of: &Observation| of.breaker.map_or(BreakerStep::Closed, |breaker| breaker.step);
+        let is_shut =
+            |of: &Observation| of.breaker.is_some_and(|breaker| breaker.step != BreakerStep::Closed);
         let token = |of: &Observation| of.probe.as_ref().map(|probe| probe.token.clone());
         !self.upstream.says_as(&before.upstream)
             || !self.credentials.says_as(&before.credentials)
-            || step(self) != step(before)
+            || is_shut(self) != is_shut(before)
             || token(self) != token(before)
     }
 

@@ -76,9 +76,14 @@ pub trait Observations: Send + Sync + 'static {
     /// does not exist are nobody's. Proxies hear of it.
     async fn request_probes(&self, wanted: &[ProbeRequest]) -> Result<(), MetadataError>;
 
-    /// Makes sure that each of `remotes` is probed some time: now, if it never was in this epoch. Only a proxy that has
-    /// the version `config` of the configuration in service takes those.
-    async fn schedule_probes(&self, remotes: &[RepoIdentity], config: i64) -> Result<(), MetadataError>;
+    /// Makes sure that each of `remotes` is probed some time: `after` a while, if nothing is known of a probe in this
+    /// epoch. Only a proxy that has the version `config` of the configuration in service takes those.
+    async fn schedule_probes(
+        &self,
+        remotes: &[RepoIdentity],
+        config: i64,
+        after: Duration,
+    ) -> Result<(), MetadataError>;
 
     /// Takes at most `limit` probes that are due and mean the version `config` or an earlier one.
     async fn take_probes(&self, config: i64, limit: usize) -> Result<Vec<DueProbe>, MetadataError>;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use artifactapi_formats::format_of;
 use artifactapi_model::{
     PackageType, Remote, RepoId,
-    observation::{Failure, Observation, Track},
+    observation::{Failure, IDLE, Observation, Track},
     ports::{
         Observations, Upstream, UpstreamMethod, UpstreamRequest, observations::DueProbe, upstream::Layer,
     },
@@ -94,7 +94,7 @@ impl Observing {
             snapshot.remotes().map(|repository| repository.remote.identity).collect();
         if *scheduled != present {
             let new: Vec<RepoIdentity> = present.difference(scheduled).copied().collect();
-            self.store.schedule_probes(&new, config).await?;
+            self.store.schedule_probes(&new, config, IDLE).await?;
             let repos: HashSet<RepoId> = present.iter().map(|identity| identity.id).collect();
             app.metrics.upstreams.keep_only(&repos);
             *scheduled = present;

@@ -32,7 +32,7 @@ pub async fn suite(make: impl AsyncFn() -> Faces) {
     a_probe_is_taken_once_whoever_asks(make().await).await;
     a_request_waits_for_its_configuration(make().await).await;
     a_request_stands_until_it_is_answered(make().await).await;
-    what_was_never_probed_is_due_and_moved_by_what_is_seen(make().await).await;
+    what_is_scheduled_is_due_in_its_time_and_moved_by_what_is_seen(make().await).await;
     what_is_gone_is_not_probed(make().await).await;
 }
 
@@ -144,7 +144,7 @@ async fn a_request_stands_until_it_is_answered((rows, store): Faces) {
         let probe = Some(ProbeDone { at: Timestamp(at), token: token.to_owned() });
         Observation { probe, ..good(at) }
     };
-    store.schedule_probes(&[one], 0).await.unwrap();
+    store.schedule_probes(&[one], 0, AT_ONCE).await.unwrap();
     store.request_probes(&wanted("one", "t", 0)).await.unwrap();
     for other in [good(1), answer("s", 2)] {
         store.observe(&seen(one, other), AT_ONCE).await.unwrap();
@@ -159,27 +159,29 @@ async fn a_request_stands_until_it_is_answered((rows, store): Faces) {
     assert_eq!(row.observation.probe.unwrap().token, "u");
 }
 
-async fn what_was_never_probed_is_due_and_moved_by_what_is_seen((rows, store): Faces) {
+async fn what_is_scheduled_is_due_in_its_time_and_moved_by_what_is_seen((rows, store): Faces) {
     let (one, two) = (remote(&*rows, "one", URL).await, remote(&*rows, "two", URL).await);
-    store.schedule_probes(&[one, two, one], 3).await.unwrap();
+    store.schedule_probes(&[one, two, one], 3, AT_ONCE).await.unwrap();
     assert_eq!(store.take_probes(2, 5).await.unwrap(), []);
     store.observe(&seen(two, good(1)), AT_ONCE).await.unwrap();
     let due = store.take_probes(3, 5).await.unwrap();
     assert_eq!(due, [DueProbe { identity: one, token: None }], "the other has traffic");
-    store.schedule_probes(&[one, two], 4).await.unwrap();
+    store.schedule_probes(&[one, two], 4, AT_ONCE).await.unwrap();
     assert_eq!(store.take_probes(4, 5).await.unwrap(), [], "once");
     let later = RepoIdentity { epoch: Epoch(one.epoch.0 + 1), ..one };
-    store.schedule_probes(&[later], 4).await.unwrap();
+    let three = remote(&*rows, "three", URL).await;
+    store.schedule_probes(&[three], 4, HOUR).await.unwrap();
+    store.schedule_probes(&[later], 4, AT_ONCE).await.unwrap();
     assert_eq!(store.take_probes(4, 5).await.unwrap(), [DueProbe { identity: later, token: None }]);
 }
 
 async fn what_is_gone_is_not_probed((rows, store): Faces) {
     let one = remote(&*rows, "one", URL).await;
     let later = RepoIdentity { epoch: Epoch(one.epoch.0 + 1), ..one };
-    store.schedule_probes(&[later], 0).await.unwrap();
+    store.schedule_probes(&[later], 0, AT_ONCE).await.unwrap();
     store.forget_probes(&[one]).await.unwrap();
     assert_eq!(store.take_probes(0, 5).await.unwrap().len(), 1, "another epoch is there");
     store.forget_probes(&[later]).await.unwrap();
-    store.schedule_probes(&[one], 0).await.unwrap();
+    store.schedule_probes(&[one], 0, AT_ONCE).await.unwrap();
     assert_eq!(store.take_probes(0, 5).await.unwrap(), [DueProbe { identity: one, token: None }]);
 }

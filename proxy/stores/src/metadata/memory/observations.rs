@@ -106,13 +106,18 @@ impl Observations for MemoryMetadata {
         Ok(())
     }
 
-    async fn schedule_probes(&self, remotes: &[RepoIdentity], config: i64) -> Result<(), MetadataError> {
+    async fn schedule_probes(
+        &self,
+        remotes: &[RepoIdentity],
+        config: i64,
+        after: Duration,
+    ) -> Result<(), MetadataError> {
         let mut tables = self.tables()?;
         let now = tables.now();
         for RepoIdentity { id, epoch } in remotes {
             let known = tables.observations.probes.get(id);
             if known.is_none_or(|probe| probe.epoch < *epoch) {
-                let probe = Probe { epoch: *epoch, due_at: now, token: None, config };
+                let probe = Probe { epoch: *epoch, due_at: now + after, token: None, config };
                 tables.observations.probes.insert(*id, probe);
             }
         }
@@ -159,7 +164,7 @@ mod tests {
         let clock = Arc::new(ManualClock::at(Timestamp(1_000_000)));
         let store = MemoryMetadata::with_clock(clock.clone());
         let identity = RepoIdentity { id: RepoId(1), epoch: Epoch(1) };
-        store.schedule_probes(&[identity], 0).await.unwrap();
+        store.schedule_probes(&[identity], 0, Duration::ZERO).await.unwrap();
         let due = [DueProbe { identity, token: None }];
         for _ in 0..2 {
             assert_eq!(store.take_probes(0, 9).await.unwrap(), due);

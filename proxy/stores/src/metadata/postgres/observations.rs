@@ -52,7 +52,8 @@ const REQUEST: &str = "WITH put AS (INSERT INTO probes (repo, epoch, due_at, tok
      ON CONFLICT (repo) DO UPDATE SET epoch = excluded.epoch, due_at = excluded.due_at, \
      token = excluded.token, config = excluded.config RETURNING 1) \
      SELECT pg_notify('artifactapi', $5) FROM (SELECT 1 FROM put LIMIT 1) AS told";
-const SCHEDULE: &str = "INSERT INTO probes (repo, epoch, config) SELECT DISTINCT ON (w.repo) w.repo, w.epoch, $3 \
+const SCHEDULE: &str = "INSERT INTO probes (repo, epoch, config, due_at) \
+     SELECT DISTINCT ON (w.repo) w.repo, w.epoch, $3, now() + make_interval(secs => $4) \
      FROM unnest($1::BIGINT[], $2::BIGINT[]) AS w (repo, epoch) ORDER BY w.repo, w.epoch DESC \
      ON CONFLICT (repo) DO UPDATE SET epoch = excluded.epoch, due_at = excluded.due_at, token = NULL, \
      config = excluded.config WHERE probes.epoch < excluded.epoch";
@@ -174,10 +175,16 @@ impl Observations for PostgresMetadata {
         Ok(())
     }
 
-    async fn schedule_probes(&self, remotes: &[RepoIdentity], config: i64) -> Result<(), MetadataError> {
+    async fn schedule_probes(
+        &self,
+        remotes: &[RepoIdentity],
+        config: i64,
+        after: Duration,
+    ) -> Result<(), MetadataError> {
         for part in remotes.chunks(PART) {
             let (repos, epochs) = columns(part);
-            self.read(Operation::ScheduleProbes, SCHEDULE, &[&repos, &epochs, &config]).await?;
+            self.read(Operation::ScheduleProbes, SCHEDULE, &[&repos, &epochs, &config, &after.as_secs_f64()])
+                .await?;
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ const REQUEST: &str = concat!(
 const SCHEDULE: &str = concat!(
     "INSERT INTO probes (repo, epoch, due_at, config) VALUES (?1, ?2, ",
     now!(),
-    ", ?3) ON CONFLICT (repo) DO UPDATE SET epoch = excluded.epoch, due_at = excluded.due_at, \
+    " + ?4, ?3) ON CONFLICT (repo) DO UPDATE SET epoch = excluded.epoch, due_at = excluded.due_at, \
      token = NULL, config = excluded.config WHERE probes.epoch < excluded.epoch"
 );
 const TAKE: &str = concat!(
@@ -126,11 +126,16 @@ impl Observations for SqliteMetadata {
         self.writer.run(Operation::RequestProbes, work).await
     }
 
-    async fn schedule_probes(&self, remotes: &[RepoIdentity], config: i64) -> Result<(), MetadataError> {
+    async fn schedule_probes(
+        &self,
+        remotes: &[RepoIdentity],
+        config: i64,
+        after: Duration,
+    ) -> Result<(), MetadataError> {
         let remotes = remotes.to_vec();
         let work = move |session: &Session<'_>| {
             for RepoIdentity { id, epoch } in &remotes {
-                session.execute(SCHEDULE, (id.0, epoch.0, config))?;
+                session.execute(SCHEDULE, (id.0, epoch.0, config, millis(after)))?;
             }
             Ok(())
         };
