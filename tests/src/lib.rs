@@ -10,6 +10,7 @@ pub mod fingerprint;
 pub mod fixtures;
 mod forward;
 pub mod http;
+pub mod kubernetes;
 pub mod link;
 pub mod manifest;
 pub mod metrics;

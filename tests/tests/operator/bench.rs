@@ -1,0 +1,91 @@
+//! What all trials share: one API server with the definitions installed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use artifactapi_services::{Kubernetes, provided};
+use artifactapi_tests::{Missing, kubernetes::Api};
+use tokio::runtime::Runtime;
+
+use crate::{Ending, Test};
+
+/// Shared by all trials; what nobody asks for is not started.
+pub(crate) struct Bench {
+    runtime: Runtime,
+    kubernetes: OnceLock<Option<Kubernetes>>,
+    namespaces: AtomicUsize,
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+        Bench { runtime, kubernetes: OnceLock::new(), namespaces: AtomicUsize::new(0) }
+    }
+}
+
+impl Bench {
+    /// Runs one trial to its end; its time is told.
+    pub(crate) fn run(&self, name: &'static str, test: Test) -> Ending {
+        if self.started(name).is_none() {
+            return Err(Missing("kube-apiserver, kubectl or etcd is not installed".to_owned()));
+        }
+        let began = Instant::now();
+        let ending = self.runtime.block_on(test(self));
+        println!("time: {name} took {:.1} s", began.elapsed().as_secs_f64());
+        ending
+    }
+
+    fn started(&self, name: &str) -> Option<&Kubernetes> {
+        let start = || {
+            let kubernetes = provided(Kubernetes::start(&[]), name)?;
+            install_definitions(&kubernetes);
+            Some(kubernetes)
+        };
+        self.kubernetes.get_or_init(start).as_ref()
+    }
+
+    /// The shared API server: never stop it.
+    pub(crate) fn kubernetes(&self) -> &Kubernetes {
+        self.kubernetes.get().and_then(Option::as_ref).expect("no trial runs without it")
+    }
+
+    /// Its client as the user who may do everything.
+    pub(crate) fn admin(&self) -> Api {
+        Api::admin(self.kubernetes())
+    }
+
+    /// A namespace that nobody else has.
+    pub(crate) async fn namespace(&self, about: &str) -> String {
+        let name = format!("{about}-{}", self.namespaces.fetch_add(1, Relaxed));
+        self.admin().namespace(&name).await;
+        name
+    }
+
+    /// Runs `kubectl` as the user who may do everything; what it printed, which must not be a refusal.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        let told = self.kubernetes().run(arguments, "");
+        told.unwrap_or_else(|why| panic!("kubectl {}: {why}", arguments.join(" ")))
+    }
+}
+
+/// A directory of the crate with the definitions.
+pub(crate) fn crds(directory: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds").join(directory)
+}
+
+/// Installs the definitions and waits until objects of all kinds can be made.
+pub(crate) fn install_definitions(kubernetes: &Kubernetes) {
+    let generated = crds("generated").to_string_lossy().into_owned();
+    let run = |arguments: &[&str]| {
+        let told = kubernetes.run(arguments, "");
+        told.unwrap_or_else(|why| panic!("kubectl {}: {why}", arguments.join(" ")));
+    };
+    run(&["apply", "--server-side", "-f", &generated]);
+    run(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &generated]);
+}
