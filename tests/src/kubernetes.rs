@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use artifactapi_services::Kubernetes;
+use artifactapi_services::Access;
 use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -97,7 +97,7 @@ impl Api {
     ///
     /// # Panics
     /// When the API server's certificate cannot be read.
-    pub fn new(kubernetes: &Kubernetes, token: &str) -> Self {
+    pub fn new(kubernetes: &Access, token: &str) -> Self {
         use_ring();
         let root = Certificate::from_pem(kubernetes.ca_pem().as_bytes()).expect("its certificate");
         let client = Client::builder().no_proxy().tls_certs_only([root]).timeout(PATIENCE);
@@ -106,8 +106,8 @@ impl Api {
     }
 
     /// As the user who may do everything.
-    pub fn admin(kubernetes: &Kubernetes) -> Self {
-        Self::new(kubernetes, &Kubernetes::token(Kubernetes::ADMIN))
+    pub fn admin(kubernetes: &Access) -> Self {
+        Self::new(kubernetes, &Access::token(Access::ADMIN))
     }
 
     /// One request; `None` when there is no answer.
@@ -195,6 +195,19 @@ impl Api {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let told = self.send(Method::POST, &path, Some(("application/json", request.to_string()))).await.ok();
         told["status"]["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Whether whoever this is may `verb` objects of a `resource` in a namespace.
+    pub async fn may(&self, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
+        let attributes =
+            json!({ "verb": verb, "group": group, "resource": resource, "namespace": namespace });
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": { "resourceAttributes": attributes },
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let told = self.send(Method::POST, path, Some(("application/json", review.to_string()))).await.ok();
+        told["status"]["allowed"] == true
     }
 
     /// Waits until `condition` of an object speaks of its newest generation and satisfies `good`; how long that took.

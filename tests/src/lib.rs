@@ -21,6 +21,7 @@ pub mod raw;
 pub mod registry;
 pub mod replicas;
 pub mod scenario;
+pub mod site;
 pub mod upstream;
 pub mod wait;
 
@@ -32,4 +33,5 @@ pub use oracle::Oracle;
 pub use proxy::Proxy;
 pub use registry::Registry;
 pub use replicas::{Cluster, Services};
+pub use site::{Server, Site};
 pub use upstream::{Act, Answer, Behaviour, Framing, Gate, Guard, Recorded, Tree, Upstream};

@@ -5,6 +5,7 @@ mod identity;
 use std::{
     fs,
     io::Write as _,
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -40,14 +41,27 @@ pub struct Kubernetes {
     pub etcd: Process,
     /// The API server.
     pub api: Process,
+    access: Access,
+}
+
+/// The ways to an API server, whether it runs or not.
+#[derive(Clone, Debug)]
+pub struct Access {
+    home: PathBuf,
+    port: u16,
     kubectl: PathBuf,
 }
 
-impl Kubernetes {
-    /// The user who may do everything.
-    pub const ADMIN: &'static str = "admin";
+impl Deref for Kubernetes {
+    type Target = Access;
 
-    /// Starts one that knows [`Kubernetes::ADMIN`] and `users`, who may do nothing until a role says so.
+    fn deref(&self) -> &Access {
+        &self.access
+    }
+}
+
+impl Kubernetes {
+    /// Starts one that knows [`Access::ADMIN`] and `users`, who may do nothing until a role says so.
     ///
     /// # Errors
     /// When a part of it is not installed.
@@ -60,63 +74,45 @@ impl Kubernetes {
         let etcd = start_etcd()?;
         let home = TempDir::new().expect("a temporary directory");
         identity::write(home.path());
-        let admin = format!("{},{},{},system:masters\n", token(Self::ADMIN), Self::ADMIN, Self::ADMIN);
-        let others = users.iter().map(|user| format!("{},{user},{user}\n", token(user)));
+        let admin = format!("{},{1},{1},system:masters\n", Access::token(Access::ADMIN), Access::ADMIN);
+        let others = users.iter().map(|user| format!("{},{user},{user}\n", Access::token(user)));
         fs::write(home.path().join("tokens.csv"), admin + &others.collect::<String>()).expect("space");
         fs::write(home.path().join("audit.yaml"), AUDIT_POLICY).expect("space");
         let storage = etcd.port();
-        let make = move |home: &Path, port: u16| {
-            let file = |flag: &str, name: &str| format!("--{flag}={}", home.join(name).display());
-            let mut command = Command::new(&server);
-            command
-                .arg(format!("--etcd-servers=http://127.0.0.1:{storage}"))
-                .arg(format!("--secure-port={port}"))
-                .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-                .args(["--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/24"])
-                .args([
-                    "--authorization-mode=Node,RBAC",
-                    "--service-account-issuer=https://kubernetes.default.svc",
-                ])
-                .arg(file("service-account-signing-key-file", "accounts.key"))
-                .arg(file("service-account-key-file", "accounts.pub"))
-                .arg(file("token-auth-file", "tokens.csv"))
-                .arg(file("tls-cert-file", "tls.crt"))
-                .arg(file("tls-private-key-file", "tls.key"))
-                .arg(file("cert-dir", "certificates"))
-                .arg(file("audit-policy-file", "audit.yaml"))
-                .arg(file("audit-log-path", "audit.log"))
-                .args(["--v=0"]);
-            command
-        };
-        let program = kubectl.clone();
-        let place = home.path().to_owned();
+        let make = move |home: &Path, port: u16| command(&server, home, port, storage);
+        let mut access = Access { home: home.path().to_owned(), port: 0, kubectl };
+        let asked = access.clone();
         let ready = move |port: u16| {
-            let config = write_config(&place, port, Self::ADMIN, &token(Self::ADMIN));
-            let mut ask = kubectl_in(&program, &place, &config);
-            ask.args(["get", "--raw", "/readyz", "--request-timeout=5s"]);
-            ask.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            ask.status().is_ok_and(|status| status.success())
+            let access = Access { port, ..asked.clone() };
+            access.kubeconfig(Access::ADMIN);
+            access.run(&["get", "--raw", "/readyz", "--request-timeout=5s"], "").is_ok()
         };
         let api = Process::start("kube-apiserver", home, make, ready);
-        Ok(Kubernetes { etcd, api, kubectl })
+        access.port = api.port();
+        Ok(Kubernetes { etcd, api, access })
     }
+}
+
+impl Access {
+    /// The user who may do everything.
+    pub const ADMIN: &'static str = "admin";
 
     /// `https://127.0.0.1:port`.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.api.port())
+        format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// The certificate that its own is signed with.
+    /// The certificate that the API server's own is signed with.
     ///
     /// # Panics
     /// When somebody has removed it.
     pub fn ca_pem(&self) -> String {
-        fs::read_to_string(self.api.home().join("ca.crt")).expect("written at the start")
+        fs::read_to_string(self.home.join("ca.crt")).expect("written at the start")
     }
 
     /// The bearer token of a user it was started with.
     pub fn token(user: &str) -> String {
-        token(user)
+        format!("{user}-token")
     }
 
     /// A kubeconfig for one of its users; their default namespace is `default`.
@@ -124,7 +120,7 @@ impl Kubernetes {
     /// # Panics
     /// When there is no space.
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
-        self.kubeconfig_with(user, &token(user))
+        self.kubeconfig_with(user, &Self::token(user))
     }
 
     /// A kubeconfig for whoever holds `token`, such as a service account; `name` only names the file.
@@ -132,20 +128,42 @@ impl Kubernetes {
     /// # Panics
     /// When there is no space.
     pub fn kubeconfig_with(&self, name: &str, token: &str) -> PathBuf {
-        write_config(self.api.home(), self.api.port(), name, token)
+        let text = format!(
+            "apiVersion: v1
+kind: Config
+clusters: [{{name: test, cluster: {{server: '{}', certificate-authority: '{}'}}}}]
+users: [{{name: '{name}', user: {{token: '{token}'}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: '{name}'}}}}]
+current-context: test
+",
+            self.url(),
+            self.home.join("ca.crt").display()
+        );
+        let path = self.config(name);
+        // Whoever reads the old one meanwhile reads all of it.
+        let draft = path.with_extension("draft");
+        fs::write(&draft, text).expect("space");
+        fs::rename(draft, &path).expect("the same file system");
+        path
     }
 
-    /// `kubectl` as [`Kubernetes::ADMIN`], without this machine's configuration. Give it arguments.
+    fn config(&self, name: &str) -> PathBuf {
+        self.home.join(format!("{name}.kubeconfig"))
+    }
+
+    /// `kubectl` as [`Access::ADMIN`], without this machine's configuration. Give it arguments.
     pub fn kubectl(&self) -> Command {
         self.kubectl_as(Self::ADMIN)
     }
 
     /// `kubectl` as a user it was started with, or one whose kubeconfig was made under this name.
     pub fn kubectl_as(&self, user: &str) -> Command {
-        kubectl_in(&self.kubectl, self.api.home(), &config_path(self.api.home(), user))
+        let mut command = Command::new(&self.kubectl);
+        command.env_remove("KUBECONFIG").env("HOME", &self.home).arg("--kubeconfig").arg(self.config(user));
+        command
     }
 
-    /// Runs `kubectl` as [`Kubernetes::ADMIN`] with `input` on its standard input; what it printed.
+    /// Runs `kubectl` as [`Access::ADMIN`] with `input` on its standard input; what it printed.
     ///
     /// # Errors
     /// What it wrote to standard error, when it fails.
@@ -165,41 +183,28 @@ impl Kubernetes {
 
     /// Every request for objects that has ended, one JSON document of `audit.k8s.io/v1` a line, without bodies.
     pub fn audit(&self) -> String {
-        fs::read_to_string(self.api.home().join("audit.log")).unwrap_or_default()
+        fs::read_to_string(self.home.join("audit.log")).unwrap_or_default()
     }
 }
 
-fn token(user: &str) -> String {
-    format!("{user}-token")
-}
-
-fn config_path(home: &Path, name: &str) -> PathBuf {
-    home.join(format!("{name}.kubeconfig"))
-}
-
-fn write_config(home: &Path, port: u16, name: &str, token: &str) -> PathBuf {
-    let ca = home.join("ca.crt");
-    let text = format!(
-        "apiVersion: v1
-kind: Config
-clusters: [{{name: test, cluster: {{server: 'https://127.0.0.1:{port}', certificate-authority: '{}'}}}}]
-users: [{{name: '{name}', user: {{token: '{token}'}}}}]
-contexts: [{{name: test, context: {{cluster: test, user: '{name}'}}}}]
-current-context: test
-",
-        ca.display()
-    );
-    let path = config_path(home, name);
-    // Whoever reads the old one meanwhile reads all of it.
-    let draft = path.with_extension("draft");
-    fs::write(&draft, text).expect("space");
-    fs::rename(draft, &path).expect("the same file system");
-    path
-}
-
-fn kubectl_in(program: &Path, home: &Path, config: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.env_remove("KUBECONFIG").env("HOME", home).arg("--kubeconfig").arg(config);
+/// An API server on `port` whose etcd is on `storage`.
+fn command(server: &Path, home: &Path, port: u16, storage: u16) -> Command {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", home.join(name).display());
+    let mut command = Command::new(server);
+    command
+        .arg(format!("--etcd-servers=http://127.0.0.1:{storage}"))
+        .arg(format!("--secure-port={port}"))
+        .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+        .args(["--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/24"])
+        .args(["--authorization-mode=Node,RBAC", "--service-account-issuer=https://kubernetes.default.svc"])
+        .arg(file("service-account-signing-key-file", "accounts.key"))
+        .arg(file("service-account-key-file", "accounts.pub"))
+        .arg(file("token-auth-file", "tokens.csv"))
+        .arg(file("tls-cert-file", "tls.crt"))
+        .arg(file("tls-private-key-file", "tls.key"))
+        .arg(file("cert-dir", "certificates"))
+        .arg(file("audit-policy-file", "audit.yaml"))
+        .arg(file("audit-log-path", "audit.log"));
     command
 }
 

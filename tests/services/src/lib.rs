@@ -13,7 +13,7 @@ mod redis;
 
 pub use distribution::{Distribution, Storage};
 pub use dockerd::Dockerd;
-pub use kubernetes::Kubernetes;
+pub use kubernetes::{Access, Kubernetes};
 pub use minio::Minio;
 pub use postgres::Postgres;
 pub use process::Process;

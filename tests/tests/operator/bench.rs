@@ -9,9 +9,9 @@ use std::{
     time::Instant,
 };
 
-use artifactapi_services::{Kubernetes, provided};
-use artifactapi_tests::{Missing, kubernetes::Api};
-use tokio::runtime::Runtime;
+use artifactapi_services::{self as services, Kubernetes, provided};
+use artifactapi_tests::{Missing, kubernetes::Api, site::Grounds};
+use tokio::{runtime::Runtime, sync::OnceCell};
 
 use crate::{Ending, Test};
 
@@ -19,13 +19,19 @@ use crate::{Ending, Test};
 pub(crate) struct Bench {
     runtime: Runtime,
     kubernetes: OnceLock<Option<Kubernetes>>,
+    grounds: OnceCell<Result<Grounds, services::Missing>>,
     namespaces: AtomicUsize,
 }
 
 impl Default for Bench {
     fn default() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
-        Bench { runtime, kubernetes: OnceLock::new(), namespaces: AtomicUsize::new(0) }
+        Bench {
+            runtime,
+            kubernetes: OnceLock::new(),
+            grounds: OnceCell::new(),
+            namespaces: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -62,9 +68,20 @@ impl Bench {
 
     /// A namespace that nobody else has.
     pub(crate) async fn namespace(&self, about: &str) -> String {
-        let name = format!("{about}-{}", self.namespaces.fetch_add(1, Relaxed));
+        let name = self.unused(about);
         self.admin().namespace(&name).await;
         name
+    }
+
+    /// A name that nobody else has.
+    pub(crate) fn unused(&self, about: &str) -> String {
+        format!("{about}-{}", self.namespaces.fetch_add(1, Relaxed))
+    }
+
+    /// The services that all installations share.
+    pub(crate) async fn grounds(&self) -> Result<&Grounds, Missing> {
+        let started = self.grounds.get_or_init(async || Grounds::start().await).await;
+        started.as_ref().map_err(|missing| Missing(format!("{} is not installed", missing.0)))
     }
 
     /// Runs `kubectl` as the user who may do everything; what it printed, which must not be a refusal.
