@@ -1,5 +1,7 @@
 //! A client of an API server for assertions: objects are JSON, refusals are told by field.
 
+pub mod roles;
+
 use std::time::Duration;
 
 use artifactapi_services::Access;

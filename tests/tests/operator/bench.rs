@@ -1,7 +1,7 @@
 //! What all trials share: one API server with the definitions installed.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -10,10 +10,21 @@ use std::{
 };
 
 use artifactapi_services::{self as services, Kubernetes, provided};
-use artifactapi_tests::{Missing, kubernetes::Api, site::Grounds};
+use artifactapi_tests::{
+    Missing,
+    kubernetes::{
+        Api,
+        roles::{checkout, install_definitions},
+    },
+    site::Grounds,
+};
 use tokio::{runtime::Runtime, sync::OnceCell};
 
 use crate::{Ending, Test};
+
+/// People whom the published roles are given to.
+pub(crate) const VIEWER: &str = "viewer";
+pub(crate) const EDITOR: &str = "editor";
 
 /// Shared by all trials; what nobody asks for is not started.
 pub(crate) struct Bench {
@@ -49,7 +60,7 @@ impl Bench {
 
     fn started(&self, name: &str) -> Option<&Kubernetes> {
         let start = || {
-            let kubernetes = provided(Kubernetes::start(&[]), name)?;
+            let kubernetes = provided(Kubernetes::start(&[VIEWER, EDITOR]), name)?;
             install_definitions(&kubernetes);
             Some(kubernetes)
         };
@@ -93,16 +104,5 @@ impl Bench {
 
 /// A directory of the crate with the definitions.
 pub(crate) fn crds(directory: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds").join(directory)
-}
-
-/// Installs the definitions and waits until objects of all kinds can be made.
-pub(crate) fn install_definitions(kubernetes: &Kubernetes) {
-    let generated = crds("generated").to_string_lossy().into_owned();
-    let run = |arguments: &[&str]| {
-        let told = kubernetes.run(arguments, "");
-        told.unwrap_or_else(|why| panic!("kubectl {}: {why}", arguments.join(" ")));
-    };
-    run(&["apply", "--server-side", "-f", &generated]);
-    run(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &generated]);
+    checkout("crds").join(directory)
 }

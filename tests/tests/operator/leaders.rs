@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use artifactapi_tests::{Server, http, kubernetes::Object, wait};
+use artifactapi_tests::{Server, kubernetes::Object, wait};
 use serde_json::json;
 
 use crate::{
@@ -14,12 +14,14 @@ use crate::{
 /// A lease that nobody renews runs out in this time; a successor looks every few seconds.
 const SUCCEEDED: Duration = Duration::from_secs(40);
 
-async fn leads(operator: &Server) -> bool {
-    let page = http::get(&operator.page("metrics")).await.text();
-    page.lines().any(|line| line.starts_with("artifactapi_operator_leader") && line.ends_with(" 1"))
+/// Whether `operator` holds the lease.
+async fn leads(stage: &Stage<'_>, operator: &Server) -> bool {
+    let lease = stage.api.get(&stage.object("Lease", "artifactapi-operator")).await.unwrap_or_default();
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+    holder.contains(&format!("_{}-", operator.pid()))
 }
 
-/// Reasons of `Ready` as they changed, from the events that tell of every transition.
+/// Statuses of Remotes that were written.
 async fn transitions(stage: &Stage<'_>) -> usize {
     stage.writes().iter().filter(|write| write.starts_with("patch remotes")).count()
 }
@@ -28,7 +30,7 @@ pub(crate) async fn stale(bench: &Bench) -> Ending {
     let stage = Stage::new(bench, "leaders").await?;
     let (mut first, mut second) = (stage.idle_operator("first").await, stage.idle_operator("second").await);
     first.start().await;
-    wait::until("the first to lead", SOON, async || leads(&first).await).await;
+    wait::until("the first to lead", SOON, async || leads(&stage, &first).await).await;
     second.spawn();
     let remote = |number: usize, url: &str| stage.remote_at(&format!("r{number}"), url, json!({}));
     for number in 0..5 {
@@ -44,7 +46,7 @@ pub(crate) async fn stale(bench: &Bench) -> Ending {
         stage.api.apply(&remote(number, "http://127.0.0.1:9/new/")).await;
     }
     stage.api.delete(&stage.object("Remote", "r4")).await.ok();
-    wait::until("the second to lead", SUCCEEDED, async || leads(&second).await).await;
+    wait::until("the second to lead", SUCCEEDED, async || leads(&stage, &second).await).await;
     for number in 0..3 {
         let object = format!("r{number}");
         stage.api.until(&stage.object("Remote", &object), "Ready", SOON, |one| one.holds()).await;
@@ -54,10 +56,10 @@ pub(crate) async fn stale(bench: &Bench) -> Ending {
     let version = stage.version();
     first.resume();
     // It finds out that it leads no more, whatever it was about to do; it may end over that.
-    let gave_up = async || first.has_ended() || !leads(&first).await;
+    let gave_up = async || first.has_ended() || !leads(&stage, &first).await;
     let mut gave_up = gave_up;
     wait::until("the first to know that it leads no more", SOON * 3, async || gave_up().await).await;
-    assert!(leads(&second).await);
+    assert!(leads(&stage, &second).await);
     // The next edit is the second's.
     stage.api.apply(&remote(3, "http://127.0.0.1:9/newer/")).await;
     stage.api.until(&stage.object("Remote", "r3"), "Ready", SOON, |one| one.holds()).await;
@@ -75,11 +77,11 @@ pub(crate) async fn handover(bench: &Bench) -> Ending {
     let stage = Stage::new(bench, "handover").await?;
     let (mut first, mut second) = (stage.idle_operator("first").await, stage.idle_operator("second").await);
     first.start().await;
-    wait::until("the first to lead", SOON, async || leads(&first).await).await;
+    wait::until("the first to lead", SOON, async || leads(&stage, &first).await).await;
     second.start().await;
-    assert!(!leads(&second).await, "one leads");
+    assert!(!leads(&stage, &second).await, "one leads");
     first.stop().await;
-    wait::until("the second to lead", SOON, async || leads(&second).await).await;
+    wait::until("the second to lead", SOON, async || leads(&stage, &second).await).await;
     let remote = stage.remote_at("one", "http://127.0.0.1:9/", json!({}));
     stage.api.apply(&remote).await;
     stage.api.until_ready(&Object::of(&remote), SOON).await;

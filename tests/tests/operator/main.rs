@@ -12,7 +12,6 @@ mod lives;
 mod outage;
 mod refusals;
 mod rights;
-mod roles;
 mod rotation;
 mod serving;
 mod stage;
@@ -69,8 +68,9 @@ const WITH_OPERATOR: [(&str, Test); 18] = [
     ("an_applied_remote_is_served_soon", |b| Box::pin(serving::first_byte(b))),
 ];
 
-/// Two short ones that tell what a newcomer meets.
-const FOR_NEWCOMERS: [(&str, Test); 2] = [
+/// Short ones: what a newcomer meets.
+const SHORT: [(&str, Test); 3] = [
+    ("rs_40_people_look_and_change_by_published_roles", |b| Box::pin(rights::people(b))),
     ("the_readme_path", |b| Box::pin(serving::readme(b))),
     ("a_remote_whose_upstream_is_down_is_ready", |b| Box::pin(serving::upstream_down(b))),
 ];
@@ -98,7 +98,7 @@ fn main() -> ExitCode {
     let bench = Arc::new(Bench::default());
     let operated = |(name, test)| operated(name, test, bench.clone());
     let alone = |(name, test)| trial(name, test, bench.clone());
-    let trials = WITH_OPERATOR.into_iter().chain(FOR_NEWCOMERS).map(operated);
+    let trials = WITH_OPERATOR.into_iter().chain(SHORT).map(operated);
     let trials = trials.chain(WITHOUT_OPERATOR.into_iter().map(alone));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     // Statics are never dropped, this is: what was started ends here.

@@ -10,13 +10,17 @@ use std::{
 };
 
 use artifactapi_services::{Kubernetes, provided};
-use artifactapi_tests::{Missing, Upstream, http, kubernetes::Object, wait};
+use artifactapi_tests::{
+    Missing, Upstream, http,
+    kubernetes::{Object, roles::install_definitions},
+    wait,
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Ending,
-    bench::{Bench, install_definitions},
+    bench::Bench,
     stage::{SOON, Stage, Wishes, manifest},
 };
 

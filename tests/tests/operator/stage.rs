@@ -7,12 +7,12 @@ use artifactapi_services::Access;
 use artifactapi_tests::{
     Missing, Server, Site, Upstream,
     http::{self, Fetched},
-    kubernetes::{Api, Condition, Object},
+    kubernetes::{Api, Condition, Object, roles},
     wait,
 };
 use serde_json::{Value, json};
 
-use crate::{bench::Bench, roles};
+use crate::bench::Bench;
 
 /// The bound of the requirements for what the operator says about an object.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
@@ -87,7 +87,6 @@ impl<'a> Stage<'a> {
             .set("KUBECONFIG", config.to_string_lossy())
             .set("ARTIFACTAPI_NAMESPACE", &self.namespace)
             .set("ARTIFACTAPI_WATCH_NAMESPACES", watched)
-            .set("ARTIFACTAPI_IDENTITY", name)
             // Tests have their upstreams on loopback.
             .set("ARTIFACTAPI_ALLOW_CIDRS", "127.0.0.0/8");
         for (name, value) in &self.wishes.environment {
