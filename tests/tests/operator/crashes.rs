@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-const OPERATOR_NAMES: [&str; 0] = [];
+use artifactapi_model::failpoint::OPERATOR_NAMES;
 use artifactapi_tests::wait;
 use futures_util::future::join_all;
 use serde_json::json;
