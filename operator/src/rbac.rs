@@ -28,7 +28,7 @@ pub fn rules() -> Vec<PolicyRule> {
         // Upstream credentials and authorities that Remotes name.
         rule("", &["configmaps", "secrets"], &["get", "list", "watch"]),
         // Tokens of robots.
-        rule("", &["secrets"], &["create", "delete", "update"]),
+        rule("", &["secrets"], &["create", "update"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ]
 }

@@ -12,16 +12,13 @@ use artifactapi_model::{
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client,
-    api::{DeleteParams, PostParams, Preconditions},
-};
+use kube::{Api, Client, api::PostParams};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     plan::{Known, Plan, Step, plan},
-    secret::{Found, Owner, Wanted},
+    secret::{self, Found, Owner, Wanted},
 };
 use crate::{
     api::{self, Failure},
@@ -73,7 +70,9 @@ pub struct Kept {
 #[derive(Debug)]
 enum Trouble {
     /// The name is taken.
-    Taken(String),
+    Taken,
+    /// The Secret is the robot's and cannot be changed.
+    Stuck,
     /// The API server.
     Api(Failure),
     /// The store.
@@ -265,7 +264,7 @@ impl Trouble {
         match self {
             Trouble::Raced => Duration::from_millis(200),
             // The watch tells when it is free.
-            Trouble::Taken(_) | Trouble::Nowhere => OFTEN,
+            Trouble::Taken | Trouble::Stuck | Trouble::Nowhere => OFTEN,
             Trouble::Api(_) | Trouble::Store(_) | Trouble::NoRandomness => {
                 (PAUSE * 2_u32.pow(failures.saturating_sub(1).min(8))).min(MAX_PAUSE)
             }
@@ -275,7 +274,11 @@ impl Trouble {
     fn outcome(self, job: &Job) -> Outcome {
         let name = &job.secret;
         let (reason, message) = match self {
-            Trouble::Taken(name) => (
+            Trouble::Stuck => (
+                Reason::SecretConflict,
+                format!("Secret {name} cannot be mended, since it is immutable or of another type: delete it"),
+            ),
+            Trouble::Taken => (
                 Reason::SecretConflict,
                 format!(
                     "Secret {name} is there and is not this Robot's, so it is left alone: delete it, or choose another \
@@ -326,8 +329,8 @@ impl Hands {
             Owner { namespace: namespace.to_owned(), name: job.object.name.clone(), uid: job.uid.clone() };
         let requested_at = job.requested_at.as_deref();
         let wanted = Wanted { name: &job.secret, owner: &owner, registry, requested_at };
-        let secret = api::patiently(api.get_opt(&job.secret)).await?;
-        let found = wanted.find(secret.as_ref());
+        let there = api::patiently(api.get_opt(&job.secret)).await?;
+        let found = wanted.find(there.as_ref());
         let rows = self.accounts.tokens_of(&job.key, Source::Manifest).await?;
         let known = Known { found: &found, rows: &rows, ttl: job.ttl, requested_at, now: now() };
         let Plan { step, revoke, again } = plan(&known);
@@ -344,12 +347,12 @@ impl Hands {
             }
             Step::LeaveAlone => {
                 self.revoke(&revoke).await?;
-                return Err(Trouble::Taken(job.secret.clone()));
+                return Err(Trouble::Taken);
             }
         };
         self.revoke(&revoke).await?;
         if let Some(before) = &job.before {
-            remove(&api, &wanted, before).await?;
+            hollow(&api, &wanted, before).await?;
         }
         Ok(Done { expires_at, again })
     }
@@ -362,6 +365,9 @@ impl Hands {
         found: &Found,
         job: &Job,
     ) -> Result<Option<Timestamp>, Trouble> {
+        if matches!(found, Found::Ours { is_mendable: false, .. }) {
+            return Err(Trouble::Stuck);
+        }
         let token = RobotToken::generate().map_err(|_| Trouble::NoRandomness)?;
         failpoint("operator.token.before");
         let row = self.accounts.add_token(&job.key, &token.hash(), job.ttl, Source::Manifest).await?;
@@ -386,7 +392,8 @@ impl Hands {
     }
 }
 
-/// Writes the Secret with `token` over what was found, and nothing else.
+/// Writes the Secret with `token` over what was found, and nothing else. The operator deletes no Secret: whoever could
+/// might delete every one.
 async fn write(
     api: &Api<Secret>,
     wanted: &Wanted<'_>,
@@ -397,27 +404,29 @@ async fn write(
     match found {
         Found::Ours { is_mendable: true, version, .. } => {
             secret.metadata.resource_version.clone_from(version);
-            raced(api::patiently(settled(api.replace(wanted.name, &PostParams::default(), &secret))).await?)
+            replace(api, wanted.name, &secret).await
         }
-        Found::Ours { version, .. } => {
-            let preconditions = Preconditions { resource_version: version.clone(), uid: None };
-            let params = DeleteParams::default().preconditions(preconditions);
-            raced(api::patiently(settled(api.delete(wanted.name, &params))).await?)?;
-            raced(api::patiently(settled(api.create(&PostParams::default(), &secret))).await?)
-        }
+        Found::Ours { .. } => Err(Trouble::Stuck),
         Found::Nothing | Found::Foreign => {
             raced(api::patiently(settled(api.create(&PostParams::default(), &secret))).await?)
         }
     }
 }
 
-/// Removes the Secret that the robot had under another name.
-async fn remove(api: &Api<Secret>, wanted: &Wanted<'_>, name: &str) -> Result<(), Trouble> {
+async fn replace(api: &Api<Secret>, name: &str, secret: &Secret) -> Result<(), Trouble> {
+    raced(api::patiently(settled(api.replace(name, &PostParams::default(), secret))).await?)
+}
+
+/// Takes the token out of the Secret that the robot had under another name.
+async fn hollow(api: &Api<Secret>, wanted: &Wanted<'_>, name: &str) -> Result<(), Trouble> {
     let secret = api::patiently(api.get_opt(name)).await?;
-    let Found::Ours { version, .. } = wanted.find(secret.as_ref()) else { return Ok(()) };
-    let preconditions = Preconditions { resource_version: version, uid: None };
-    let params = DeleteParams::default().preconditions(preconditions);
-    raced(api::patiently(settled(api.delete(name, &params))).await?)
+    match (wanted.find(secret.as_ref()), secret) {
+        (Found::Ours { is_mendable: true, token: Some(_), .. }, Some(mut secret)) => {
+            secret.data = Some(secret::nothing());
+            replace(api, name, &secret).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `false`: something else is there by now than was found.

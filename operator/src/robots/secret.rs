@@ -128,6 +128,11 @@ impl Wanted<'_> {
     }
 }
 
+/// What is left of a Secret that holds no token any more; its type wants a file.
+pub fn nothing() -> BTreeMap<String, ByteString> {
+    BTreeMap::from([(CONFIG.to_owned(), ByteString(json!({ "auths": {} }).to_string().into_bytes()))])
+}
+
 impl Owner {
     fn reference(&self) -> OwnerReference {
         OwnerReference {

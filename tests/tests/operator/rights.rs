@@ -1,7 +1,10 @@
 //! The operator may do what its published roles say, and needs nothing more (RS-40).
 
 use artifactapi_services::Access;
-use artifactapi_tests::kubernetes::{Api, Object, roles};
+use artifactapi_tests::{
+    kubernetes::{Api, Object, roles},
+    wait,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -32,6 +35,15 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
         stage.api.apply(one).await;
         stage.api.until_ready(&Object::of(one), SOON).await;
     }
+    // A Secret that somebody damages is mended.
+    let damage = json!({ "data": { "username": null } });
+    let pull = stage.object("Secret", "r");
+    stage.api.merge(&pull, "", &damage).await.ok();
+    let mended = async || {
+        let found = stage.api.get(&pull).await.unwrap_or_default();
+        found["data"]["username"].is_string()
+    };
+    wait::until("the Secret to be mended", SOON, mended).await;
     let lost =
         json!({ "type": "npm", "baseURL": "https://a/", "tls": { "caConfigMapRef": { "name": "none" } } });
     let lost = stage.manifest("Remote", "lost", lost);
