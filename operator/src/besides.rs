@@ -6,6 +6,7 @@ use artifactapi_crds::{manifests::ObjectRef, schema::Kind};
 use artifactapi_model::{PublicUrl, ports::Accounts};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
@@ -106,6 +107,13 @@ impl Besides {
         }
     }
 
+    /// Completes a status of `seen` that is about to be written.
+    pub fn complete(&self, seen: &Seen, status: &mut Value) {
+        if let Some(upstreams) = self.upstreams.as_ref().filter(|_| seen.kind == Kind::Remote) {
+            upstreams.complete(seen, status, Timestamp::now());
+        }
+    }
+
     /// When it is time to look at upstreams.
     pub fn due(&self) -> Option<Instant> {
         self.upstreams.as_ref().map(|upstreams| upstreams.due)
@@ -128,7 +136,9 @@ impl Besides {
             }
         }
         let now = Timestamp::now();
-        for seen in upstreams::remotes(world).filter(|seen| is_stored(&seen.object)) {
+        let known =
+            upstreams::remotes(world).filter(|seen| upstreams.knows(&seen.object) && is_stored(&seen.object));
+        for seen in known {
             let before = self.letters.waiting(&seen.object).map_or(&seen.status, |letter| &letter.status);
             let status = upstreams.status(seen, now);
             if !upstreams::is_there(before, &status) {

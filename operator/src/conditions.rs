@@ -202,7 +202,8 @@ pub fn is_there(status: &Value, wanted: &Value) -> bool {
 
 /// The status `before` after `part` of it was written, by whom the conditions of `types` belong to.
 pub fn with(before: &Value, part: &Value, types: &[&str]) -> Value {
-    let is_theirs = |one: &&Value| types.iter().any(|kind| one["type"] == *kind);
+    let is_written = |one: &Value| conditions(part).any(|written| written["type"] == one["type"]);
+    let is_theirs = |one: &&Value| is_written(one) || types.iter().any(|kind| one["type"] == *kind);
     let others = conditions(before).filter(|one| !is_theirs(one));
     let all: Vec<Value> = others.chain(conditions(part)).cloned().collect();
     let mut status = before.as_object().cloned().unwrap_or_default();

@@ -580,7 +580,8 @@ impl Operator {
         let before = self.outbox.waiting(object).map_or(before, |letter| &letter.status);
         let status = conditions::status(outcome, *generation, before, Timestamp::now(), more);
         if !conditions::is_there(before, &status) {
-            let letter = Letter { object: object.clone(), uid: uid.clone(), status };
+            let mut letter = Letter { object: object.clone(), uid: uid.clone(), status };
+            self.besides.complete(seen, &mut letter.status);
             self.outbox.put(letter);
         }
     }

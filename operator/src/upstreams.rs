@@ -120,6 +120,22 @@ impl Upstreams {
         Ok(changed.into_iter().collect())
     }
 
+    /// Says in the first status of `seen`, a Remote, that nobody has looked at its upstream yet: it need not be written for
+    /// that alone. The conditions are taken over by [`MANAGER`] as soon as there is something to say.
+    pub fn complete(&self, seen: &Seen, status: &mut Value, now: Timestamp) {
+        if self.knows(&seen.object) {
+            return;
+        }
+        if let Some(all) = status.get_mut("conditions").and_then(Value::as_array_mut) {
+            all.extend(words::conditions(None, has_auth(seen), None, &seen.status, now));
+        }
+    }
+
+    /// Whether something is known of the upstream of an object.
+    pub fn knows(&self, object: &ObjectRef) -> bool {
+        self.seen.contains_key(&place_of(object))
+    }
+
     /// The part of the status of `seen`, a Remote that is stored, which is about its upstream.
     pub fn status(&self, seen: &Seen, now: Timestamp) -> Value {
         let observation = self.seen.get(&place_of(&seen.object));
@@ -128,8 +144,7 @@ impl Upstreams {
         let done = asked.filter(|asked| answered.is_some_and(|answered| answered.token == asked.token));
         let before = words::generation_of(&seen.status);
         let generation = done.map(|asked| asked.generation).or(before);
-        let has_auth = seen.manifest.pointer("/spec/auth").is_some_and(|auth| !auth.is_null());
-        let conditions = words::conditions(observation, has_auth, generation, &seen.status, now);
+        let conditions = words::conditions(observation, has_auth(seen), generation, &seen.status, now);
         let mut status = Map::from_iter([("conditions".to_owned(), Value::Array(conditions))]);
         let handled = seen.status.get(HANDLED).filter(|value| value.is_string()).cloned();
         let handled = done.and_then(|asked| asked.requested_at.clone()).map(Value::String).or(handled);
@@ -149,6 +164,10 @@ pub fn is_there(status: &Value, wanted: &Value) -> bool {
 /// All Remotes of `world` that are there.
 pub fn remotes(world: &World) -> impl Iterator<Item = &Seen> {
     world.objects().filter(|seen| seen.object.kind == "Remote" && seen.deleting.is_none())
+}
+
+fn has_auth(seen: &Seen) -> bool {
+    seen.manifest.pointer("/spec/auth").is_some_and(|auth| !auth.is_null())
 }
 
 fn place_of(object: &ObjectRef) -> Place {
