@@ -12,6 +12,7 @@
 mod beside;
 #[cfg(test)]
 mod handles;
+mod report;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +29,7 @@ use futures_util::{
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, runtime::events::Recorder};
-use serde_json::{Map, Value};
+use serde_json::Map;
 use tokio::{
     sync::{mpsc::Receiver, watch},
     time::{Instant, sleep_until},
@@ -38,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     besides::{Besides, touched},
     ceilings::Ceilings,
-    conditions::{self, OURS, Outcome, Reason},
+    conditions::{OURS, Outcome},
     events::{self, Notice},
     lease::Leadership,
     picture::{Facts, Picture},
@@ -570,32 +571,6 @@ impl Operator {
                 )))
             }
             Written::Fenced(epoch) => Err(Stop::Deposed(epoch)),
-        }
-    }
-
-    /// Has a status written unless it is there.
-    fn report(&mut self, object: &ObjectRef, outcome: &Outcome, more: Map<String, Value>) {
-        let Some(seen) = self.world.get(object) else { return };
-        let Seen { uid, generation, status: before, .. } = seen;
-        let before = self.outbox.waiting(object).map_or(before, |letter| &letter.status);
-        let status = conditions::status(outcome, *generation, before, Timestamp::now(), more);
-        if !conditions::is_there(before, &status) {
-            let mut letter = Letter { object: object.clone(), uid: uid.clone(), status };
-            self.besides.complete(seen, &mut letter.status);
-            self.outbox.put(letter);
-        }
-    }
-
-    fn report_failure(&mut self, batch: &[ObjectRef], error: &SinkError) {
-        let outcome = Outcome {
-            reason: match error {
-                SinkError::Unavailable(_) => Reason::StoreUnavailable,
-                SinkError::Refused(_) => Reason::StoreRefused,
-            },
-            message: format!("it could not be handed to the proxies, which goes on being tried: {error}"),
-        };
-        for object in batch {
-            self.report(object, &outcome, Map::new());
         }
     }
 }
