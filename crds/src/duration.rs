@@ -54,6 +54,19 @@ impl DurationString {
     }
 }
 
+impl From<Duration> for DurationString {
+    /// In one unit, the largest that divides it.
+    fn from(duration: Duration) -> Self {
+        let (millis, seconds) = (duration.as_millis(), duration.as_secs());
+        DurationString(match (millis % 1_000, seconds % 60, seconds % 3_600) {
+            (0, 0, 0) if seconds > 0 => format!("{}h", seconds / 3_600),
+            (0, 0, _) if seconds > 0 => format!("{}m", seconds / 60),
+            (0, _, _) => format!("{seconds}s"),
+            _ => format!("{millis}ms"),
+        })
+    }
+}
+
 fn take_while<'a>(rest: &mut &'a str, wanted: impl Fn(char) -> bool) -> &'a str {
     let end = rest.find(|c| !wanted(c)).unwrap_or(rest.len());
     let (head, tail) = rest.split_at(end);

@@ -17,12 +17,15 @@
 #![expect(unreachable_pub, reason = "kube's derives make copies of public types inside functions")]
 
 pub mod access;
+#[cfg(any(test, feature = "bad"))]
+pub mod bad;
 pub mod duration;
 pub mod error;
 pub mod generate;
 pub mod limits;
 pub mod locals;
 pub mod manifests;
+pub mod object;
 pub mod quantity;
 pub mod references;
 pub mod remotes;

@@ -72,21 +72,32 @@ impl Manifest {
     /// The whole manifest as JSON, which is YAML too: parsed again it is this manifest. That of a Secret holds its
     /// values.
     pub fn to_json(&self) -> String {
-        let ObjectRef { kind, namespace, name } = &self.object;
-        let core = |data: Value| {
-            json!({
-                "apiVersion": "v1",
-                "kind": kind,
-                "metadata": { "namespace": namespace, "name": name },
-                "data": data,
-            })
-        };
         match &self.body {
             Body::Custom(_, value) => value.to_string(),
-            Body::Secret(secret) => core(json!(secret.encoded())).to_string(),
-            Body::ConfigMap(map) => core(json!(map.data)).to_string(),
+            Body::Secret(secret) => secret_to_json(&self.object, secret),
+            Body::ConfigMap(map) => config_map_to_json(&self.object, map),
         }
     }
+}
+
+/// The manifest of a Secret as JSON, with its values.
+pub fn secret_to_json(object: &ObjectRef, secret: &Secret) -> String {
+    core_to_json(object, json!(secret.encoded()))
+}
+
+/// The manifest of a ConfigMap as JSON.
+pub fn config_map_to_json(object: &ObjectRef, map: &ConfigMap) -> String {
+    core_to_json(object, json!(map.data))
+}
+
+fn core_to_json(ObjectRef { kind, namespace, name }: &ObjectRef, data: Value) -> String {
+    json!({
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": { "namespace": namespace, "name": name },
+        "data": data,
+    })
+    .to_string()
 }
 
 /// What a document says.

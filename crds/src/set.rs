@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::{
     FieldError, References,
     manifests::{self, Body, Manifest, ManifestError, ObjectRef, Origin, line_of},
-    schema::{Kind, add_unless_known},
-    validate::{self, Repositories, Repository, ValidRobot, ValidVirtual},
+    object::{self, Valid},
+    schema::Kind,
+    validate::{Repositories, Repository, ValidRobot, ValidVirtual},
 };
 
 mod conflicts;
@@ -64,6 +65,11 @@ impl Stored {
         {
             self.0.insert(object.clone(), value.clone());
         }
+    }
+
+    /// Forgets `object`: its next version is another object of the name, which may be of another type.
+    pub fn forget(&mut self, object: &ObjectRef) {
+        self.0.remove(object);
     }
 }
 
@@ -210,8 +216,6 @@ impl Set {
         loaded
     }
 
-    /// All stages for one document. Later stages run as long as the document can be read at all, so that its
-    /// author sees their errors too.
     fn check(
         &self,
         document: &Custom,
@@ -219,51 +223,6 @@ impl Set {
         stored: &Stored,
     ) -> Result<(Value, Valid), Vec<FieldError>> {
         let old = stored.0.get(&document.object);
-        let checked = document.kind.schema().check(document.value.clone(), old);
-        let mut errors = checked.errors;
-        match Valid::read(document.kind, &checked.manifest, known, &self.references) {
-            Ok(valid) if errors.is_empty() => return Ok((checked.manifest, valid)),
-            Ok(_) => {}
-            // The schema check has said why, in better words.
-            Err(later) if !errors.is_empty() && later.iter().all(|error| error.rule == SHAPE) => {}
-            Err(later) => add_unless_known(&mut errors, later),
-        }
-        Err(errors)
+        object::check(document.kind, document.value.clone(), old, known, &self.references)
     }
-}
-
-/// A validated object.
-#[derive(Debug)]
-enum Valid {
-    Remote(Box<RemoteSpec>),
-    Virtual(ValidVirtual),
-    Local(LocalSpec),
-    Robot(ValidRobot),
-}
-
-impl Valid {
-    fn read(
-        kind: Kind,
-        manifest: &Value,
-        known: &Repositories,
-        references: &References,
-    ) -> Result<Self, Vec<FieldError>> {
-        match kind {
-            Kind::Remote => {
-                validate::remote(&typed(manifest)?, references).map(|remote| Valid::Remote(Box::new(remote)))
-            }
-            Kind::Virtual => validate::virtual_repository(&typed(manifest)?, known).map(Valid::Virtual),
-            Kind::Local => validate::local(&typed(manifest)?).map(Valid::Local),
-            Kind::Robot => validate::robot(&typed(manifest)?).map(Valid::Robot),
-        }
-    }
-}
-
-/// Rule of a manifest that its kind's type cannot hold.
-const SHAPE: &str = "shape";
-
-/// The typed form. Serde's message is dropped, since it might repeat a value.
-fn typed<T: serde::de::DeserializeOwned>(manifest: &Value) -> Result<T, Vec<FieldError>> {
-    serde_json::from_value(manifest.clone())
-        .map_err(|_| vec![FieldError::new("spec", SHAPE, "does not have the shape of this kind")])
 }

@@ -5,17 +5,22 @@ use std::{env, error::Error, fs, path::Path};
 fn main() -> Result<(), Box<dyn Error>> {
     match env::args().nth(1).as_deref() {
         Some("gen") => generate(),
-        _ => Err("usage: cargo run -p xtask -- gen    (writes crds/generated/*.yaml)".into()),
+        _ => Err("usage: cargo run -p xtask -- gen    (writes {crds,operator}/generated/*.yaml)".into()),
     }
 }
 
 /// Writes the files that are derived from code and checked in; tests compare them with the code.
 fn generate() -> Result<(), Box<dyn Error>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/generated");
-    fs::create_dir_all(&directory)?;
-    for (name, text) in artifactapi_crds::generate::files()? {
-        fs::write(directory.join(&name), text)?;
-        println!("crds/generated/{name}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let parts =
+        [("crds", artifactapi_crds::generate::files()?), ("operator", artifactapi_operator::rbac::files()?)];
+    for (part, files) in parts {
+        let directory = root.join(part).join("generated");
+        fs::create_dir_all(&directory)?;
+        for (name, text) in files {
+            fs::write(directory.join(&name), text)?;
+            println!("{part}/generated/{name}");
+        }
     }
     Ok(())
 }

@@ -47,6 +47,27 @@ pub const PUSH_NAMES: [&str; 3] =
 /// Points that only a push to an S3 store passes.
 pub const S3_PUSH_NAMES: [&str; 2] = ["upload.settle.after_copy", "upload.write.after_part"];
 
+/// Points that the operator passes (RS-136).
+pub const OPERATOR_NAMES: [&str; 13] = [
+    "operator.apply.before",
+    "operator.apply.after",
+    "operator.dereference.after",
+    "operator.fence.after",
+    "operator.finalizer.after_add",
+    "operator.finalizer.before_remove",
+    "operator.lease.after_acquire",
+    "operator.purge.after",
+    "operator.sql.after_commit",
+    "operator.sql.after_objects",
+    "operator.sql.before_commit",
+    "operator.status.after",
+    "operator.status.before",
+];
+
+/// Points that the operator passes when it makes a token for a robot.
+pub const ROBOT_NAMES: [&str; 3] =
+    ["operator.token.after", "operator.token.before", "operator.token.written"];
+
 /// Marks the point `name` (`part.operation.moment`, as `blob.commit.before_rename`).
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
@@ -66,7 +87,8 @@ pub fn failpoint(name: &str) {
         let (name, passing) = wanted.split_once('@').unwrap_or((&wanted, "1"));
         Some((name.to_owned(), AtomicU64::new(passing.parse().unwrap_or(1))))
     });
-    let all = [&NAMES[..], &S3_NAMES, &S3_SWEEP_NAMES, &PUSH_NAMES, &S3_PUSH_NAMES].concat();
+    let store = [&NAMES[..], &S3_NAMES, &S3_SWEEP_NAMES, &PUSH_NAMES, &S3_PUSH_NAMES].concat();
+    let all = [&store[..], &OPERATOR_NAMES, &ROBOT_NAMES].concat();
     if !all.contains(&name) {
         eprintln!("the failpoint {name:?} is not listed in NAMES or one of its neighbours");
         std::process::abort();

@@ -6,6 +6,7 @@ pub mod directory;
 pub mod environment;
 pub mod good;
 pub mod manifests;
+pub mod meeting;
 pub mod periods;
 mod purges;
 pub mod settings;

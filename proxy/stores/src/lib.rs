@@ -13,6 +13,8 @@
 
 pub mod blobs;
 pub mod coordination;
+pub mod environment;
+pub mod exchange;
 mod lock;
 pub mod metadata;
 mod open;

@@ -10,7 +10,7 @@ use artifactapi_crds::{
 use artifactapi_model::{RepoName, Sealer, seal::SealError};
 use artifactapi_stores::postgres::{Changes, Config, Declared, StoredObject};
 
-use super::database::{self, ConfigError, place_of};
+use super::database::{self, ConfigError};
 
 /// Why manifests cannot be applied. Nothing has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +78,12 @@ pub fn plan(
         None if object.sealed => Err(ConfigError::NoKey(1)),
         None => Ok(object.document.clone()),
     };
+    refuse_owned(&wanted, &stored)?;
+    // What belongs to Kubernetes stays, whatever the directory has.
     let is_wanted = |object: &&StoredObject| wanted.contains_key(&key_of(object));
     let (_, others): (Vec<&StoredObject>, Vec<&StoredObject>) = config.objects.iter().partition(is_wanted);
-    let (pruned, kept) = if prune { (others, Vec::new()) } else { (Vec::new(), others) };
+    let (pruned, kept): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|object| prune && object.uid.is_none());
     let loaded = check(files, config, &kept, &opened)?;
     let mut changes = Changes { based_on: Some(config.version), ..Changes::default() };
     let mut steps = Vec::new();
@@ -95,7 +98,7 @@ pub fn plan(
             uid: None,
             generation: None,
         };
-        let place = place_of(&object);
+        let place = object.place();
         let before = stored.get(&key);
         if let Some(before) = before
             && before.sealed == is_secret
@@ -111,12 +114,29 @@ pub fn plan(
         changes.upserts.push(object);
     }
     for object in pruned {
-        steps.push(Step::Pruned(place_of(object)));
+        steps.push(Step::Pruned(object.place()));
         changes.deletes.push(key_of(object));
     }
     changes.repositories = declared(&loaded);
     changes.robots = loaded.robots.iter().map(ValidRobot::account).collect();
     Ok((changes, steps))
+}
+
+/// Objects that the operator made are changed where they come from.
+fn refuse_owned(
+    wanted: &BTreeMap<Key, (String, bool)>,
+    stored: &BTreeMap<Key, &StoredObject>,
+) -> Result<(), ApplyError> {
+    let owned = wanted.keys().filter_map(|key| stored.get(key)).filter(|object| object.uid.is_some());
+    let problems: Vec<String> = owned
+        .map(|object| {
+            format!(
+                "{} belongs to Kubernetes: change it there with kubectl, or delete it there and apply again",
+                object.place()
+            )
+        })
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(ApplyError::Problems(problems)) }
 }
 
 /// Loads the directory's files together with what stays of the configuration: all of it must be sound, and no
@@ -127,7 +147,7 @@ fn check(
     kept: &[&StoredObject],
     opened: &dyn Fn(&StoredObject) -> Result<String, ConfigError>,
 ) -> Result<Loaded, ApplyError> {
-    let text = |object: &StoredObject| Ok::<_, ConfigError>((place_of(object), opened(object)?));
+    let text = |object: &StoredObject| Ok::<_, ConfigError>((object.place(), opened(object)?));
     let before: Vec<_> = config.objects.iter().map(text).collect::<Result<_, _>>()?;
     let before = Set::load(before).stored;
     let mut texts = files.to_vec();
@@ -213,6 +233,19 @@ mod tests {
         let (changes, steps) = plan(&fewer, &config, Some(&sealer), true).unwrap();
         assert_eq!(changes.deletes.len(), 2);
         assert!(steps.contains(&Step::Pruned("Secret default/s".into())), "{steps:?}");
+    }
+
+    #[test]
+    fn rs_135_what_belongs_to_kubernetes_is_neither_changed_nor_pruned() {
+        let manifests = files(&[&remote("a", "https://a.test/", ""), &remote("b", "https://b.test/", "")]);
+        let (changes, _) = plan(&manifests, &empty(), None, false).unwrap();
+        let mut config = after(&empty(), &changes);
+        config.objects[0].uid = Some("0-1".into());
+        let error = plan(&manifests, &config, None, false).unwrap_err().to_string();
+        assert!(error.contains("Remote default/a belongs to Kubernetes"), "{error}");
+        let (changes, steps) = plan(&files(&[]), &config, None, true).unwrap();
+        assert_eq!(steps, [Step::Pruned("Remote default/b".into())]);
+        assert_eq!(changes.repositories.len(), 1, "it goes on existing");
     }
 
     #[test]

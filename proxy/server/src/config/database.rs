@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use artifactapi_crds::set::Set;
+use artifactapi_crds::{manifests::ObjectRef, schema::Kind, set::Set};
 use artifactapi_model::{
     Notice, Sealer,
     ports::{Heard, MetadataError},
@@ -52,17 +52,14 @@ pub struct Database {
     sealer: Option<Arc<Sealer>>,
     good: Good,
     version: Option<i64>,
-}
-
-/// What a sealed object is bound to.
-pub fn place_of(object: &StoredObject) -> String {
-    format!("{} {}/{}", object.kind, object.namespace, object.name)
+    /// Identities in Kubernetes of the objects in service.
+    uids: HashMap<ObjectRef, String>,
 }
 
 impl Database {
     /// Follows the configuration in `store`; nothing is read yet. `grace` as in [`Good::new`].
     pub fn new(store: Arc<PostgresMetadata>, sealer: Option<Arc<Sealer>>, grace: Duration) -> Self {
-        Database { store, sealer, good: Good::new(grace), version: None }
+        Database { store, sealer, good: Good::new(grace), version: None, uids: HashMap::new() }
     }
 
     /// Takes up the configuration unless it is the one in service.
@@ -78,7 +75,14 @@ impl Database {
             return Ok(());
         }
         let texts = texts(&objects, self.sealer.as_deref())?;
-        let stored = self.good.stored().clone();
+        let uids = uids(&objects);
+        let mut stored = self.good.stored().clone();
+        // Deleted and made again between two looks: another object, which may be of another type.
+        for (object, _) in
+            self.uids.iter().filter(|(object, uid)| uids.get(object).is_some_and(|now| now != *uid))
+        {
+            stored.forget(object);
+        }
         // Thousands of manifests take a while to validate.
         let loaded = tokio::task::spawn_blocking(move || Set::load_over(texts, &stored)).await;
         let loaded = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -86,7 +90,9 @@ impl Database {
         let identities: HashMap<_, _> =
             repositories.into_iter().map(|(declared, identity)| (declared.name, identity)).collect();
         self.good.take_up(app, next, &identities);
+        app.set_config_version(version);
         self.version = Some(version);
+        self.uids = uids;
         Ok(())
     }
 
@@ -125,9 +131,22 @@ pub fn hear(app: &App, upstream: &HttpUpstream, heard: &Heard) {
                 app.engine.hear(&notice);
                 app.gate.hear(&notice);
                 upstream.hear(&notice);
+                if notice == Notice::Probe {
+                    app.metrics.upstreams.wake.notify_one();
+                }
             }
         }
     }
+}
+
+/// Identities of the objects of our kinds that have one.
+fn uids(objects: &[StoredObject]) -> HashMap<ObjectRef, String> {
+    let known = objects.iter().filter_map(|object| {
+        let kind = Kind::ALL.into_iter().map(Kind::as_str).find(|kind| *kind == object.kind)?;
+        let reference = ObjectRef { kind, namespace: object.namespace.clone(), name: object.name.clone() };
+        Some((reference, object.uid.clone()?))
+    });
+    known.collect()
 }
 
 /// The objects as files of one manifest each, opened.
@@ -137,9 +156,9 @@ fn texts(objects: &[StoredObject], sealer: Option<&Sealer>) -> Result<Vec<(Strin
         if sealed > 0 {
             return Err(ConfigError::NoKey(sealed));
         }
-        return Ok(objects.iter().map(|object| (place_of(object), object.document.clone())).collect());
+        return Ok(objects.iter().map(|object| (object.place(), object.document.clone())).collect());
     };
-    objects.iter().map(|object| Ok((place_of(object), open(object, sealer)?))).collect()
+    objects.iter().map(|object| Ok((object.place(), open(object, sealer)?))).collect()
 }
 
 /// The manifest of `object`.
@@ -156,6 +175,6 @@ pub fn open(object: &StoredObject, sealer: &Sealer) -> Result<String, ConfigErro
         name: object.name.clone(),
         cause,
     };
-    let bytes = sealer.open(&place_of(object), &object.document).map_err(failed)?;
+    let bytes = sealer.open(&object.place(), &object.document).map_err(failed)?;
     String::from_utf8(bytes).map_err(|_| failed(SealError::Damaged))
 }

@@ -1,16 +1,14 @@
 //! What the environment says to `serve` and to the commands that work on its stores. Names of the original system
 //! are kept; every secret may stand in a file instead (`NAME_FILE`). Every error is reported, not only the first.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use artifactapi_crds::quantity::ByteQuantity;
 use artifactapi_model::Sealer;
-use artifactapi_stores::{
-    S3Settings,
-    postgres::{PostgresSettings, PostgresTls},
-};
+pub use artifactapi_stores::environment::{Lookup, process};
+use artifactapi_stores::{S3Settings, environment::Reader, postgres::PostgresSettings};
 use ipnet::IpNet;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use super::periods::CollectionFlags;
 use crate::{
@@ -51,14 +49,6 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   ARTIFACTAPI_GC_INTERVAL        how often what is no longer needed is collected [1h]
   ARTIFACTAPI_GC_GRACE           how long bytes that nothing names are kept, in each of two phases [24h]
   ARTIFACTAPI_LOG_FORMAT         json or text";
-
-/// Where a variable is looked up; tests have their own.
-pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// The process's own environment.
-pub fn process(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
 
 /// What concerns the stores.
 #[derive(Debug)]
@@ -104,197 +94,82 @@ pub struct ServeSettings {
     pub collection: Schedule,
 }
 
-/// Reads variables and gathers what is wrong with them.
-struct Reader<'a> {
-    lookup: Lookup<'a>,
-    errors: Vec<String>,
+fn stores(reader: &mut Reader<'_>) -> StoreSettings {
+    let database = reader.postgres();
+    let endpoint = reader.required("MINIO_ENDPOINT", "it is host:port of the S3 store");
+    let bucket = reader.text("MINIO_BUCKET").unwrap_or_else(|| "artifactapi".into());
+    let (access_key, secret_key) =
+        (reader.required_secret("MINIO_ACCESS_KEY"), reader.required_secret("MINIO_SECRET_KEY"));
+    let mut s3 = S3Settings::new(endpoint, bucket, access_key, secret_key);
+    s3.secure = reader.parsed("MINIO_SECURE", false, "true or false");
+    s3.region = reader.text("MINIO_REGION").unwrap_or(s3.region);
+    s3.public_endpoint = reader.text("ARTIFACTAPI_S3_PUBLIC_ENDPOINT");
+    StoreSettings {
+        database,
+        s3,
+        redis: reader.secret("REDIS_URL"),
+        redis_ca: reader.file("ARTIFACTAPI_REDIS_CA"),
+        sealer: reader.sealer(),
+        cache_dir: reader.text("ARTIFACTAPI_CACHE_DIR").unwrap_or_else(|| "cache".into()).into(),
+        cache_bytes: bytes(reader, "ARTIFACTAPI_CACHE_BYTES", 10 << 30),
+    }
 }
 
-impl Reader<'_> {
-    fn text(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    }
+fn bytes(reader: &mut Reader<'_>, name: &str, default: u64) -> u64 {
+    let Some(text) = reader.text(name) else { return default };
+    ByteQuantity::Text(text).parse().unwrap_or_else(|error| {
+        reader.errors.push(format!("{name} {error}"));
+        default
+    })
+}
 
-    fn required(&mut self, name: &str, example: &str) -> String {
-        self.text(name).unwrap_or_else(|| {
-            self.errors.push(format!("{name} is not set; {example}"));
-            String::new()
-        })
+fn outside(reader: &mut Reader<'_>) -> Outside {
+    let public_url = reader.text("ARTIFACTAPI_PUBLIC_URL").and_then(|url| {
+        PublicUrl::parse(&url).map_err(|why| reader.errors.push(format!("ARTIFACTAPI_PUBLIC_URL {why}"))).ok()
+    });
+    let proxies = reader.text("ARTIFACTAPI_TRUSTED_PROXIES").unwrap_or_default();
+    let mut trusted_proxies: Vec<IpNet> = Vec::new();
+    for text in proxies.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        match text.parse() {
+            Ok(net) => trusted_proxies.push(net),
+            Err(_) => reader
+                .errors
+                .push(format!("ARTIFACTAPI_TRUSTED_PROXIES: {text:?} is no network as 10.0.0.0/8")),
+        }
     }
+    Outside { public_url, trusted_proxies }
+}
 
-    /// A secret, from the variable or from the file that `NAME_FILE` names.
-    fn secret(&mut self, name: &str) -> Option<SecretString> {
-        let file_name = format!("{name}_FILE");
-        match (self.text(name), self.text(&file_name)) {
-            (Some(_), Some(_)) => {
-                self.errors.push(format!("{name} and {file_name} are both set; one of them is enough"));
-                None
+fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
+    match (reader.text("ARTIFACTAPI_TLS_CERT"), reader.text("ARTIFACTAPI_TLS_KEY")) {
+        (Some(certificate), Some(key)) => {
+            let files = TlsFiles { certificate: certificate.into(), key: key.into() };
+            if let Err(error) = Tls::load(files.clone()) {
+                reader.errors.push(format!("ARTIFACTAPI_TLS_CERT, ARTIFACTAPI_TLS_KEY: {error}"));
             }
-            (Some(value), None) => Some(value.into()),
-            (None, Some(file)) => match fs::read_to_string(&file) {
-                Ok(text) if text.trim().is_empty() => {
-                    self.errors.push(format!("{file_name}: {file} is empty"));
-                    None
-                }
-                Ok(text) => Some(text.trim().to_owned().into()),
-                Err(error) => {
-                    self.errors.push(format!("{file_name}: {file} cannot be read: {error}"));
-                    None
-                }
-            },
-            (None, None) => None,
+            Some(files)
+        }
+        (None, None) => None,
+        _ => {
+            reader.errors.push("ARTIFACTAPI_TLS_CERT and ARTIFACTAPI_TLS_KEY belong together".into());
+            None
         }
     }
+}
 
-    fn required_secret(&mut self, name: &str) -> SecretString {
-        let before = self.errors.len();
-        let secret = self.secret(name);
-        if secret.is_none() && self.errors.len() == before {
-            self.errors.push(format!("{name} is not set, and neither is {name}_FILE"));
-        }
-        secret.unwrap_or_else(|| String::new().into())
-    }
+fn collection(reader: &mut Reader<'_>) -> Schedule {
+    let text = |name| reader.text(name);
+    let flags = CollectionFlags::of(text("ARTIFACTAPI_GC_INTERVAL"), text("ARTIFACTAPI_GC_GRACE"));
+    flags.schedule(&mut reader.errors).unwrap_or_default()
+}
 
-    fn parsed<T: std::str::FromStr>(&mut self, name: &str, default: T, wanted: &str) -> T {
-        match self.text(name).map(|text| (text.parse(), text)) {
-            None => default,
-            Some((Ok(value), _)) => value,
-            Some((Err(_), text)) => {
-                self.errors.push(format!("{name}: {text:?} is not {wanted}"));
-                default
-            }
-        }
-    }
-
-    /// `:8000` listens on every address, as the original system read it.
-    fn address(&mut self, name: &str, default: &str) -> SocketAddr {
-        let text = self.text(name).unwrap_or_else(|| default.to_owned());
-        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
-        full.parse().unwrap_or_else(|_| {
-            self.errors.push(format!("{name}: {text:?} is no address as 0.0.0.0:8000 or :8000"));
-            SocketAddr::from(([0, 0, 0, 0], 0))
-        })
-    }
-
-    fn stores(&mut self) -> StoreSettings {
-        let database = PostgresSettings {
-            host: self.required("DBHOST", "it is PostgreSQL's host name"),
-            port: self.parsed("DBPORT", 5432, "a port number"),
-            user: self.required("DBUSER", "it is the PostgreSQL role to connect as"),
-            password: self.required_secret("DBPASS"),
-            database: self.text("DBNAME").unwrap_or_else(|| "artifactapi".into()),
-            tls: self.database_tls(),
-        };
-        let endpoint = self.required("MINIO_ENDPOINT", "it is host:port of the S3 store");
-        let bucket = self.text("MINIO_BUCKET").unwrap_or_else(|| "artifactapi".into());
-        let (access_key, secret_key) =
-            (self.required_secret("MINIO_ACCESS_KEY"), self.required_secret("MINIO_SECRET_KEY"));
-        let mut s3 = S3Settings::new(endpoint, bucket, access_key, secret_key);
-        s3.secure = self.parsed("MINIO_SECURE", false, "true or false");
-        s3.region = self.text("MINIO_REGION").unwrap_or(s3.region);
-        s3.public_endpoint = self.text("ARTIFACTAPI_S3_PUBLIC_ENDPOINT");
-        StoreSettings {
-            database,
-            s3,
-            redis: self.secret("REDIS_URL"),
-            redis_ca: self.file("ARTIFACTAPI_REDIS_CA"),
-            sealer: self.sealer(),
-            cache_dir: self.text("ARTIFACTAPI_CACHE_DIR").unwrap_or_else(|| "cache".into()).into(),
-            cache_bytes: self.bytes("ARTIFACTAPI_CACHE_BYTES", 10 << 30),
-        }
-    }
-
-    /// The text of the file that a variable names.
-    fn file(&mut self, name: &str) -> Option<String> {
-        let file = self.text(name)?;
-        fs::read_to_string(&file)
-            .map_err(|error| self.errors.push(format!("{name}: {file} cannot be read: {error}")))
-            .ok()
-    }
-
-    fn database_tls(&mut self) -> PostgresTls {
-        match self.text("ARTIFACTAPI_DB_TLS").as_deref() {
-            None | Some("disable") => PostgresTls::Disable,
-            Some("require") => PostgresTls::Require,
-            Some("verify") => {
-                PostgresTls::Verify { ca: self.file("ARTIFACTAPI_DB_CA").map(String::into_bytes) }
-            }
-            Some(other) => {
-                self.errors.push(format!("ARTIFACTAPI_DB_TLS: {other:?} is not disable, require or verify"));
-                PostgresTls::Disable
-            }
-        }
-    }
-
-    fn sealer(&mut self) -> Option<Sealer> {
-        let key = self.secret("ARTIFACTAPI_ENCRYPTION_KEY")?;
-        match Sealer::new(key.expose_secret()) {
-            Ok(sealer) => Some(sealer),
-            Err(error) => {
-                self.errors.push(format!("ARTIFACTAPI_ENCRYPTION_KEY: {error}"));
-                None
-            }
-        }
-    }
-
-    fn bytes(&mut self, name: &str, default: u64) -> u64 {
-        let Some(text) = self.text(name) else { return default };
-        ByteQuantity::Text(text).parse().unwrap_or_else(|error| {
-            self.errors.push(format!("{name} {error}"));
-            default
-        })
-    }
-
-    fn outside(&mut self) -> Outside {
-        let public_url = self.text("ARTIFACTAPI_PUBLIC_URL").and_then(|url| {
-            PublicUrl::parse(&url)
-                .map_err(|why| self.errors.push(format!("ARTIFACTAPI_PUBLIC_URL {why}")))
-                .ok()
-        });
-        let proxies = self.text("ARTIFACTAPI_TRUSTED_PROXIES").unwrap_or_default();
-        let mut trusted_proxies: Vec<IpNet> = Vec::new();
-        for text in proxies.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-            match text.parse() {
-                Ok(net) => trusted_proxies.push(net),
-                Err(_) => self
-                    .errors
-                    .push(format!("ARTIFACTAPI_TRUSTED_PROXIES: {text:?} is no network as 10.0.0.0/8")),
-            }
-        }
-        Outside { public_url, trusted_proxies }
-    }
-
-    fn tls(&mut self) -> Option<TlsFiles> {
-        match (self.text("ARTIFACTAPI_TLS_CERT"), self.text("ARTIFACTAPI_TLS_KEY")) {
-            (Some(certificate), Some(key)) => {
-                let files = TlsFiles { certificate: certificate.into(), key: key.into() };
-                if let Err(error) = Tls::load(files.clone()) {
-                    self.errors.push(format!("ARTIFACTAPI_TLS_CERT, ARTIFACTAPI_TLS_KEY: {error}"));
-                }
-                Some(files)
-            }
-            (None, None) => None,
-            _ => {
-                self.errors.push("ARTIFACTAPI_TLS_CERT and ARTIFACTAPI_TLS_KEY belong together".into());
-                None
-            }
-        }
-    }
-
-    fn collection(&mut self) -> Schedule {
-        let text = |name| self.text(name);
-        let flags = CollectionFlags::of(text("ARTIFACTAPI_GC_INTERVAL"), text("ARTIFACTAPI_GC_GRACE"));
-        flags.schedule(&mut self.errors).unwrap_or_default()
-    }
-
-    fn log_format(&mut self) -> LogFormat {
-        match self.text("ARTIFACTAPI_LOG_FORMAT").as_deref() {
-            None => LogFormat::default(),
-            Some(text) => clap::ValueEnum::from_str(text, true).unwrap_or_else(|_| {
-                self.errors.push(format!("ARTIFACTAPI_LOG_FORMAT: {text:?} is not json or text"));
-                LogFormat::default()
-            }),
-        }
+fn log_format(reader: &mut Reader<'_>) -> LogFormat {
+    match reader.text("ARTIFACTAPI_LOG_FORMAT").as_deref() {
+        None => LogFormat::default(),
+        Some(text) => clap::ValueEnum::from_str(text, true).unwrap_or_else(|_| {
+            reader.errors.push(format!("ARTIFACTAPI_LOG_FORMAT: {text:?} is not json or text"));
+            LogFormat::default()
+        }),
     }
 }
 
@@ -304,9 +179,9 @@ impl StoreSettings {
     /// # Errors
     /// A sentence for each thing that is wrong.
     pub fn read(lookup: Lookup<'_>) -> Result<Self, Vec<String>> {
-        let mut reader = Reader { lookup, errors: Vec::new() };
-        let stores = reader.stores();
-        if reader.errors.is_empty() { Ok(stores) } else { Err(reader.errors) }
+        let mut reader = Reader::new(lookup);
+        let stores = stores(&mut reader);
+        reader.finish(stores)
     }
 }
 
@@ -316,26 +191,28 @@ impl ServeSettings {
     /// # Errors
     /// A sentence for each thing that is wrong.
     pub fn read(lookup: Lookup<'_>) -> Result<Self, Vec<String>> {
-        let mut reader = Reader { lookup, errors: Vec::new() };
+        let mut reader = Reader::new(lookup);
         let settings = ServeSettings {
-            stores: reader.stores(),
+            stores: stores(&mut reader),
             listen: reader.address("LISTEN_ADDR", ":8000"),
             metrics: reader.address("ARTIFACTAPI_METRICS_ADDR", ":9090"),
             peer_listen: reader.address("ARTIFACTAPI_PEER_ADDR", ":8001"),
             peer_advertise: reader.text("ARTIFACTAPI_PEER_ADVERTISE"),
             peer_key: reader.secret("ARTIFACTAPI_PEER_KEY"),
-            tls: reader.tls(),
-            outside: reader.outside(),
-            log_format: reader.log_format(),
-            collection: reader.collection(),
+            tls: tls(&mut reader),
+            outside: outside(&mut reader),
+            log_format: log_format(&mut reader),
+            collection: collection(&mut reader),
         };
-        if reader.errors.is_empty() { Ok(settings) } else { Err(reader.errors) }
+        reader.finish(settings)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{collections::HashMap, fs};
+
+    use secrecy::ExposeSecret as _;
 
     use super::*;
 

@@ -92,11 +92,20 @@ pub(in crate::metadata) enum Operation {
     Robots,
     RemoveRobot,
     DeclareRobots,
+    ApplyDelta,
+    Fence,
+    Observe,
+    Observed,
+    RequestProbes,
+    ScheduleProbes,
+    TakeProbes,
+    ForgetProbes,
+    TokensOf,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 87] = [
+    const ALL: [Operation; 96] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -184,6 +193,15 @@ impl Operation {
         Operation::Robots,
         Operation::RemoveRobot,
         Operation::DeclareRobots,
+        Operation::ApplyDelta,
+        Operation::Fence,
+        Operation::Observe,
+        Operation::Observed,
+        Operation::RequestProbes,
+        Operation::ScheduleProbes,
+        Operation::TakeProbes,
+        Operation::ForgetProbes,
+        Operation::TokensOf,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -277,6 +295,15 @@ impl Operation {
             Operation::Robots => ("robots", "listing robots"),
             Operation::RemoveRobot => ("remove_robot", "removing a robot"),
             Operation::DeclareRobots => ("declare_robots", "taking up robots of manifests"),
+            Operation::ApplyDelta => ("apply_delta", "changing a configuration"),
+            Operation::Fence => ("fence", "fencing off former leaders"),
+            Operation::Observe => ("observe", "recording what was seen of upstreams"),
+            Operation::Observed => ("observed", "reading what was seen of upstreams"),
+            Operation::RequestProbes => ("request_probes", "asking for probes"),
+            Operation::ScheduleProbes => ("schedule_probes", "scheduling probes"),
+            Operation::TakeProbes => ("take_probes", "looking for probes"),
+            Operation::ForgetProbes => ("forget_probes", "forgetting probes"),
+            Operation::TokensOf => ("tokens_of", "listing tokens of a robot"),
         }
     }
 

@@ -14,10 +14,12 @@
 mod access_log;
 mod accounts;
 mod config;
+mod delta;
 mod gate;
 mod housekeeping;
 mod listen;
 mod migrations;
+mod observations;
 mod pool;
 mod registry;
 mod replicas;
@@ -51,6 +53,7 @@ use self::{
 };
 pub use self::{
     config::{Applied, Changes, Config, Declared, StoredObject},
+    delta::{Delta, Written},
     migrations::Migrated,
     schema::PostgresError,
     settings::{PostgresSettings, PostgresTls},

@@ -44,8 +44,15 @@ const PUT_OBJECTS: &str = "INSERT INTO objects (kind, namespace, name, document,
      OR COALESCE(objects.generation <= excluded.generation, TRUE))";
 const DELETE_OBJECTS: &str = "DELETE FROM objects WHERE (kind, namespace, name) IN \
      (SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]))";
-const PUT_REPOSITORY: &str = "SELECT out_id FROM ensure_repository($1, $2, $3, $4)";
-const RETIRE: &str = "UPDATE repositories SET retired_at = now() WHERE retired_at IS NULL AND id <> ALL ($1)";
+/// Declares those that are not there as they should be, and counts them.
+const DECLARE: &str = "WITH missing AS MATERIALIZED (SELECT d.* FROM \
+     unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[]) AS d (namespace, name, package_type, base_url) \
+     WHERE NOT EXISTS (SELECT 1 FROM repositories r WHERE r.namespace = d.namespace AND r.name = d.name \
+     AND r.package_type = d.package_type AND r.base_url = d.base_url AND r.retired_at IS NULL)) \
+     SELECT COUNT(out_id) FROM missing m, LATERAL ensure_repository(m.namespace, m.name, m.package_type, m.base_url)";
+const RETIRE_OTHERS: &str = "UPDATE repositories r SET retired_at = now() WHERE retired_at IS NULL AND NOT EXISTS \
+     (SELECT 1 FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS d (namespace, name, package_type) \
+     WHERE d.namespace = r.namespace AND d.name = r.name AND d.package_type = r.package_type)";
 const NOTIFY: &str = "SELECT pg_notify('artifactapi', $1)";
 
 /// An object of the configuration.
@@ -68,6 +75,13 @@ pub struct StoredObject {
     pub uid: Option<String>,
     /// Generation there.
     pub generation: Option<i64>,
+}
+
+impl StoredObject {
+    /// What it is sealed for.
+    pub fn place(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
 }
 
 /// A repository that exists.
@@ -214,45 +228,57 @@ async fn apply(
     changes: &Changes,
 ) -> Result<Applied, Trouble> {
     let transaction = client.transaction().await?;
-    let steps = Steps { transaction: &transaction, statements };
-    let version: i64 = steps.rows(LOCK_VERSION, &[]).await?.first().map(|row| row.get(0)).unwrap_or_default();
+    let steps = Steps { transaction: &transaction, statements, operation: Operation::ApplyConfig };
+    let version = steps.lock().await?;
     if changes.based_on.is_some_and(|expected| expected != version) {
         return Ok(Applied::Outdated(version));
     }
     let next = version + 1;
     let mut is_changed = steps.put(&changes.upserts, next).await?;
     is_changed |= steps.delete(&changes.deletes).await?;
-    is_changed |= steps.declare(&changes.repositories).await?;
+    is_changed |= steps.declare_all(&changes.repositories).await?;
     is_changed |= steps.declare_robots(&changes.robots).await?;
     if !is_changed {
         return Ok(Applied::Version(version));
     }
-    steps.rows(SET_VERSION, &[&next]).await?;
-    steps.rows(NOTIFY, &[&Notice::Configured { version: next }.encode()]).await?;
+    steps.tell(next).await?;
     transaction.commit().await?;
     Ok(Applied::Version(next))
 }
 
 /// The parts of a change; each says whether it changed anything.
-struct Steps<'a> {
-    transaction: &'a Transaction<'a>,
-    statements: &'a SqlStatements,
+pub(super) struct Steps<'a> {
+    pub(super) transaction: &'a Transaction<'a>,
+    pub(super) statements: &'a SqlStatements,
+    pub(super) operation: Operation,
 }
 
 impl Steps<'_> {
-    async fn rows(&self, statement: &str, values: super::Values<'_>) -> Result<Vec<Row>, Trouble> {
-        self.statements.count(Operation::ApplyConfig);
+    /// The version, until the end of the transaction nobody else's to change.
+    pub(super) async fn lock(&self) -> Result<i64, Trouble> {
+        let rows = self.rows(LOCK_VERSION, &[]).await?;
+        Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
+    }
+
+    /// Makes `version` the version, and tells replicas.
+    pub(super) async fn tell(&self, version: i64) -> Result<(), Trouble> {
+        self.rows(SET_VERSION, &[&version]).await?;
+        self.rows(NOTIFY, &[&Notice::Configured { version }.encode()]).await.map(drop)
+    }
+
+    pub(super) async fn rows(&self, statement: &str, values: super::Values<'_>) -> Result<Vec<Row>, Trouble> {
+        self.statements.count(self.operation);
         let statement = self.transaction.prepare_cached(statement).await?;
         Ok(self.transaction.query(&statement, values).await?)
     }
 
-    async fn changes(&self, statement: &str, values: super::Values<'_>) -> Result<bool, Trouble> {
-        self.statements.count(Operation::ApplyConfig);
+    pub(super) async fn changes(&self, statement: &str, values: super::Values<'_>) -> Result<bool, Trouble> {
+        self.statements.count(self.operation);
         let statement = self.transaction.prepare_cached(statement).await?;
         Ok(self.transaction.execute(&statement, values).await? > 0)
     }
 
-    async fn put(&self, objects: &[StoredObject], version: i64) -> Result<bool, Trouble> {
+    pub(super) async fn put(&self, objects: &[StoredObject], version: i64) -> Result<bool, Trouble> {
         fn each<'a, T>(objects: &'a [StoredObject], of: impl Fn(&'a StoredObject) -> T) -> Vec<T> {
             objects.iter().map(of).collect()
         }
@@ -268,7 +294,7 @@ impl Steps<'_> {
         self.changes(PUT_OBJECTS, values).await
     }
 
-    async fn delete(&self, objects: &[(String, String, String)]) -> Result<bool, Trouble> {
+    pub(super) async fn delete(&self, objects: &[(String, String, String)]) -> Result<bool, Trouble> {
         let kinds: Vec<_> = objects.iter().map(|(kind, _, _)| kind).collect();
         let namespaces: Vec<_> = objects.iter().map(|(_, namespace, _)| namespace).collect();
         let names: Vec<_> = objects.iter().map(|(_, _, name)| name).collect();
@@ -286,19 +312,35 @@ impl Steps<'_> {
     }
 
     /// Makes `repositories` those that exist.
-    async fn declare(&self, repositories: &[Declared]) -> Result<bool, Trouble> {
-        let existing = async || {
-            let rows = self.rows(REPOSITORIES, &[]).await?;
-            Ok::<Vec<(i64, i64)>, Trouble>(rows.iter().map(|row| (row.get(4), row.get(5))).collect())
-        };
-        let before = existing().await?;
-        let mut present: Vec<i64> = Vec::new();
-        for Declared { namespace, name, package_type, base_url } in repositories {
-            let values: super::Values<'_> = &[namespace, &name.as_str(), &package_type.as_str(), base_url];
-            let rows = self.rows(PUT_REPOSITORY, values).await?;
-            present.extend(rows.iter().map(|row| row.get::<_, i64>(0)));
+    async fn declare_all(&self, repositories: &[Declared]) -> Result<bool, Trouble> {
+        let mut is_changed = self.declare(repositories).await?;
+        let Places { namespaces, names, types } = Places::of(repositories);
+        is_changed |= self.changes(RETIRE_OTHERS, &[&namespaces, &names, &types]).await?;
+        Ok(is_changed)
+    }
+
+    /// Makes `repositories` exist, whatever others do.
+    pub(super) async fn declare(&self, repositories: &[Declared]) -> Result<bool, Trouble> {
+        let Places { namespaces, names, types } = Places::of(repositories);
+        let urls: Vec<&str> = repositories.iter().map(|it| it.base_url.as_str()).collect();
+        let rows = self.rows(DECLARE, &[&namespaces, &names, &types, &urls]).await?;
+        Ok(rows.first().is_some_and(|row| row.get::<_, i64>(0) > 0))
+    }
+}
+
+/// Which repositories, in columns.
+pub(super) struct Places<'a> {
+    pub(super) namespaces: Vec<&'a str>,
+    pub(super) names: Vec<&'a str>,
+    pub(super) types: Vec<&'a str>,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn of(repositories: &'a [Declared]) -> Self {
+        Places {
+            namespaces: repositories.iter().map(|it| it.namespace.as_str()).collect(),
+            names: repositories.iter().map(|it| it.name.as_str()).collect(),
+            types: repositories.iter().map(|it| it.package_type.as_str()).collect(),
         }
-        self.changes(RETIRE, &[&present]).await?;
-        Ok(existing().await? != before)
     }
 }

@@ -3,6 +3,7 @@
 mod config;
 mod conformance;
 mod damage;
+mod delta;
 mod encryption;
 mod housekeeping;
 mod outages;
@@ -56,7 +57,7 @@ impl Server {
         let tables = "repositories, artifacts, ledger, derived, blobs, secrets, access_log, replicas, objects, \
              uploads, local_usage, links, blob_places, retired_places, manifests, manifest_blobs, \
              manifest_children, tags, \
-             robots, tokens";
+             robots, tokens, observations, probes";
         self.postgres.sql(&settings.database, &format!("TRUNCATE {tables} RESTART IDENTITY"));
     }
 

@@ -1,0 +1,151 @@
+//! What the environment says. Names that the proxy has too mean the same; every mistake is told, not only the first.
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+
+use artifactapi_model::{PublicUrl, Sealer};
+use artifactapi_stores::{
+    environment::{Lookup, Reader},
+    postgres::PostgresSettings,
+};
+use ipnet::IpNet;
+
+use crate::{ceilings::Ceilings, world::Scope};
+
+/// The variables, for `--help`.
+pub const HELP: &str = "\
+Environment (secrets also as NAME_FILE, a file that holds the value):
+  DBHOST, DBPORT, DBUSER, DBPASS, DBNAME, ARTIFACTAPI_DB_TLS, ARTIFACTAPI_DB_CA
+                                 PostgreSQL, as for the proxy
+  ARTIFACTAPI_ENCRYPTION_KEY     key under which upstream credentials are stored, the proxy's own
+  ARTIFACTAPI_SINK_DIR           directory for manifests, for a standalone proxy beside it, in place of PostgreSQL
+  ARTIFACTAPI_PUBLIC_URL         URL under which clients reach the service, for status.url
+  ARTIFACTAPI_WATCH_NAMESPACES   namespaces to look after, comma-separated, or * for all [the operator's own]
+  ARTIFACTAPI_NAMESPACE          the operator's own namespace, where its Lease is [what Kubernetes says]
+  ARTIFACTAPI_ALLOW_MIRROR_FOR   registry hosts that docker.mirrorFor may name, comma-separated, or * [none]
+  ARTIFACTAPI_ALLOW_ROOT_MIRROR  whether docker.rootMirror may be set [false]
+  ARTIFACTAPI_ALLOW_CIDRS        networks within which egress.allowCIDRs must lie, comma-separated [none]
+  ARTIFACTAPI_METRICS_ADDR       address of /livez, /readyz and /metrics [:9090]
+  KUBECONFIG                     how to reach the Kubernetes API [the pod's service account]
+  RUST_LOG                       what is logged [info]";
+
+/// Where accepted objects go.
+#[derive(Debug)]
+pub enum SinkSettings {
+    /// To PostgreSQL, Secrets sealed.
+    Postgres {
+        /// How to reach it.
+        database: PostgresSettings,
+        /// The key of credentials at rest.
+        sealer: Sealer,
+    },
+    /// Into a directory.
+    Directory(PathBuf),
+}
+
+/// Namespaces to look after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namespaces {
+    /// The operator's own.
+    Own,
+    /// These, or all.
+    These(Scope),
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where accepted objects go.
+    pub sink: SinkSettings,
+    /// The URL clients use.
+    pub public_url: Option<PublicUrl>,
+    /// Namespaces to look after.
+    pub namespaces: Namespaces,
+    /// The operator's own namespace, if it was said.
+    pub own_namespace: Option<String>,
+    /// How far namespaces may go.
+    pub ceilings: Ceilings,
+    /// Address of health and metrics.
+    pub metrics: SocketAddr,
+}
+
+impl Settings {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// A sentence for each thing that is wrong.
+    pub fn read(lookup: Lookup<'_>) -> Result<Self, Vec<String>> {
+        let mut reader = Reader::new(lookup);
+        let sink = sink(&mut reader);
+        let public_url = reader.text("ARTIFACTAPI_PUBLIC_URL").and_then(|url| {
+            let parsed = PublicUrl::parse(&url);
+            parsed.map_err(|why| reader.errors.push(format!("ARTIFACTAPI_PUBLIC_URL {why}"))).ok()
+        });
+        let namespaces = namespaces(&mut reader);
+        let own_namespace = reader.text("ARTIFACTAPI_NAMESPACE");
+        let ceilings = ceilings(&mut reader);
+        let metrics = reader.address("ARTIFACTAPI_METRICS_ADDR", ":9090");
+        match sink {
+            Some(sink) => {
+                reader.finish(Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics })
+            }
+            None => Err(reader.errors),
+        }
+    }
+}
+
+fn sink(reader: &mut Reader<'_>) -> Option<SinkSettings> {
+    if let Some(directory) = reader.text("ARTIFACTAPI_SINK_DIR") {
+        if reader.text("DBHOST").is_some() {
+            reader.errors.push("ARTIFACTAPI_SINK_DIR and DBHOST are both set; one of them is enough".into());
+        }
+        return Some(SinkSettings::Directory(directory.into()));
+    }
+    let database = reader.postgres();
+    let before = reader.errors.len();
+    let sealer = reader.sealer();
+    if sealer.is_none() && reader.errors.len() == before {
+        reader.errors.push(
+            "ARTIFACTAPI_ENCRYPTION_KEY is not set, and neither is ARTIFACTAPI_ENCRYPTION_KEY_FILE: credentials are \
+             stored only sealed"
+                .into(),
+        );
+    }
+    Some(SinkSettings::Postgres { database, sealer: sealer? })
+}
+
+fn namespaces(reader: &mut Reader<'_>) -> Namespaces {
+    let names: BTreeSet<String> = list(reader, "ARTIFACTAPI_WATCH_NAMESPACES").into_iter().collect();
+    if names.is_empty() {
+        return Namespaces::Own;
+    }
+    if !names.contains("*") {
+        return Namespaces::These(Some(names));
+    }
+    if names.len() > 1 {
+        reader.errors.push("ARTIFACTAPI_WATCH_NAMESPACES: * stands for all namespaces: give it alone".into());
+    }
+    Namespaces::These(None)
+}
+
+fn ceilings(reader: &mut Reader<'_>) -> Ceilings {
+    let mirror_for = list(reader, "ARTIFACTAPI_ALLOW_MIRROR_FOR");
+    let mut networks: Vec<IpNet> = Vec::new();
+    for text in list(reader, "ARTIFACTAPI_ALLOW_CIDRS") {
+        match text.parse() {
+            Ok(network) => networks.push(network),
+            Err(_) => {
+                reader.errors.push(format!("ARTIFACTAPI_ALLOW_CIDRS: {text:?} is no network as 10.0.0.0/8"));
+            }
+        }
+    }
+    Ceilings {
+        mirror_for: mirror_for.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        root_mirror: reader.parsed("ARTIFACTAPI_ALLOW_ROOT_MIRROR", false, "true or false"),
+        networks,
+    }
+}
+
+fn list(reader: &Reader<'_>, name: &str) -> Vec<String> {
+    let text = reader.text(name).unwrap_or_default();
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+}

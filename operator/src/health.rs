@@ -1,0 +1,46 @@
+//! `/livez`, `/readyz` and `/metrics`, on a port of their own.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::watches::Progress;
+
+/// What is looked at.
+#[derive(Clone)]
+pub struct Health {
+    /// Which watches have seen everything.
+    pub progress: Progress,
+}
+
+/// Serves until `stop`.
+pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToken) {
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(Arc::new(health));
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(error = %error, "health and metrics are served no more");
+    }
+}
+
+/// Ready once it has seen everything; whether it leads makes no difference.
+async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, String) {
+    let missing = health.progress.missing();
+    if missing.is_empty() {
+        (StatusCode::OK, "ok\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n")))
+    }
+}
+
+/// Binds the address.
+///
+/// # Errors
+/// A sentence with the address and the cause.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
+}

@@ -1,0 +1,151 @@
+//! The process: everything is put together here, and ends in order.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use artifactapi_model::ports::Accounts;
+use artifactapi_stores::{
+    PostgresMetadata,
+    postgres::{PostgresError, PostgresSettings},
+};
+use kube::Client;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Namespaces, Settings, SinkSettings},
+    health::{self, Health},
+    lease::Candidate,
+    operator::{Operator, Parts},
+    sink::{Sink, postgres::PostgresSink},
+    upstreams::source::{Source, Tables},
+    watches,
+    world::{Scope, World},
+};
+
+/// Changes that wait to be taken up.
+const QUEUE: usize = 1_024;
+/// Pause before a service that was not ready is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why the process cannot go on.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Works until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from working at all, in a sentence.
+pub async fn run(settings: Settings) -> Result<(), Failure> {
+    let Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics } = settings;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone())?);
+    let listener = health::listen(metrics).await?;
+    let client = Client::try_default()
+        .await
+        .map_err(|error| format!("the Kubernetes API cannot be used: {}", crate::api::describe(&error)))?;
+    let own_namespace = own_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let scope: Scope = match namespaces {
+        Namespaces::Own => Some(BTreeSet::from([own_namespace.clone()])),
+        Namespaces::These(scope) => scope,
+    };
+    let Some(doors) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
+    let Doors { sink, source, accounts } = doors;
+    let Some(floor) = stop.run_until_cancelled(height(&*sink)).await else { return Ok(()) };
+    let (changes, received) = mpsc::channel(QUEUE);
+    let progress = watches::start(&client, &scope, &changes, &stop);
+    drop(changes);
+    tokio::spawn(health::serve(listener, Health { progress: progress.clone() }, stop.clone()));
+    let floor = watch::Sender::new(floor);
+    let candidate = Candidate::new(&client, &own_namespace, identity(), floor.subscribe());
+    let leader = candidate.outcome();
+    let idle = Arc::new(Notify::new());
+    let election = tokio::spawn(candidate.run(stop.clone(), idle.clone()));
+    let parts = Parts {
+        client,
+        sink,
+        source,
+        accounts,
+        ceilings,
+        public_url,
+        changes: received,
+        progress,
+        leader,
+        floor,
+    };
+    Operator::new(parts, World::new(scope)).run(stop.clone()).await;
+    stop.cancel();
+    idle.notify_one();
+    election.await?;
+    Ok(())
+}
+
+/// Who this process is among operators: the pod's name, and something no other process has.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    let host = host.unwrap_or_else(|| "artifactapi-operator".into());
+    let moment = k8s_openapi::jiff::Timestamp::now().as_nanosecond();
+    format!("{host}_{}-{moment:x}", std::process::id())
+}
+
+fn cancel_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>, Failure> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop");
+        stop.cancel();
+    })
+}
+
+/// By which ways the proxies are reached.
+struct Doors {
+    sink: Arc<dyn Sink>,
+    source: Option<Arc<dyn Source>>,
+    accounts: Option<Arc<dyn Accounts>>,
+}
+
+async fn open(settings: SinkSettings) -> Result<Doors, Failure> {
+    match settings {
+        SinkSettings::Postgres { database, sealer } => {
+            let store = Arc::new(open_database(&database).await?);
+            let source: Arc<dyn Source> = Arc::new(Tables(store.clone()));
+            let sink = Arc::new(PostgresSink::new(store.clone(), sealer));
+            Ok(Doors { sink, source: Some(source), accounts: Some(store) })
+        }
+        SinkSettings::Directory(_) => Err("ARTIFACTAPI_SINK_DIR is not supported yet".into()),
+    }
+}
+
+/// Waits for the database, and for the schema that `artifactapi migrate` makes.
+async fn open_database(settings: &PostgresSettings) -> Result<PostgresMetadata, Failure> {
+    let mut told = None;
+    loop {
+        match PostgresMetadata::open(settings.clone(), Arc::default()).await {
+            Ok(store) => return Ok(store),
+            Err(error @ (PostgresError::Unreachable { .. } | PostgresError::TooOld { .. })) => {
+                let text = error.to_string();
+                if told.as_ref() != Some(&text) {
+                    tracing::warn!(error = text, "waiting for the database");
+                }
+                told = Some(text);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Height of the fence, as soon as the sink tells it.
+async fn height(sink: &dyn Sink) -> i64 {
+    loop {
+        match sink.epoch().await {
+            Ok(epoch) => return epoch,
+            Err(error) => tracing::warn!(error = %error, "waiting for the sink"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

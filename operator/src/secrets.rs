@@ -1,0 +1,150 @@
+//! Secrets and ConfigMaps that Remotes name: read when a Remote is reconciled, never kept. Only the entries that have a
+//! meaning for a Remote are taken; whatever else is in a Secret stays where it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use artifactapi_crds::{
+    References,
+    manifests::{ObjectRef, config_map_to_json, secret_to_json},
+    object::named_by,
+    references::{ConfigMap, Secret},
+};
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1;
+use kube::{Api, Client};
+
+use crate::{
+    api,
+    conditions::{Outcome, Reason},
+    seen::Seen,
+    sink::Row,
+};
+
+/// Entries of Secrets that a Remote can use.
+const SECRET_KEYS: [&str; 7] =
+    [".dockerconfigjson", "ca.crt", "password", "tls.crt", "tls.key", "token", "username"];
+/// Those of ConfigMaps.
+const CONFIG_MAP_KEYS: [&str; 1] = ["ca.crt"];
+/// Objects read at the same time.
+const AT_ONCE: usize = 16;
+
+/// What was read of the objects that a batch names.
+#[derive(Debug, Default)]
+pub struct Read {
+    references: References,
+    rows: BTreeMap<ObjectRef, Row>,
+    versions: BTreeMap<ObjectRef, Option<String>>,
+    forbidden: BTreeSet<ObjectRef>,
+    failed: BTreeMap<ObjectRef, String>,
+}
+
+impl Read {
+    /// Reads all of `named`.
+    pub async fn all(client: &Client, named: BTreeSet<ObjectRef>) -> Self {
+        let mut read = Read::default();
+        let reads = named.into_iter().map(|object| async {
+            let found = fetch(client, &object).await;
+            (object, found)
+        });
+        let mut found = stream::iter(reads).buffer_unordered(AT_ONCE);
+        while let Some((object, found)) = found.next().await {
+            read.add(object, found);
+        }
+        read
+    }
+
+    fn add(&mut self, object: ObjectRef, found: Result<Option<Found>, api::Failure>) {
+        match found {
+            Ok(None) => drop(self.versions.insert(object, None)),
+            Ok(Some(Found { uid, version, body })) => {
+                let (namespace, name) = (&object.namespace, &object.name);
+                let document = match body {
+                    Body::Secret(secret) => {
+                        let document = secret_to_json(&object, &secret);
+                        self.references.add_secret(namespace, name, secret);
+                        document
+                    }
+                    Body::ConfigMap(map) => {
+                        let document = config_map_to_json(&object, &map);
+                        self.references.add_config_map(namespace, name, map);
+                        document
+                    }
+                };
+                let row = Row { object: object.clone(), uid, generation: None, document: document.into() };
+                self.rows.insert(object.clone(), row);
+                self.versions.insert(object, version);
+            }
+            Err(api::Failure::Forbidden) => drop(self.forbidden.insert(object)),
+            Err(api::Failure::Other(error)) => drop(self.failed.insert(object, error)),
+        }
+    }
+
+    /// All that were found.
+    pub fn references(&self) -> &References {
+        &self.references
+    }
+
+    /// The row of one that was found.
+    pub fn row(&self, object: &ObjectRef) -> Option<&Row> {
+        self.rows.get(object)
+    }
+
+    /// Version of each that was looked for; `None` for those that are not there.
+    pub fn versions(&self) -> impl Iterator<Item = (&ObjectRef, &Option<String>)> {
+        self.versions.iter()
+    }
+
+    /// What could not be read that `seen` names, for the moment.
+    pub fn failure(&self, seen: &Seen) -> Option<&str> {
+        named_by(&seen.manifest).iter().find_map(|named| self.failed.get(named)).map(String::as_str)
+    }
+
+    /// Why `seen` cannot be judged for good: something that it names must not be read.
+    pub fn refusal(&self, seen: &Seen) -> Option<Outcome> {
+        let named = named_by(&seen.manifest);
+        let forbidden = named.iter().find(|named| self.forbidden.contains(named))?;
+        Some(Outcome {
+            reason: if forbidden.kind == "Secret" {
+                Reason::SecretForbidden
+            } else {
+                Reason::ConfigMapForbidden
+            },
+            message: format!(
+                "{forbidden} must not be read by the operator: its role needs get on {} in namespace {:?}",
+                if forbidden.kind == "Secret" { "secrets" } else { "configmaps" },
+                forbidden.namespace
+            ),
+        })
+    }
+}
+
+struct Found {
+    uid: String,
+    version: Option<String>,
+    body: Body,
+}
+
+enum Body {
+    Secret(Secret),
+    ConfigMap(ConfigMap),
+}
+
+async fn fetch(client: &Client, object: &ObjectRef) -> Result<Option<Found>, api::Failure> {
+    let (namespace, name) = (&object.namespace, &object.name);
+    if object.kind == "ConfigMap" {
+        let api: Api<v1::ConfigMap> = Api::namespaced(client.clone(), namespace);
+        let Some(found) = api::patiently(api.get_opt(name)).await? else { return Ok(None) };
+        let entries = found.data.unwrap_or_default();
+        let data = entries.into_iter().filter(|(key, _)| CONFIG_MAP_KEYS.contains(&key.as_str())).collect();
+        let body = Body::ConfigMap(ConfigMap { data });
+        let (uid, version) = (found.metadata.uid.unwrap_or_default(), found.metadata.resource_version);
+        return Ok(Some(Found { uid, version, body }));
+    }
+    let api: Api<v1::Secret> = Api::namespaced(client.clone(), namespace);
+    let Some(found) = api::patiently(api.get_opt(name)).await? else { return Ok(None) };
+    let entries = found.data.unwrap_or_default().into_iter();
+    let used = entries.filter(|(key, _)| SECRET_KEYS.contains(&key.as_str()));
+    let body = Body::Secret(Secret::new(used.map(|(key, value)| (key, value.0))));
+    let (uid, version) = (found.metadata.uid.unwrap_or_default(), found.metadata.resource_version);
+    Ok(Some(Found { uid, version, body }))
+}

@@ -1,0 +1,142 @@
+//! A sink in memory, for tests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard},
+};
+
+use artifactapi_crds::manifests::ObjectRef;
+use artifactapi_model::{
+    PackageType,
+    account::{Robot, RobotKey},
+};
+use artifactapi_stores::postgres::{Declared, Written};
+use async_trait::async_trait;
+use secrecy::ExposeSecret as _;
+
+use super::{Contents, Delta, Records, Row, Sink, SinkError, StoredRow};
+
+/// The sink.
+#[derive(Debug, Default)]
+pub struct MemorySink(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    epoch: i64,
+    version: i64,
+    rows: BTreeMap<ObjectRef, (Option<String>, Row)>,
+    repositories: BTreeMap<(String, String, PackageType), Declared>,
+    robots: BTreeMap<RobotKey, Robot>,
+    purged: BTreeSet<String>,
+    failure: Option<SinkError>,
+}
+
+impl MemorySink {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Has every call fail from now on, or none.
+    pub fn fail(&self, failure: Option<SinkError>) {
+        self.state().failure = failure;
+    }
+
+    /// Deletes an object behind everyone's back.
+    pub fn lose(&self, object: &ObjectRef) {
+        let mut state = self.state();
+        state.version += 1;
+        state.rows.remove(object);
+    }
+
+    /// Stores an object as people without Kubernetes do.
+    pub fn put_by_hand(&self, row: Row) {
+        let mut state = self.state();
+        state.version += 1;
+        state.rows.insert(row.object.clone(), (None, row));
+    }
+
+    /// Names of the repositories whose bytes were purged.
+    pub fn purged(&self) -> BTreeSet<String> {
+        self.state().purged.clone()
+    }
+
+    /// The document of an object.
+    pub fn document(&self, object: &ObjectRef) -> Option<String> {
+        self.state().rows.get(object).map(|(_, row)| row.document.expose_secret().to_owned())
+    }
+}
+
+#[async_trait]
+impl Sink for MemorySink {
+    async fn epoch(&self) -> Result<i64, SinkError> {
+        let state = self.state();
+        state.failure.clone().map_or(Ok(state.epoch), Err)
+    }
+
+    async fn raise(&self, epoch: i64) -> Result<i64, SinkError> {
+        let mut state = self.state();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        state.epoch = state.epoch.max(epoch);
+        Ok(state.epoch)
+    }
+
+    async fn load(&self) -> Result<Contents, SinkError> {
+        let state = self.state();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        let row = |(uid, row): &(Option<String>, Row)| StoredRow {
+            object: row.object.clone(),
+            uid: uid.clone(),
+            generation: row.generation,
+            digest: Some(row.digest()),
+            document: (!row.is_secret()).then(|| row.document.expose_secret().to_owned()),
+        };
+        Ok(Contents {
+            version: state.version,
+            rows: state.rows.values().map(row).collect(),
+            records: Some(Records {
+                repositories: state.repositories.values().cloned().collect(),
+                robots: state.robots.values().cloned().collect(),
+            }),
+        })
+    }
+
+    async fn write(&self, epoch: i64, based_on: i64, delta: &Delta) -> Result<Written, SinkError> {
+        let Delta { upserts, deletes, declare, retire, robots, robots_gone } = delta;
+        let mut state = self.state();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        if state.epoch > epoch {
+            return Ok(Written::Fenced(state.epoch));
+        }
+        if state.version != based_on {
+            return Ok(Written::Outdated(state.version));
+        }
+        state.epoch = epoch;
+        let place = |it: &Declared| (it.namespace.clone(), it.name.to_string(), it.package_type);
+        deletes.iter().for_each(|object| drop(state.rows.remove(object)));
+        for row in upserts {
+            state.rows.insert(row.object.clone(), (Some(row.uid.clone()), row.clone()));
+        }
+        retire.iter().for_each(|it| drop(state.repositories.remove(&place(it))));
+        declare.iter().for_each(|it| drop(state.repositories.insert(place(it), it.clone())));
+        robots_gone.iter().for_each(|key| drop(state.robots.remove(key)));
+        robots.iter().for_each(|robot| drop(state.robots.insert(robot.key.clone(), robot.clone())));
+        if !delta.is_empty() {
+            state.version += 1;
+        }
+        Ok(Written::Version(state.version))
+    }
+
+    async fn purge(&self, repository: &Declared) -> Result<u64, SinkError> {
+        let mut state = self.state();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        Ok(u64::from(state.purged.insert(repository.name.to_string())))
+    }
+}

@@ -1,0 +1,6 @@
+//! The operator against a cluster of a few maps and a sink in memory.
+
+mod bench;
+mod branches;
+mod robots;
+mod upstreams;

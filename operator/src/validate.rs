@@ -1,0 +1,217 @@
+//! The second step of a reconcile, and pure: whether an object may be stored, and as what.
+
+use std::collections::BTreeMap;
+
+use artifactapi_crds::{
+    FieldError,
+    manifests::ObjectRef,
+    object::{self, Valid},
+    schema::Kind,
+    validate::{Repositories, Repository},
+};
+use artifactapi_model::{PublicUrl, account::Robot};
+use artifactapi_stores::postgres::Declared;
+use serde_json::{Map, Value};
+
+use crate::{
+    ceilings::Ceilings,
+    conditions::{Outcome, Reason},
+    locals,
+    picture::{Facts, Picture, ROOT},
+    remotes, robots,
+    secrets::Read,
+    seen::Seen,
+    sink::Row,
+    virtuals,
+    world::World,
+};
+
+/// What an object is judged by.
+pub struct Context<'a> {
+    /// All objects.
+    pub world: &'a World,
+    /// What is stored.
+    pub picture: &'a Picture,
+    /// How far namespaces may go.
+    pub ceilings: &'a Ceilings,
+    /// The URL clients use, if it is known.
+    pub public_url: Option<&'a PublicUrl>,
+    /// Secrets and ConfigMaps that were read for it.
+    pub read: &'a Read,
+    /// Repositories that Virtuals may have as members.
+    pub known: &'a Repositories,
+}
+
+/// What is to happen with an object.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is stored.
+    Accept(Box<Accepted>),
+    /// It is not. Its last good version stays, unless that must not stay either.
+    Refuse {
+        /// Why.
+        outcome: Outcome,
+        /// Whether its last good version goes too.
+        withdraw: bool,
+    },
+    /// It is no more, or is being deleted.
+    Gone,
+}
+
+/// An object that may be stored.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What is stored.
+    pub row: Row,
+    /// What others have to know of it.
+    pub facts: Facts,
+    /// The repository it is; Virtuals and Robots are none.
+    pub declared: Option<Declared>,
+    /// The robot it is.
+    pub robot: Option<Robot>,
+    /// What its kind adds to the status.
+    pub status: Map<String, Value>,
+}
+
+/// Judges one object. `batch` holds what was accepted before it in the same change.
+pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, Facts>) -> Verdict {
+    if seen.deleting.is_some() {
+        return Verdict::Gone;
+    }
+    if let Some(outcome) = name_conflict(seen, context) {
+        return Verdict::Refuse { outcome, withdraw: true };
+    }
+    if let Some(outcome) = context.read.refusal(seen) {
+        return Verdict::Refuse { outcome, withdraw: is_of_another(seen, context) };
+    }
+    let mut facts = Facts::of(&seen.object, &seen.manifest);
+    let refuse = |errors: &[FieldError]| Verdict::Refuse {
+        outcome: Outcome::refused(errors),
+        withdraw: is_of_another(seen, context) || last_goes_too_far(seen, context, batch),
+    };
+    let checked =
+        object::check(seen.kind, seen.manifest.clone(), None, context.known, context.read.references());
+    let (manifest, valid) = match checked {
+        Ok(checked) => checked,
+        Err(errors) => return refuse(&errors),
+    };
+    let mut errors = context.ceilings.objections(&facts);
+    if errors.is_empty() {
+        errors = mirror_conflicts(seen, &facts, context, batch);
+    }
+    if !errors.is_empty() {
+        return refuse(&errors);
+    }
+    // As it is after defaults.
+    facts.repository = facts.repository.map(|_| Repository::of(seen.kind, &manifest));
+    let mut accepted = Accepted {
+        row: Row {
+            object: seen.object.clone(),
+            uid: seen.uid.clone(),
+            generation: Some(seen.generation),
+            document: seen.manifest.to_string().into(),
+        },
+        facts,
+        declared: None,
+        robot: None,
+        status: Map::new(),
+    };
+    match &valid {
+        Valid::Remote(remote) => remotes::describe(remote, context.public_url, &mut accepted),
+        Valid::Virtual(virt) => virtuals::describe(virt, context.public_url, &mut accepted),
+        Valid::Local(local) => locals::describe(local, context.public_url, &mut accepted),
+        Valid::Robot(robot) => robots::describe(robot, &mut accepted),
+    }
+    Verdict::Accept(Box::new(accepted))
+}
+
+/// Whether what is stored under its name is from an object that is no more.
+fn is_of_another(seen: &Seen, context: &Context<'_>) -> bool {
+    let stored = context.picture.row(&seen.object).and_then(|kept| kept.uid.as_deref());
+    stored.is_some_and(|uid| uid != seen.uid)
+}
+
+/// Whether the last good version is beyond what is permitted by now, or in somebody's way.
+fn last_goes_too_far(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, Facts>) -> bool {
+    context.picture.row(&seen.object).is_some_and(|kept| {
+        !context.ceilings.objections(&kept.facts).is_empty()
+            || !mirror_conflicts(seen, &kept.facts, context, batch).is_empty()
+    })
+}
+
+/// Names are one space for all kinds of repositories and all namespaces: the oldest object has it, and what people
+/// stored without Kubernetes was there before.
+fn name_conflict(seen: &Seen, context: &Context<'_>) -> Option<Outcome> {
+    if !seen.kind.is_repository() {
+        return None;
+    }
+    let refused = |owner: &ObjectRef, why: &str| Outcome {
+        reason: Reason::NameConflict,
+        message: format!(
+            "metadata.name: the name belongs to {owner}, {why}: names of repositories are one space for all kinds and \
+             namespaces, since they stand in URLs; choose another"
+        ),
+    };
+    let name = &seen.object.name;
+    for (owner, kept) in context.picture.called(name).filter(|(object, _)| **object != seen.object) {
+        if kept.uid.is_none() {
+            return Some(refused(owner, "which was stored without Kubernetes"));
+        }
+        if !context.world.covers(&owner.namespace) {
+            return Some(refused(owner, "whose namespace is not watched any more"));
+        }
+    }
+    match context.world.owner(name) {
+        Some(owner) if *owner != seen.object => Some(refused(owner, "which is older")),
+        _ => None,
+    }
+}
+
+/// What it would mirror and an older Remote mirrors already.
+fn mirror_conflicts(
+    seen: &Seen,
+    facts: &Facts,
+    context: &Context<'_>,
+    batch: &BTreeMap<ObjectRef, Facts>,
+) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, mirrored) in facts.mirrors.iter().enumerate() {
+        let stored = context.picture.mirroring(mirrored).map(|(object, _)| object);
+        let accepted = batch.iter().filter(|(_, facts)| facts.mirrors.contains(mirrored));
+        let mut others = stored.chain(accepted.map(|(object, _)| object));
+        let is_older = |other: &&ObjectRef| {
+            **other != seen.object
+                && match context.world.get(other) {
+                    Some(other) => other.deleting.is_none() && other.age() < seen.age(),
+                    // Stored without Kubernetes, and so before.
+                    None => context.picture.row(other).is_some_and(|kept| kept.uid.is_none()),
+                }
+        };
+        let Some(owner) = others.find(is_older) else { continue };
+        errors.push(if mirrored == ROOT {
+            let message = format!("{owner} is the root mirror already, and there can be one");
+            FieldError::new("spec.docker.rootMirror", "mirrorConflict", message)
+        } else {
+            let path = format!("spec.docker.mirrorFor[{index}]");
+            FieldError::new(path, "mirrorConflict", format!("{owner} answers for {mirrored} already"))
+        });
+    }
+    errors
+}
+
+/// Repositories as Virtuals see them: Remotes and Locals that are stored, and Virtuals that are there.
+pub fn known(world: &World, picture: &Picture) -> Repositories {
+    let mut known = Repositories::default();
+    for (object, kept) in picture.rows() {
+        if let Some(repository) = &kept.facts.repository {
+            known.insert(&object.namespace, &object.name, repository.clone());
+        }
+    }
+    for seen in world.objects().filter(|seen| seen.kind == Kind::Virtual && seen.deleting.is_none()) {
+        if known.get(&seen.object.namespace, &seen.object.name).is_none() {
+            let repository = Repository::of(seen.kind, &seen.manifest);
+            known.insert(&seen.object.namespace, &seen.object.name, repository);
+        }
+    }
+    known
+}
