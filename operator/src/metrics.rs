@@ -70,10 +70,10 @@ impl Metrics {
         };
         // What has never happened shows as 0, so that alerts need no case for it.
         for kind in Kind::ALL {
-            metrics.reconciles.get_or_create(&KindLabels { kind: kind.as_str() });
+            let _ = metrics.reconciles.get_or_create(&KindLabels { kind: kind.as_str() });
         }
         for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Stored) {
-            metrics.failures.get_or_create(&ReasonLabels { reason: reason.as_str() });
+            let _ = metrics.failures.get_or_create(&ReasonLabels { reason: reason.as_str() });
         }
         metrics.wrote_status(0);
         metrics.wrote_change(0);

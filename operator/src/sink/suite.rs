@@ -46,7 +46,7 @@ async fn rows(sink: &dyn Sink) -> Vec<StoredRow> {
 }
 
 /// Runs all of it on an empty sink.
-pub async fn sink_suite(sink: &dyn Sink) {
+pub(super) async fn sink_suite(sink: &dyn Sink) {
     let Contents { version, rows: none, records } = sink.load().await.unwrap();
     assert!(none.is_empty());
     let version = objects_come_change_and_go(sink, version).await;

@@ -246,6 +246,13 @@ impl Bench {
         object
     }
 
+    /// Whether an object of another type is there.
+    pub(super) fn has_other_type(&self, manifest: &Value) -> bool {
+        let cluster = self.cluster();
+        let before = cluster.objects.get(&reference(manifest));
+        before.is_some_and(|before| before["spec"]["type"] != manifest["spec"]["type"])
+    }
+
     /// Shows that an object is gone.
     pub(super) fn gone(&mut self, object: &ObjectRef) {
         self.send(Change::Gone(object.clone()));
@@ -325,7 +332,9 @@ impl Bench {
     pub(super) fn statuses(&self) -> Vec<(ObjectRef, String)> {
         let custom: Vec<ObjectRef> =
             self.cluster().objects.keys().filter(|it| custom_kind(it.kind).is_some()).cloned().collect();
-        custom.into_iter().map(|object| (object.clone(), self.ready(&object))).collect()
+        // Messages may name what was there when they were written.
+        let word = |object: &ObjectRef| self.ready(object).split(':').next().unwrap_or_default().to_owned();
+        custom.into_iter().map(|object| (object.clone(), word(&object))).collect()
     }
 
     /// Status and reason of a condition of an object.

@@ -42,7 +42,7 @@ async fn a_restart_without_a_change_writes_nothing() {
     bench.apply(&robot("team", "ci"));
     bench.settle().await;
     let (writes, before) = (bench.writes(), crate::sink::Sink::load(&*bench.sink).await.unwrap());
-    assert_eq!(writes, 4, "one status each: {:?}", bench.cluster().requests);
+    assert_eq!(writes, 5, "one status each, and an event: {:?}", bench.cluster().requests);
     bench.restart().await;
     assert_eq!(bench.writes(), writes, "{:?}", bench.cluster().requests);
     assert_eq!(crate::sink::Sink::load(&*bench.sink).await.unwrap(), before);
@@ -117,9 +117,11 @@ async fn what_people_stored_without_kubernetes_keeps_its_name_and_is_adopted_by_
     bench.settle().await;
     assert!(bench.ready(&own).starts_with("True"), "{}", bench.ready(&own));
     assert!(bench.sink.document(&own).unwrap().contains("suspend"));
+    bench.restart().await;
+    assert!(bench.ready(&own).starts_with("True"), "and it stays so: {}", bench.ready(&own));
     bench.delete(&own);
     bench.settle().await;
-    assert_eq!(bench.stored().await, ["Local b/npm"], "by now it was the operator's");
+    assert_eq!(bench.stored().await, ["Local b/npm"], "by then it was the operator's");
 }
 
 #[tokio::test]
