@@ -18,9 +18,10 @@ use crate::{
     config::{Namespaces, Settings, SinkSettings},
     health::{self, Health},
     lease::Candidate,
+    metrics::Metrics,
     operator::{Operator, Parts},
-    sink::{Sink, postgres::PostgresSink},
-    upstreams::source::{Source, Tables},
+    sink::{Sink, directory::DirectorySink, postgres::PostgresSink},
+    upstreams::source::{Files, Source, Tables},
     watches,
     world::{Scope, World},
 };
@@ -38,10 +39,10 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// What keeps it from working at all, in a sentence.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
-    let Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics } = settings;
+    let Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics: address } = settings;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone())?);
-    let listener = health::listen(metrics).await?;
+    let listener = health::listen(address).await?;
     let client = Client::try_default()
         .await
         .map_err(|error| format!("the Kubernetes API cannot be used: {}", crate::api::describe(&error)))?;
@@ -53,10 +54,11 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let Some(doors) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
     let Doors { sink, source, accounts } = doors;
     let Some(floor) = stop.run_until_cancelled(height(&*sink)).await else { return Ok(()) };
+    let metrics = Arc::new(Metrics::new());
     let (changes, received) = mpsc::channel(QUEUE);
     let progress = watches::start(&client, &scope, &changes, &stop);
     drop(changes);
-    tokio::spawn(health::serve(listener, Health { progress: progress.clone() }, stop.clone()));
+    tokio::spawn(health::serve(listener, Health { progress, metrics: metrics.clone() }, stop.clone()));
     let floor = watch::Sender::new(floor);
     let candidate = Candidate::new(&client, &own_namespace, identity(), floor.subscribe());
     let leader = candidate.outcome();
@@ -70,9 +72,9 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         ceilings,
         public_url,
         changes: received,
-        progress,
         leader,
         floor,
+        metrics,
     };
     Operator::new(parts, World::new(scope)).run(stop.clone()).await;
     stop.cancel();
@@ -116,7 +118,13 @@ async fn open(settings: SinkSettings) -> Result<Doors, Failure> {
             let sink = Arc::new(PostgresSink::new(store.clone(), sealer));
             Ok(Doors { sink, source: Some(source), accounts: Some(store) })
         }
-        SinkSettings::Directory(_) => Err("ARTIFACTAPI_SINK_DIR is not supported yet".into()),
+        SinkSettings::Directory(directory) => {
+            let place = directory.display();
+            let sink = DirectorySink::open(directory.clone())
+                .map_err(|error| format!("ARTIFACTAPI_SINK_DIR: {place} cannot be made: {error}"))?;
+            let source: Arc<dyn Source> = Arc::new(Files(directory));
+            Ok(Doors { sink: Arc::new(sink), source: Some(source), accounts: None })
+        }
     }
 }
 

@@ -2,5 +2,8 @@
 
 mod bench;
 mod branches;
+mod deletions;
+mod election;
 mod robots;
+mod sequences;
 mod upstreams;

@@ -109,7 +109,7 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
             object: seen.object.clone(),
             uid: seen.uid.clone(),
             generation: Some(seen.generation),
-            document: seen.manifest.to_string().into(),
+            document: document_of(seen).into(),
         },
         facts,
         declared: None,
@@ -123,6 +123,13 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
         Valid::Robot(robot) => robots::describe(robot, &mut accepted),
     }
     Verdict::Accept(Box::new(accepted))
+}
+
+/// What is stored: the manifest, with the identity by which a proxy tells that an object was made anew.
+fn document_of(seen: &Seen) -> String {
+    let mut document = seen.manifest.clone();
+    document["metadata"]["uid"] = seen.uid.clone().into();
+    document.to_string()
 }
 
 /// Whether what is stored under its name is from an object that is no more.
@@ -139,32 +146,33 @@ fn last_goes_too_far(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<Object
     })
 }
 
-/// Names are one space for all kinds of repositories and all namespaces: the oldest object has it, and what people
-/// stored without Kubernetes was there before.
+/// Names are one space for all kinds of repositories and all namespaces. Whoever is stored under one keeps it as long as
+/// it is there, so that no restored backup and no adoption moves a name; otherwise the oldest object has it, and what
+/// people stored without Kubernetes was there before.
 fn name_conflict(seen: &Seen, context: &Context<'_>) -> Option<Outcome> {
     if !seen.kind.is_repository() {
         return None;
     }
-    let refused = |owner: &ObjectRef, why: &str| Outcome {
+    let name = &seen.object.name;
+    let stored = context.picture.called(name).find_map(|(object, kept)| {
+        let live = context.world.get(object).filter(|live| live.deleting.is_none());
+        let why = match &kept.uid {
+            None => "which was stored without Kubernetes",
+            Some(_) if !context.world.covers(&object.namespace) => "whose namespace is not watched any more",
+            Some(uid) if live.is_some_and(|live| live.uid == *uid) => "which had it first",
+            // Its object is gone, and so is it in a moment.
+            Some(_) => return None,
+        };
+        Some((object, why))
+    });
+    let (owner, why) = stored.or_else(|| Some((context.world.owner(name)?, "which is older")))?;
+    (*owner != seen.object).then(|| Outcome {
         reason: Reason::NameConflict,
         message: format!(
             "metadata.name: the name belongs to {owner}, {why}: names of repositories are one space for all kinds and \
              namespaces, since they stand in URLs; choose another"
         ),
-    };
-    let name = &seen.object.name;
-    for (owner, kept) in context.picture.called(name).filter(|(object, _)| **object != seen.object) {
-        if kept.uid.is_none() {
-            return Some(refused(owner, "which was stored without Kubernetes"));
-        }
-        if !context.world.covers(&owner.namespace) {
-            return Some(refused(owner, "whose namespace is not watched any more"));
-        }
-    }
-    match context.world.owner(name) {
-        Some(owner) if *owner != seen.object => Some(refused(owner, "which is older")),
-        _ => None,
-    }
+    })
 }
 
 /// What it would mirror and an older Remote mirrors already.

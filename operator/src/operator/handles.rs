@@ -23,6 +23,23 @@ impl Operator {
         self.besides.look_soon();
     }
 
+    /// Whether a purge is under way.
+    pub(crate) fn is_purging(&self) -> bool {
+        !self.purges.is_empty()
+    }
+
+    /// Waits for the next purge that comes to its end.
+    pub(crate) async fn purge(&mut self) {
+        let ended = self.purges.next().await;
+        self.let_go(ended);
+    }
+
+    /// Objects that are being deleted and held.
+    pub(crate) fn held(&self) -> Vec<ObjectRef> {
+        let held = self.world.objects().filter(|seen| seen.is_held && seen.deleting.is_some());
+        held.map(|seen| seen.object.clone()).collect()
+    }
+
     /// Waits for all statuses under way, and says of which objects they were.
     pub(crate) async fn deliver(&mut self) -> Vec<ObjectRef> {
         let mut written = Vec::new();

@@ -36,7 +36,7 @@ impl Operator {
             message: format!("it could not be handed to the proxies, which goes on being tried: {error}"),
         };
         for object in batch {
-            self.report(object, &outcome, Map::new());
+            self.report(object, &outcome, self.still_served(object));
         }
     }
 }

@@ -42,7 +42,7 @@ async fn a_restart_without_a_change_writes_nothing() {
     bench.apply(&robot("team", "ci"));
     bench.settle().await;
     let (writes, before) = (bench.writes(), crate::sink::Sink::load(&*bench.sink).await.unwrap());
-    assert_eq!(writes, 4, "one status each: {:?}", bench.cluster().requests);
+    assert_eq!(writes, 5, "one status each, and an event: {:?}", bench.cluster().requests);
     bench.restart().await;
     assert_eq!(bench.writes(), writes, "{:?}", bench.cluster().requests);
     assert_eq!(crate::sink::Sink::load(&*bench.sink).await.unwrap(), before);
@@ -66,6 +66,7 @@ async fn rs_132_a_broken_object_keeps_its_last_good_version_and_costs_no_other()
     assert!(ready.contains("spec.patterns[0]: ") && ready.contains("spec.mutableTTL: "), "{ready}");
     assert_eq!(bench.condition(&npm, "Stalled").unwrap().0, "True");
     assert_eq!(bench.sink.document(&npm), good, "the last good version serves on");
+    assert_eq!(bench.cluster().objects[&npm]["status"]["url"], "https://packages.test/api/v1/remote/npm/");
     assert!(bench.ready(&nonsense).starts_with("False Invalid: "), "{}", bench.ready(&nonsense));
     assert!(bench.ready(&fine).starts_with("True"));
     bench.apply(&remote("team", "npm", json!({ "patterns": ["x"] })));
@@ -116,9 +117,11 @@ async fn what_people_stored_without_kubernetes_keeps_its_name_and_is_adopted_by_
     bench.settle().await;
     assert!(bench.ready(&own).starts_with("True"), "{}", bench.ready(&own));
     assert!(bench.sink.document(&own).unwrap().contains("suspend"));
+    bench.restart().await;
+    assert!(bench.ready(&own).starts_with("True"), "and it stays so: {}", bench.ready(&own));
     bench.delete(&own);
     bench.settle().await;
-    assert_eq!(bench.stored().await, ["Local b/npm"], "by now it was the operator's");
+    assert_eq!(bench.stored().await, ["Local b/npm"], "by then it was the operator's");
 }
 
 #[tokio::test]
@@ -358,4 +361,27 @@ async fn rs_130_a_leader_with_a_successor_writes_nothing() {
     bench.operator.work().await;
     assert_eq!(bench.sink.document(&npm), before);
     assert_eq!(bench.cluster().objects[&npm]["status"]["observedGeneration"], 1, "nor does it tell of it");
+}
+
+#[tokio::test]
+async fn what_is_stored_for_namespaces_nobody_watches_any_more_stays_and_keeps_its_names() {
+    let mut bench = Bench::new();
+    bench.apply(&remote("a", "npm", json!({})));
+    bench.apply(&remote("b", "pypi", json!({})));
+    bench.settle().await;
+    bench.watch_only("b").await;
+    assert_eq!(bench.stored().await, ["Remote a/npm", "Remote b/pypi"]);
+    let late = bench.apply(&local("b", "npm", "Retain"));
+    bench.settle().await;
+    assert!(bench.ready(&late).contains("is not watched any more"), "{}", bench.ready(&late));
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_before_everything_was_seen() {
+    let mut bench = Bench::new();
+    let npm = bench.apply(&remote("team", "npm", json!({})));
+    bench.settle().await;
+    bench.restart_blind().await;
+    bench.operator.work().await;
+    assert_eq!(bench.stored().await, [npm.to_string()]);
 }
