@@ -1,7 +1,10 @@
 //! The operator may do what its published roles say, and needs nothing more (RS-40).
 
 use artifactapi_services::Access;
-use artifactapi_tests::kubernetes::{Api, Object, roles};
+use artifactapi_tests::{
+    kubernetes::{Api, Object, roles},
+    wait,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -85,6 +88,10 @@ pub(crate) async fn people(bench: &Bench) -> Ending {
         roles::bind(&api, role, Some(&namespace), &subject).await;
     }
     let person = |user: &str| Api::new(bench.kubernetes(), &Access::token(user));
+    // Rights are looked up in a cache that a watch fills.
+    let editor = person(EDITOR);
+    let may = async || editor.may("patch", "artifactapi.io", "robots", &namespace).await;
+    wait::until("the roles to be known", SOON, may).await;
     for (verb, viewer, editor) in
         [("list", true, true), ("watch", true, true), ("create", false, true), ("patch", false, true)]
     {
