@@ -25,7 +25,9 @@ fn walk(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>)
     let names: Vec<&str> = keys.into_iter().flatten().filter_map(Value::as_str).collect();
     for (index, item) in items.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        let is_same = |earlier: &Value| names.iter().all(|name| earlier.get(name) == item.get(name));
+        let has = |name: &&str| item.get(name).is_some();
+        let is_same =
+            |earlier: &Value| names.iter().all(|name| has(name) && earlier.get(name) == item.get(name));
         if let Some(first) = names.first().filter(|_| items[..index].iter().any(is_same)) {
             let message = "has an entry already: put everything into one";
             errors.push(FieldError::new(format!("{path}.{first}"), "duplicate", message));
