@@ -66,11 +66,6 @@ impl Stored {
             self.0.insert(object.clone(), value.clone());
         }
     }
-
-    /// Forgets `object`: its next version is another object of the name, which may be of another type.
-    pub fn forget(&mut self, object: &ObjectRef) {
-        self.0.remove(object);
-    }
 }
 
 /// What a set of manifests comes to.
@@ -222,7 +217,10 @@ impl Set {
         known: &Repositories,
         stored: &Stored,
     ) -> Result<(Value, Valid), Vec<FieldError>> {
+        let uid = |manifest: &Value| manifest.pointer("/metadata/uid").cloned();
         let old = stored.0.get(&document.object);
+        // Deleted and made again between two loads, it is another object, which may be of another type.
+        let old = old.filter(|old| uid(old) == uid(&document.value));
         object::check(document.kind, document.value.clone(), old, known, &self.references)
     }
 }

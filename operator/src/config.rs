@@ -149,3 +149,85 @@ fn list(reader: &Reader<'_>, name: &str) -> Vec<String> {
     let text = reader.text(name).unwrap_or_default();
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        let map: HashMap<String, String> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Settings::read(&|name| map.get(name).cloned())
+    }
+
+    const NEEDED: [(&str, &str); 4] = [
+        ("DBHOST", "db"),
+        ("DBUSER", "u"),
+        ("DBPASS", "secret-1"),
+        ("ARTIFACTAPI_ENCRYPTION_KEY", "secret-2, of at least thirty-two characters"),
+    ];
+
+    #[test]
+    fn nothing_but_the_database_is_needed_and_nothing_is_allowed_by_itself() {
+        let settings = read(&NEEDED).unwrap();
+        assert!(
+            matches!(&settings.sink, SinkSettings::Postgres { database, .. } if database.place() == "db:5432")
+        );
+        assert_eq!(settings.namespaces, Namespaces::Own);
+        assert_eq!(settings.ceilings, Ceilings::default());
+        assert_eq!(settings.metrics.port(), 9090);
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("secret-1") && !shown.contains("secret-2"), "{shown}");
+        let directory = read(&[("ARTIFACTAPI_SINK_DIR", "/manifests")]).unwrap();
+        assert!(matches!(directory.sink, SinkSettings::Directory(_)));
+    }
+
+    #[test]
+    fn namespaces_and_ceilings_are_lists() {
+        let mut pairs = NEEDED.to_vec();
+        pairs.extend([
+            ("ARTIFACTAPI_WATCH_NAMESPACES", "b, a"),
+            ("ARTIFACTAPI_ALLOW_MIRROR_FOR", "Docker.io,quay.io"),
+            ("ARTIFACTAPI_ALLOW_ROOT_MIRROR", "true"),
+            ("ARTIFACTAPI_ALLOW_CIDRS", "10.0.0.0/8"),
+        ]);
+        let settings = read(&pairs).unwrap();
+        let both = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        assert_eq!(settings.namespaces, Namespaces::These(Some(both)));
+        assert_eq!(settings.ceilings.mirror_for, ["docker.io", "quay.io"]);
+        assert!(settings.ceilings.root_mirror);
+        let mut pairs = NEEDED.to_vec();
+        pairs.push(("ARTIFACTAPI_WATCH_NAMESPACES", "*"));
+        assert_eq!(read(&pairs).unwrap().namespaces, Namespaces::These(None));
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let errors = read(&[
+            ("DBHOST", "db"),
+            ("ARTIFACTAPI_PUBLIC_URL", "packages"),
+            ("ARTIFACTAPI_WATCH_NAMESPACES", "*,a"),
+            ("ARTIFACTAPI_ALLOW_CIDRS", "10.0.0.0/99"),
+            ("ARTIFACTAPI_ALLOW_ROOT_MIRROR", "perhaps"),
+            ("ARTIFACTAPI_METRICS_ADDR", "9090"),
+        ])
+        .unwrap_err();
+        for name in [
+            "DBUSER ",
+            "DBPASS ",
+            "ARTIFACTAPI_ENCRYPTION_KEY ",
+            "ARTIFACTAPI_PUBLIC_URL ",
+            "ARTIFACTAPI_WATCH_NAMESPACES:",
+            "ARTIFACTAPI_ALLOW_CIDRS:",
+            "ARTIFACTAPI_ALLOW_ROOT_MIRROR:",
+            "ARTIFACTAPI_METRICS_ADDR:",
+        ] {
+            assert!(errors.iter().any(|error| error.starts_with(name)), "{name} in {errors:#?}");
+        }
+        assert_eq!(errors.len(), 8, "{errors:#?}");
+        let both = read(&[("ARTIFACTAPI_SINK_DIR", "/m"), ("DBHOST", "db")]).unwrap_err();
+        assert_eq!(both.len(), 1, "{both:?}");
+    }
+}

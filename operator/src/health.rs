@@ -2,17 +2,27 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderName, StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::watches::Progress;
+use crate::{
+    metrics::{self, Metrics},
+    watches::Progress,
+};
 
 /// What is looked at.
 #[derive(Clone)]
 pub struct Health {
     /// Which watches have seen everything.
     pub progress: Progress,
+    /// What has been counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Serves until `stop`.
@@ -20,6 +30,7 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .with_state(Arc::new(health));
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
@@ -35,6 +46,10 @@ async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, String) {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n")))
     }
+}
+
+async fn metrics(State(health): State<Arc<Health>>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], health.metrics.encode())
 }
 
 /// Binds the address.

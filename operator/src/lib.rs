@@ -11,6 +11,7 @@ pub mod events;
 pub mod health;
 pub mod lease;
 pub mod locals;
+pub mod metrics;
 pub mod operator;
 pub mod picture;
 pub mod plan;

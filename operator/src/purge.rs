@@ -10,13 +10,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use artifactapi_crds::{GROUP, VERSION, manifests::ObjectRef};
 use artifactapi_model::{PackageType, RepoName, failpoint};
 use artifactapi_stores::postgres::Declared;
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use kube::{
     Client,
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     api,
@@ -51,7 +53,7 @@ pub struct Ended {
 pub struct Purges {
     sink: Arc<dyn Sink>,
     waiting: BTreeMap<ObjectRef, Purge>,
-    under_way: FuturesUnordered<BoxFuture<'static, (ObjectRef, Result<u64, SinkError>)>>,
+    under_way: JoinSet<(ObjectRef, Result<u64, SinkError>)>,
 }
 
 struct Purge {
@@ -66,7 +68,7 @@ struct Purge {
 impl Purges {
     /// None yet.
     pub fn new(sink: Arc<dyn Sink>) -> Self {
-        Purges { sink, waiting: BTreeMap::new(), under_way: FuturesUnordered::new() }
+        Purges { sink, waiting: BTreeMap::new(), under_way: JoinSet::new() }
     }
 
     /// Begins to purge what `seen`, whose row is gone, has left.
@@ -84,7 +86,12 @@ impl Purges {
     /// Ends all of it; whoever leads next begins again.
     pub fn clear(&mut self) {
         self.waiting.clear();
-        self.under_way.clear();
+        self.under_way = JoinSet::new();
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Whether one of them is of `object`.
@@ -99,7 +106,7 @@ impl Purges {
             let due = self.waiting.values().filter(|purge| !purge.is_under_way).map(|purge| purge.at).min();
             let due = due.filter(|_| self.under_way.len() < AT_ONCE);
             let done = tokio::select! {
-                Some(done) = self.under_way.next() => done,
+                Some(Ok(done)) = self.under_way.join_next() => done,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => continue,
                 else => std::future::pending().await,
             };
@@ -121,7 +128,7 @@ impl Purges {
                 failpoint("operator.purge.after");
                 (object, gone)
             };
-            self.under_way.push(step.boxed());
+            self.under_way.spawn(step);
         }
     }
 

@@ -17,8 +17,9 @@ use crate::{
     config::{Namespaces, Settings, SinkSettings},
     health::{self, Health},
     lease::Candidate,
+    metrics::Metrics,
     operator::{Operator, Parts},
-    sink::{Sink, postgres::PostgresSink},
+    sink::{Sink, directory::DirectorySink, postgres::PostgresSink},
     watches,
     world::{Scope, World},
 };
@@ -36,10 +37,10 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// What keeps it from working at all, in a sentence.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
-    let Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics } = settings;
+    let Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics: address } = settings;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone())?);
-    let listener = health::listen(metrics).await?;
+    let listener = health::listen(address).await?;
     let client = Client::try_default()
         .await
         .map_err(|error| format!("the Kubernetes API cannot be used: {}", crate::api::describe(&error)))?;
@@ -50,16 +51,17 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     };
     let Some(sink) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
     let Some(floor) = stop.run_until_cancelled(height(&*sink)).await else { return Ok(()) };
+    let metrics = Arc::new(Metrics::new());
     let (changes, received) = mpsc::channel(QUEUE);
     let progress = watches::start(&client, &scope, &changes, &stop);
     drop(changes);
-    tokio::spawn(health::serve(listener, Health { progress: progress.clone() }, stop.clone()));
+    tokio::spawn(health::serve(listener, Health { progress, metrics: metrics.clone() }, stop.clone()));
     let floor = watch::Sender::new(floor);
     let candidate = Candidate::new(&client, &own_namespace, identity(), floor.subscribe());
     let leader = candidate.outcome();
     let idle = Arc::new(Notify::new());
     let election = tokio::spawn(candidate.run(stop.clone(), idle.clone()));
-    let parts = Parts { client, sink, ceilings, public_url, changes: received, progress, leader, floor };
+    let parts = Parts { client, sink, ceilings, public_url, changes: received, leader, floor, metrics };
     Operator::new(parts, World::new(scope)).run(stop.clone()).await;
     stop.cancel();
     idle.notify_one();
@@ -93,7 +95,13 @@ async fn open(settings: SinkSettings) -> Result<Arc<dyn Sink>, Failure> {
             let store = Arc::new(open_database(&database).await?);
             Ok(Arc::new(PostgresSink::new(store, sealer)))
         }
-        SinkSettings::Directory(_) => Err("ARTIFACTAPI_SINK_DIR is not supported yet".into()),
+        SinkSettings::Directory(directory) => {
+            let sink = DirectorySink::open(directory.clone());
+            let place = directory.display();
+            Ok(Arc::new(
+                sink.map_err(|error| format!("ARTIFACTAPI_SINK_DIR: {place} cannot be made: {error}"))?,
+            ))
+        }
     }
 }
 

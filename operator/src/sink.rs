@@ -4,8 +4,11 @@
 //! All of a change happens or nothing; a change is refused when the leader that makes it has a successor, or when the
 //! contents are no longer those it was made for. `suite` holds what every adapter keeps.
 
+pub mod directory;
 pub mod memory;
 pub mod postgres;
+#[cfg(test)]
+mod suite;
 
 use artifactapi_crds::manifests::ObjectRef;
 use artifactapi_model::{

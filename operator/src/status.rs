@@ -10,13 +10,12 @@ use std::{
 
 use artifactapi_crds::{GROUP, VERSION, manifests::ObjectRef};
 use artifactapi_model::failpoint;
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use kube::{
     Client,
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{api, seen::custom_kind, watches::dynamic};
 
@@ -56,7 +55,8 @@ pub struct Outbox {
     client: Client,
     waiting: BTreeMap<ObjectRef, Letter>,
     order: VecDeque<ObjectRef>,
-    under_way: FuturesUnordered<BoxFuture<'static, (Letter, Result<(), Trouble>)>>,
+    /// Tasks of their own: they go on while the operator does something else.
+    under_way: JoinSet<(Letter, Result<(), Trouble>)>,
     pause: Duration,
     not_before: Option<Instant>,
 }
@@ -73,7 +73,7 @@ impl Outbox {
             client,
             waiting: BTreeMap::new(),
             order: VecDeque::new(),
-            under_way: FuturesUnordered::new(),
+            under_way: JoinSet::new(),
             pause: PAUSE,
             not_before: None,
         }
@@ -118,7 +118,7 @@ impl Outbox {
             && let Some(object) = self.order.pop_front()
         {
             if let Some(letter) = self.waiting.remove(&object) {
-                self.under_way.push(write(self.client.clone(), letter).boxed());
+                self.under_way.spawn(write(self.client.clone(), letter));
             }
         }
     }
@@ -133,7 +133,7 @@ impl Outbox {
             }
             return Sent::Delayed;
         }
-        let Some((letter, result)) = self.under_way.next().await else { return Sent::Delayed };
+        let Some(Ok((letter, result))) = self.under_way.join_next().await else { return Sent::Delayed };
         match result {
             Ok(()) => {
                 self.pause = PAUSE;

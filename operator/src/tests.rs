@@ -2,3 +2,6 @@
 
 mod bench;
 mod branches;
+mod deletions;
+mod election;
+mod sequences;

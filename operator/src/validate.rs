@@ -109,7 +109,7 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
             object: seen.object.clone(),
             uid: seen.uid.clone(),
             generation: Some(seen.generation),
-            document: seen.manifest.to_string().into(),
+            document: document_of(seen).into(),
         },
         facts,
         declared: None,
@@ -123,6 +123,13 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
         Valid::Robot(robot) => robots::describe(robot, &mut accepted),
     }
     Verdict::Accept(Box::new(accepted))
+}
+
+/// What is stored: the manifest, with the identity by which a proxy tells that an object was made anew.
+fn document_of(seen: &Seen) -> String {
+    let mut document = seen.manifest.clone();
+    document["metadata"]["uid"] = seen.uid.clone().into();
+    document.to_string()
 }
 
 /// Whether what is stored under its name is from an object that is no more.

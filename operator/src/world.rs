@@ -50,6 +50,8 @@ pub struct World {
     /// Versions of Secrets and ConfigMaps when they were last read.
     versions: BTreeMap<ObjectRef, Option<String>>,
     dirty: BTreeSet<ObjectRef>,
+    /// Lists that were complete once.
+    listed: BTreeSet<(Kind, Option<String>)>,
 }
 
 impl World {
@@ -61,6 +63,12 @@ impl World {
     /// Whether a namespace is watched.
     pub fn covers(&self, namespace: &str) -> bool {
         self.scope.as_ref().is_none_or(|namespaces| namespaces.contains(namespace))
+    }
+
+    /// Whether everything there is was seen once: before, nobody knows what is no more.
+    pub fn is_complete(&self) -> bool {
+        let lists = self.scope.as_ref().map_or(1, BTreeSet::len);
+        self.listed.len() == Kind::ALL.len() * lists
     }
 
     /// Takes up what a watch saw.
@@ -81,6 +89,7 @@ impl World {
                     .cloned()
                     .collect();
                 gone.iter().for_each(|object| self.forget(object));
+                self.listed.insert((kind, namespace));
             }
             Change::Reference(object, version) => {
                 if self.versions.get(&object).is_some_and(|read| *read != version) {

@@ -191,6 +191,20 @@ fn a_broken_member_is_reported_once() {
 }
 
 #[test]
+fn an_object_that_was_made_anew_may_have_another_type() {
+    let file = |uid: &str, package_type: &str| {
+        let text = remote("a", package_type).replace("  name: a\n", &format!("  name: a\n  uid: {uid}\n"));
+        assert!(uid.is_empty() || text.contains("uid"), "{text}");
+        vec![("a.yaml".to_owned(), text)]
+    };
+    let first = Set::load(file("one", "npm"));
+    assert!(first.errors.is_empty(), "{:?}", first.errors);
+    assert_eq!(Set::load_over(file("one", "pypi"), &first.stored).remotes.len(), 0);
+    let second = Set::load_over(file("two", "pypi"), &first.stored);
+    assert_eq!(second.remotes[0].package_type, PackageType::Pypi, "{:?}", second.errors);
+}
+
+#[test]
 fn a_stored_type_does_not_change() {
     let first = load(&[("a.yaml", &remote("one", "npm"))]);
     let again = vec![("a.yaml".to_owned(), remote("one", "pypi"))];

@@ -29,6 +29,16 @@ struct State {
     robots: BTreeMap<RobotKey, Robot>,
     purged: BTreeSet<String>,
     failure: Option<SinkError>,
+    crash: Option<Crash>,
+}
+
+/// When the next write goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// Nothing is changed.
+    BeforeWrite,
+    /// It is done, and nobody hears of it.
+    AfterWrite,
 }
 
 impl MemorySink {
@@ -39,6 +49,11 @@ impl MemorySink {
     /// Has every call fail from now on, or none.
     pub fn fail(&self, failure: Option<SinkError>) {
         self.state().failure = failure;
+    }
+
+    /// Has the next write go wrong.
+    pub fn crash(&self, crash: Crash) {
+        self.state().crash = Some(crash);
     }
 
     /// Deletes an object behind everyone's back.
@@ -116,6 +131,11 @@ impl Sink for MemorySink {
         if state.version != based_on {
             return Ok(Written::Outdated(state.version));
         }
+        let crash = state.crash.take();
+        let lost = || Err(SinkError::Unavailable("the connection is gone".into()));
+        if crash == Some(Crash::BeforeWrite) {
+            return lost();
+        }
         state.epoch = epoch;
         let place = |it: &Declared| (it.namespace.clone(), it.name.to_string(), it.package_type);
         deletes.iter().for_each(|object| drop(state.rows.remove(object)));
@@ -128,6 +148,9 @@ impl Sink for MemorySink {
         robots.iter().for_each(|robot| drop(state.robots.insert(robot.key.clone(), robot.clone())));
         if !delta.is_empty() {
             state.version += 1;
+        }
+        if crash == Some(Crash::AfterWrite) {
+            return lost();
         }
         Ok(Written::Version(state.version))
     }

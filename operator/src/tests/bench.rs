@@ -1,7 +1,7 @@
 //! A cluster of a few maps behind the client's own door, and an operator beside it that is driven step by step.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -23,7 +23,6 @@ use crate::{
     operator::{Operator, Parts},
     seen::{Seen, custom_kind, resource},
     sink::{Sink as _, memory::MemorySink},
-    watches::Progress,
     world::{Change, Scope, World},
 };
 
@@ -134,7 +133,23 @@ impl Bench {
     pub(super) fn with(ceilings: Ceilings, scope: Scope) -> Self {
         let (cluster, sink) = (Arc::default(), Arc::new(MemorySink::default()));
         let (operator, leader, changes) = operator(&cluster, &sink, &ceilings, &scope, 1);
-        Bench { cluster, sink, operator, leader, changes, scope, ceilings }
+        let mut bench = Bench { cluster, sink, operator, leader, changes, scope, ceilings };
+        bench.list();
+        bench
+    }
+
+    /// Shows the operator that it has seen everything.
+    fn list(&mut self) {
+        let present: BTreeSet<ObjectRef> = self.cluster().objects.keys().cloned().collect();
+        let namespaces: Vec<Option<String>> = match &self.scope {
+            None => vec![None],
+            Some(all) => all.iter().cloned().map(Some).collect(),
+        };
+        for kind in Kind::ALL {
+            for namespace in namespaces.clone() {
+                self.send(Change::Listed { kind, namespace, present: present.clone() });
+            }
+        }
     }
 
     pub(super) fn cluster(&self) -> MutexGuard<'_, Cluster> {
@@ -151,6 +166,8 @@ impl Bench {
         for object in all {
             self.show(&object);
         }
+        self.operator.work().await;
+        self.list();
         self.settle().await;
     }
 
@@ -158,6 +175,20 @@ impl Bench {
     pub(super) async fn lower_ceilings(&mut self) {
         self.ceilings = Ceilings::default();
         self.restart().await;
+    }
+
+    /// Starts the operator anew for one namespace.
+    pub(super) async fn watch_only(&mut self, namespace: &str) {
+        self.scope = Some(BTreeSet::from([namespace.to_owned()]));
+        self.restart().await;
+    }
+
+    /// Starts the operator anew, and shows it nothing yet.
+    pub(super) async fn restart_blind(&mut self) {
+        let epoch = self.sink.epoch().await.unwrap() + 1;
+        let (operator, leader, changes) =
+            operator(&self.cluster, &self.sink, &self.ceilings, &self.scope, epoch);
+        (self.operator, self.leader, self.changes) = (operator, leader, changes);
     }
 
     fn send(&mut self, change: Change) {
@@ -215,12 +246,24 @@ impl Bench {
         object
     }
 
+    /// Shows that an object is gone.
+    pub(super) fn gone(&mut self, object: &ObjectRef) {
+        self.send(Change::Gone(object.clone()));
+    }
+
     /// Deletes an object as `kubectl delete` does: one with a finalizer stays for a while.
     pub(super) fn delete(&mut self, object: &ObjectRef) {
+        self.delete_since(object, Duration::ZERO);
+    }
+
+    /// As [`Bench::delete`], some time ago.
+    pub(super) fn delete_since(&mut self, object: &ObjectRef, ago: Duration) {
         let shown = {
             let mut cluster = self.cluster();
             cluster.made += 1;
-            let now = k8s_openapi::jiff::Timestamp::now().to_string();
+            let since =
+                k8s_openapi::jiff::Timestamp::now().as_second() - i64::try_from(ago.as_secs()).unwrap();
+            let now = k8s_openapi::jiff::Timestamp::from_second(since).unwrap().to_string();
             let Some(found) = cluster.objects.get_mut(object) else { return };
             if found["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty()) {
                 found["metadata"]["deletionTimestamp"] = json!(now);
@@ -255,6 +298,34 @@ impl Bench {
             }
         }
         panic!("the operator does not come to rest");
+    }
+
+    /// Lets purges take their time, and objects go that waited for them.
+    pub(super) async fn wait_for_purges(&mut self) {
+        while self.operator.is_purging() {
+            self.operator.purge().await;
+            let written = self.operator.deliver().await;
+            assert!(written.is_empty(), "{written:?}");
+            let gone: Vec<ObjectRef> = self.operator.held().into_iter().collect();
+            for object in gone {
+                if !self.cluster().objects.contains_key(&object) {
+                    self.send(Change::Gone(object));
+                }
+            }
+            self.settle().await;
+        }
+    }
+
+    /// Gives the operator an empty sink at its next start.
+    pub(super) fn forget_sink(&mut self) {
+        self.sink = Arc::default();
+    }
+
+    /// Ready's status and reason of everything.
+    pub(super) fn statuses(&self) -> Vec<(ObjectRef, String)> {
+        let custom: Vec<ObjectRef> =
+            self.cluster().objects.keys().filter(|it| custom_kind(it.kind).is_some()).cloned().collect();
+        custom.into_iter().map(|object| (object.clone(), self.ready(&object))).collect()
     }
 
     /// Status and reason of a condition of an object.
@@ -327,9 +398,9 @@ fn operator(
         ceilings: ceilings.clone(),
         public_url: Some(PublicUrl::parse("https://packages.test").unwrap()),
         changes: received,
-        progress: Progress::default(),
         leader: leader.subscribe(),
         floor: watch::Sender::new(0),
+        metrics: Arc::default(),
     };
     (Operator::new(parts, World::new(scope.clone())), leader, changes)
 }

@@ -66,6 +66,7 @@ async fn rs_132_a_broken_object_keeps_its_last_good_version_and_costs_no_other()
     assert!(ready.contains("spec.patterns[0]: ") && ready.contains("spec.mutableTTL: "), "{ready}");
     assert_eq!(bench.condition(&npm, "Stalled").unwrap().0, "True");
     assert_eq!(bench.sink.document(&npm), good, "the last good version serves on");
+    assert_eq!(bench.cluster().objects[&npm]["status"]["url"], "https://packages.test/api/v1/remote/npm/");
     assert!(bench.ready(&nonsense).starts_with("False Invalid: "), "{}", bench.ready(&nonsense));
     assert!(bench.ready(&fine).starts_with("True"));
     bench.apply(&remote("team", "npm", json!({ "patterns": ["x"] })));
@@ -358,4 +359,27 @@ async fn rs_130_a_leader_with_a_successor_writes_nothing() {
     bench.operator.work().await;
     assert_eq!(bench.sink.document(&npm), before);
     assert_eq!(bench.cluster().objects[&npm]["status"]["observedGeneration"], 1, "nor does it tell of it");
+}
+
+#[tokio::test]
+async fn what_is_stored_for_namespaces_nobody_watches_any_more_stays_and_keeps_its_names() {
+    let mut bench = Bench::new();
+    bench.apply(&remote("a", "npm", json!({})));
+    bench.apply(&remote("b", "pypi", json!({})));
+    bench.settle().await;
+    bench.watch_only("b").await;
+    assert_eq!(bench.stored().await, ["Remote a/npm", "Remote b/pypi"]);
+    let late = bench.apply(&local("b", "npm", "Retain"));
+    bench.settle().await;
+    assert!(bench.ready(&late).contains("is not watched any more"), "{}", bench.ready(&late));
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_before_everything_was_seen() {
+    let mut bench = Bench::new();
+    let npm = bench.apply(&remote("team", "npm", json!({})));
+    bench.settle().await;
+    bench.restart_blind().await;
+    bench.operator.work().await;
+    assert_eq!(bench.stored().await, [npm.to_string()]);
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use artifactapi_crds::{manifests::ObjectRef, schema::Kind, set::Set};
+use artifactapi_crds::set::Set;
 use artifactapi_model::{
     Notice, Sealer,
     ports::{Heard, MetadataError},
@@ -52,14 +52,12 @@ pub struct Database {
     sealer: Option<Arc<Sealer>>,
     good: Good,
     version: Option<i64>,
-    /// Identities in Kubernetes of the objects in service.
-    uids: HashMap<ObjectRef, String>,
 }
 
 impl Database {
     /// Follows the configuration in `store`; nothing is read yet.
     pub fn new(store: Arc<PostgresMetadata>, sealer: Option<Arc<Sealer>>) -> Self {
-        Database { store, sealer, good: Good::default(), version: None, uids: HashMap::new() }
+        Database { store, sealer, good: Good::default(), version: None }
     }
 
     /// Takes up the configuration unless it is the one in service.
@@ -75,14 +73,7 @@ impl Database {
             return Ok(());
         }
         let texts = texts(&objects, self.sealer.as_deref())?;
-        let uids = uids(&objects);
-        let mut stored = self.good.stored().clone();
-        // Deleted and made again between two looks: another object, which may be of another type.
-        for (object, _) in
-            self.uids.iter().filter(|(object, uid)| uids.get(object).is_some_and(|now| now != *uid))
-        {
-            stored.forget(object);
-        }
+        let stored = self.good.stored().clone();
         // Thousands of manifests take a while to validate.
         let loaded = tokio::task::spawn_blocking(move || Set::load_over(texts, &stored)).await;
         let loaded = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -91,7 +82,6 @@ impl Database {
             repositories.into_iter().map(|(declared, identity)| (declared.name, identity)).collect();
         self.good.take_up(app, next, &identities);
         self.version = Some(version);
-        self.uids = uids;
         Ok(())
     }
 
@@ -133,16 +123,6 @@ pub fn hear(app: &App, upstream: &HttpUpstream, heard: &Heard) {
             }
         }
     }
-}
-
-/// Identities of the objects of our kinds that have one.
-fn uids(objects: &[StoredObject]) -> HashMap<ObjectRef, String> {
-    let known = objects.iter().filter_map(|object| {
-        let kind = Kind::ALL.into_iter().map(Kind::as_str).find(|kind| *kind == object.kind)?;
-        let reference = ObjectRef { kind, namespace: object.namespace.clone(), name: object.name.clone() };
-        Some((reference, object.uid.clone()?))
-    });
-    known.collect()
 }
 
 /// The objects as files of one manifest each, opened.

@@ -1,0 +1,306 @@
+//! A pass: everything that waits is reconciled, and what is stored compared with what should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use artifactapi_crds::{manifests::ObjectRef, object::named_by, schema::Kind, validate::Repositories};
+use artifactapi_model::failpoint;
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::{MAX_PAUSE, Operator, PAUSE, SYNC, Stop, Term};
+use crate::{
+    conditions::{self, Outcome, Reason},
+    picture::{Facts, Picture},
+    plan::{Plan, plan},
+    purge,
+    secrets::Read,
+    seen::{Seen, custom_kind},
+    sink::{Delta, SinkError, Written},
+    status::Letter,
+    validate::{Context, Verdict, known, validate},
+};
+
+/// Most objects in one transaction.
+const BATCH: usize = 500;
+/// Finalizers set at the same time.
+const AT_ONCE: usize = 16;
+/// Failures in a row after which objects say that the sink is away.
+const TRIES: u32 = 3;
+
+impl Operator {
+    /// Begins a term where there is none, compares when it is time, and reconciles what waits.
+    pub(super) async fn lead(&mut self, epoch: i64) -> Result<(), Stop> {
+        if self.term.as_ref().is_none_or(|term| term.epoch != epoch) {
+            self.resign();
+            let fence = self.sink.raise(epoch).await?;
+            if fence > epoch {
+                return Err(Stop::Deposed(fence));
+            }
+            failpoint("operator.fence.after");
+            self.term = Some(Term { epoch, picture: Picture::default(), next_sync: Instant::now() });
+            self.world.touch_all();
+            self.delayed.clear();
+        }
+        let now = Instant::now();
+        if self.term.as_ref().is_some_and(|term| now >= term.next_sync) {
+            self.sync().await?;
+        }
+        let due: Vec<ObjectRef> =
+            self.delayed.iter().filter(|(_, (at, _))| now >= *at).map(|(object, _)| object.clone()).collect();
+        for object in due {
+            self.world.touch(&object);
+            if let Some(delay) = self.delayed.get_mut(&object) {
+                // Not again before it was looked at.
+                delay.0 = now + SYNC;
+            }
+        }
+        loop {
+            let batch = self.world.next(BATCH);
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let begun = Instant::now();
+            self.reconcile(batch).await?;
+            self.metrics.passed(begun.elapsed());
+            self.metrics.waiting.set(self.world.waiting().try_into().unwrap_or(i64::MAX));
+            // What happens meanwhile belongs to the next batch.
+            while let Ok(change) = self.changes.try_recv() {
+                self.world.take(change);
+            }
+            if !self.leader.borrow().is_some_and(|leadership| leadership.holds()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Loads what is stored, and has everything looked at again that is not as it was left.
+    async fn sync(&mut self) -> Result<(), Stop> {
+        let contents = self.sink.load().await?;
+        let picture = Picture::of(contents);
+        let Some(term) = &mut self.term else { return Ok(()) };
+        for object in term.picture.differences(&picture) {
+            self.world.touch(&object);
+            picture.users(&object).for_each(|user| self.world.touch(user));
+        }
+        term.picture = picture;
+        // Stored for objects that went while nobody watched.
+        let orphans: Vec<ObjectRef> = term
+            .picture
+            .rows()
+            .filter(|(object, kept)| {
+                kept.uid.is_some()
+                    && self.world.covers(&object.namespace)
+                    && custom_kind(object.kind).is_some()
+                    && self.world.get(object).is_none()
+            })
+            .map(|(object, _)| object.clone())
+            .collect();
+        // Whose finalizer could not be set or taken away before.
+        let held = self.world.objects().filter(|seen| {
+            matches!(seen.kind, Kind::Remote | Kind::Local)
+                && seen.is_held != (seen.purges() && seen.deleting.is_none())
+                && !self.purges.has(&seen.object)
+        });
+        let again: Vec<ObjectRef> = held.map(|seen| seen.object.clone()).chain(orphans).collect();
+        again.iter().for_each(|object| self.world.touch(object));
+        let delta = Delta {
+            retire: term.picture.strays(),
+            robots_gone: term.picture.stray_robots(),
+            deletes: term.picture.unused(),
+            ..Delta::default()
+        };
+        if !delta.is_empty() {
+            self.write(&delta, &BTreeMap::new()).await?;
+        }
+        if let Some(term) = &mut self.term {
+            term.next_sync = Instant::now() + SYNC;
+        }
+        Ok(())
+    }
+
+    /// Reconciles a batch; on failure all of it waits again.
+    async fn reconcile(&mut self, batch: Vec<ObjectRef>) -> Result<(), Stop> {
+        let named: BTreeSet<ObjectRef> = batch
+            .iter()
+            .filter_map(|object| self.world.get(object))
+            .filter(|seen| seen.kind == Kind::Remote && seen.deleting.is_none())
+            .flat_map(|seen| named_by(&seen.manifest))
+            .collect();
+        let read = Read::all(&self.client, named).await;
+        failpoint("operator.dereference.after");
+        for (named, version) in read.versions() {
+            self.world.note_read(named, version.clone());
+        }
+        self.hold(&batch).await;
+        let verdicts = self.judge(&batch, &read);
+        let result = self.settle(&verdicts, &read).await;
+        if let Err(stop) = &result {
+            batch.iter().for_each(|object| self.world.touch(object));
+            if let Stop::Failed(error) = stop
+                && self.failures + 1 >= TRIES
+            {
+                self.report_failure(&batch, error);
+            }
+        }
+        result
+    }
+
+    /// Puts the finalizer on objects whose end is to be the end of their bytes, before they are stored; and takes it from
+    /// those that have changed their mind.
+    async fn hold(&mut self, batch: &[ObjectRef]) {
+        let seen = batch.iter().filter_map(|object| self.world.get(object));
+        let has_bytes =
+            |seen: &&Seen| matches!(seen.kind, Kind::Remote | Kind::Local) && seen.deleting.is_none();
+        let changes: Vec<(ObjectRef, String, bool)> = seen
+            .filter(has_bytes)
+            .filter(|seen| seen.purges() != seen.is_held)
+            .map(|seen| (seen.object.clone(), seen.uid.clone(), seen.purges()))
+            .collect();
+        let client = self.client.clone();
+        let holds = changes.into_iter().map(|(object, uid, is_held)| {
+            let client = client.clone();
+            async move { (purge::hold(&client, &object, &uid, is_held).await, object) }
+        });
+        let mut holds = stream::iter(holds).buffer_unordered(AT_ONCE);
+        while let Some((result, object)) = holds.next().await {
+            if let Err(failure) = result {
+                tracing::warn!(
+                    object = %object, error = %failure, "its finalizer could not be set: its end may leave bytes behind"
+                );
+            }
+        }
+    }
+
+    /// Validates; what could not be read for it is left for later.
+    fn judge(&mut self, batch: &[ObjectRef], read: &Read) -> BTreeMap<ObjectRef, Verdict> {
+        let Some(term) = &self.term else { return BTreeMap::new() };
+        let has_virtuals = batch.iter().any(|object| object.kind == Kind::Virtual.as_str());
+        let known = if has_virtuals { known(&self.world, &term.picture) } else { Repositories::default() };
+        let context = Context {
+            world: &self.world,
+            picture: &term.picture,
+            ceilings: &self.ceilings,
+            public_url: self.public_url.as_ref(),
+            read,
+            known: &known,
+        };
+        let mut verdicts = BTreeMap::new();
+        let mut accepted: BTreeMap<ObjectRef, Facts> = BTreeMap::new();
+        let mut later = Vec::new();
+        for object in batch {
+            let verdict = match self.world.get(object) {
+                // Nobody knows what is there.
+                None if !self.world.covers(&object.namespace) => continue,
+                None => Verdict::Gone,
+                Some(seen) => match read.failure(seen) {
+                    Some(error) if seen.deleting.is_none() => {
+                        later.push((object.clone(), error.to_owned()));
+                        continue;
+                    }
+                    _ => validate(seen, &context, &accepted),
+                },
+            };
+            if let Verdict::Accept(one) = &verdict {
+                accepted.insert(object.clone(), one.facts.clone());
+            }
+            self.delayed.remove(object);
+            verdicts.insert(object.clone(), verdict);
+        }
+        for (object, error) in later {
+            let failures = self.delayed.get(&object).map_or(0, |(_, failures)| *failures);
+            let pause = (PAUSE * 2_u32.pow(failures.min(8))).min(MAX_PAUSE);
+            tracing::warn!(object = %object, error, "what it names could not be read, and is tried again");
+            self.delayed.insert(object, (Instant::now() + pause, failures + 1));
+        }
+        verdicts
+    }
+
+    /// Plans and applies, and reports what became of each object.
+    async fn settle(&mut self, verdicts: &BTreeMap<ObjectRef, Verdict>, read: &Read) -> Result<(), Stop> {
+        let Some(term) = &self.term else { return Ok(()) };
+        let Plan { delta, facts, moved } = plan(verdicts, &term.picture, read);
+        if !delta.is_empty() {
+            failpoint("operator.apply.before");
+            self.write(&delta, &facts).await?;
+            failpoint("operator.apply.after");
+        }
+        moved.iter().for_each(|object| self.world.touch_neighbours(object));
+        for (object, verdict) in verdicts {
+            self.metrics.reconciled(object.kind);
+            let (outcome, more) = match verdict {
+                Verdict::Accept(accepted) => (Outcome::stored(), accepted.status.clone()),
+                Verdict::Refuse { outcome, withdraw: _ } => {
+                    self.metrics.refused(outcome.reason);
+                    (outcome.clone(), self.still_served(object))
+                }
+                Verdict::Gone => {
+                    if let Some(seen) = self.world.get(object).filter(|seen| seen.is_held) {
+                        self.purges.begin(seen);
+                    }
+                    continue;
+                }
+            };
+            self.report(object, &outcome, more);
+        }
+        Ok(())
+    }
+
+    /// What the status says of where a last good version is served, which goes on.
+    fn still_served(&self, object: &ObjectRef) -> Map<String, Value> {
+        let Some(seen) = self.world.get(object) else { return Map::new() };
+        let stored = self.term.as_ref().and_then(|term| term.picture.row(object));
+        if stored.and_then(|kept| kept.uid.as_ref()) != Some(&seen.uid) {
+            return Map::new();
+        }
+        let fields = ["url", "effective"].into_iter();
+        let kept = fields.filter_map(|name| Some((name.to_owned(), seen.status.get(name)?.clone())));
+        kept.filter(|(_, value)| !value.is_null()).collect()
+    }
+
+    /// Makes a change, and follows it.
+    async fn write(&mut self, delta: &Delta, facts: &BTreeMap<ObjectRef, Facts>) -> Result<(), Stop> {
+        let Some(term) = &mut self.term else { return Ok(()) };
+        match self.sink.write(term.epoch, term.picture.version, delta).await? {
+            Written::Version(version) => {
+                term.picture.follow(version, delta, facts);
+                self.metrics.wrote_change(1);
+                Ok(())
+            }
+            Written::Outdated(_) => {
+                // Somebody else has changed it: what was planned is planned anew.
+                term.next_sync = Instant::now();
+                Err(Stop::Failed(SinkError::Unavailable(
+                    "somebody else has changed the configuration".into(),
+                )))
+            }
+            Written::Fenced(epoch) => Err(Stop::Deposed(epoch)),
+        }
+    }
+
+    /// Has a status written unless it is there.
+    fn report(&mut self, object: &ObjectRef, outcome: &Outcome, more: Map<String, Value>) {
+        let Some(seen) = self.world.get(object) else { return };
+        let Seen { uid, generation, status: before, .. } = seen;
+        let before = self.outbox.waiting(object).map_or(before, |letter| &letter.status);
+        let status = conditions::status(outcome, *generation, before, Timestamp::now(), more);
+        if !conditions::is_there(before, &status) {
+            let letter = Letter { object: object.clone(), uid: uid.clone(), status };
+            self.outbox.put(letter);
+        }
+    }
+
+    fn report_failure(&mut self, batch: &[ObjectRef], error: &SinkError) {
+        let outcome = Outcome {
+            reason: match error {
+                SinkError::Unavailable(_) => Reason::StoreUnavailable,
+                SinkError::Refused(_) => Reason::StoreRefused,
+            },
+            message: format!("it could not be handed to the proxies, which goes on being tried: {error}"),
+        };
+        for object in batch {
+            self.report(object, &outcome, self.still_served(object));
+        }
+    }
+}
