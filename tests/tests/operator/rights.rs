@@ -97,6 +97,10 @@ pub(crate) async fn people(bench: &Bench) -> Ending {
         roles::bind(&api, role, Some(&namespace), &subject).await;
     }
     let person = |user: &str| Api::new(bench.kubernetes(), &Access::token(user));
+    // Rights are looked up in a cache that a watch fills.
+    let editor = person(EDITOR);
+    let may = async || editor.may("patch", "artifactapi.io", "robots", &namespace).await;
+    wait::until("the roles to be known", SOON, may).await;
     for (verb, viewer, editor) in
         [("list", true, true), ("watch", true, true), ("create", false, true), ("patch", false, true)]
     {
