@@ -286,7 +286,8 @@ impl Operator {
         let before = self.outbox.waiting(object).map_or(before, |letter| &letter.status);
         let status = conditions::status(outcome, *generation, before, Timestamp::now(), more);
         if !conditions::is_there(before, &status) {
-            let letter = Letter { object: object.clone(), uid: uid.clone(), status };
+            let (object, uid, before) = (object.clone(), uid.clone(), seen.status.clone());
+            let letter = Letter { object, uid, status, before };
             self.outbox.put(letter);
         }
     }
