@@ -17,6 +17,8 @@
 #![expect(unreachable_pub, reason = "kube's derives make copies of public types inside functions")]
 
 pub mod access;
+#[cfg(any(test, feature = "bad"))]
+pub mod bad;
 pub mod duration;
 pub mod error;
 pub mod generate;

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::{FieldError, Local, Remote, Robot, Virtual};
 
+mod keys;
 mod structure;
 #[cfg(test)]
 mod tests;
@@ -134,6 +135,7 @@ impl KindSchema {
         let mut errors = unknown::envelope(&manifest);
         errors.extend(unknown::fields(&self.openapi, &manifest));
         errors.extend(structure::errors(&self.structure, &manifest));
+        errors.extend(keys::duplicates(&self.openapi, &manifest));
         let manifest = apply_defaults(&self.openapi, &manifest);
         let by_rules = self.broken_rules(&manifest, old, errors.is_empty());
         add_unless_known(&mut errors, by_rules);

@@ -34,6 +34,29 @@ install_go_tool() {
     PATH="$dir:$PATH"
 }
 
+# install_kubernetes PROGRAM…: builds those of its programs that are not there yet into the directory of its version.
+install_kubernetes() {
+    local version=$KUBERNETES_VERSION dir="$ARTIFACTAPI_CACHE/tools/kubernetes-$KUBERNETES_VERSION" flags="-s -w" package program
+    local minor=${version#v1.}; minor=${minor%%.*}
+    local wanted=()
+    for program in "$@"; do [[ -x "$dir/$program" ]] || wanted+=("k8s.io/kubernetes/cmd/$program"); done
+    PATH="$dir:$PATH"
+    (( ${#wanted[@]} )) || return 0
+    command -v go >/dev/null || { lacks "Kubernetes" "it is built with go, which is not installed"; return; }
+    grep -qF "k8s.io/kubernetes $version" hack/tools/kubernetes/go.mod \
+        || { lacks "Kubernetes" "hack/tools/kubernetes builds another version than $version"; return; }
+    # As its own build says which version it is.
+    for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+        flags+=" -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=$minor"
+    done
+    # A build that is cut off leaves nothing that looks whole.
+    mkdir -p "$dir/new"
+    (cd hack/tools/kubernetes && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$flags" -o "$dir/new/" "${wanted[@]}") \
+        || { lacks "Kubernetes" "go build failed"; return; }
+    mv "$dir"/new/* "$dir/"
+    rmdir "$dir/new"
+}
+
 # install_cargo_tool NAME VERSION: builds it once into a directory of its version.
 install_cargo_tool() {
     local dir="$ARTIFACTAPI_CACHE/tools/$1-$2"
@@ -67,6 +90,7 @@ install_tools() {
     install_go_tool registry github.com/distribution/distribution/v3/cmd/registry "$DISTRIBUTION_VERSION"
     install_go_tool regctl github.com/regclient/regclient/cmd/regctl "$REGCTL_VERSION"
     install_go_tool minio github.com/minio/minio "$MINIO_VERSION"
+    install_kubernetes kube-apiserver kubectl
     install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
     install_python_tool uv "$UV_VERSION"
     # Any terraform will do: the newer ones cannot be built by go install.

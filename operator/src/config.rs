@@ -1,7 +1,8 @@
 //! What the environment says. Names that the proxy has too mean the same; every mistake is told, not only the first.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
+use artifactapi_crds::duration::DurationString;
 use artifactapi_model::{PublicUrl, Sealer};
 use artifactapi_stores::{
     environment::{Lookup, Reader},
@@ -24,6 +25,7 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   ARTIFACTAPI_ALLOW_MIRROR_FOR   registry hosts that docker.mirrorFor may name, comma-separated, or * [none]
   ARTIFACTAPI_ALLOW_ROOT_MIRROR  whether docker.rootMirror may be set [false]
   ARTIFACTAPI_ALLOW_CIDRS        networks within which egress.allowCIDRs must lie, comma-separated [none]
+  ARTIFACTAPI_RESYNC             how often what is stored is compared with what should be [5m]
   ARTIFACTAPI_METRICS_ADDR       address of /livez, /readyz and /metrics [:9090]
   KUBECONFIG                     how to reach the Kubernetes API [the pod's service account]
   RUST_LOG                       what is logged [info]";
@@ -62,6 +64,8 @@ pub struct Settings {
     pub namespaces: Namespaces,
     /// The operator's own namespace, if it was said.
     pub own_namespace: Option<String>,
+    /// How often what is stored is compared with what should be, if it was said.
+    pub resync: Option<Duration>,
     /// How far namespaces may go.
     pub ceilings: Ceilings,
     /// Address of health and metrics.
@@ -82,12 +86,19 @@ impl Settings {
         });
         let namespaces = namespaces(&mut reader);
         let own_namespace = reader.text("ARTIFACTAPI_NAMESPACE");
+        let resync = resync(&mut reader);
         let ceilings = ceilings(&mut reader);
         let metrics = reader.address("ARTIFACTAPI_METRICS_ADDR", ":9090");
         match sink {
-            Some(sink) => {
-                reader.finish(Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics })
-            }
+            Some(sink) => reader.finish(Settings {
+                sink,
+                public_url,
+                namespaces,
+                own_namespace,
+                resync,
+                ceilings,
+                metrics,
+            }),
             None => Err(reader.errors),
         }
     }
@@ -125,6 +136,17 @@ fn namespaces(reader: &mut Reader<'_>) -> Namespaces {
         reader.errors.push("ARTIFACTAPI_WATCH_NAMESPACES: * stands for all namespaces: give it alone".into());
     }
     Namespaces::These(None)
+}
+
+/// Every second at most: each time everything is read.
+fn resync(reader: &mut Reader<'_>) -> Option<Duration> {
+    let text = reader.text("ARTIFACTAPI_RESYNC")?;
+    let period = DurationString::from(text.as_str()).parse().ok();
+    let period = period.filter(|period| *period >= Duration::from_secs(1));
+    if period.is_none() {
+        reader.errors.push(format!("ARTIFACTAPI_RESYNC: {text:?} is no duration of a second or more, as 5m"));
+    }
+    period
 }
 
 fn ceilings(reader: &mut Reader<'_>) -> Ceilings {

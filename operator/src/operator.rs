@@ -36,7 +36,7 @@ use crate::{
     world::{Change, World},
 };
 
-/// How often what is stored is compared with what should be.
+/// How often what is stored is compared with what should be, unless [`Operator::comparing_every`] says otherwise.
 const SYNC: Duration = Duration::from_secs(300);
 /// First pause after a failure; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -77,6 +77,7 @@ pub struct Operator {
     leader: watch::Receiver<Option<Leadership>>,
     floor: watch::Sender<i64>,
     metrics: Arc<Metrics>,
+    sync_every: Duration,
     world: World,
     term: Option<Term>,
     outbox: Outbox,
@@ -127,6 +128,7 @@ impl Operator {
             leader,
             floor,
             metrics,
+            sync_every: SYNC,
             world,
             term: None,
             outbox,
@@ -137,6 +139,13 @@ impl Operator {
             not_before: None,
             delayed: BTreeMap::new(),
         }
+    }
+
+    /// Compares what is stored with what should be every `period`.
+    #[must_use]
+    pub fn comparing_every(mut self, period: Duration) -> Self {
+        self.sync_every = period;
+        self
     }
 
     /// Works until `stop`, and finishes what it has begun.

@@ -37,7 +37,8 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// What keeps it from working at all, in a sentence.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
-    let Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics: address } = settings;
+    let Settings { sink, public_url, namespaces, own_namespace, resync, ceilings, metrics: address } =
+        settings;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone())?);
     let listener = health::listen(address).await?;
@@ -62,7 +63,12 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let idle = Arc::new(Notify::new());
     let election = tokio::spawn(candidate.run(stop.clone(), idle.clone()));
     let parts = Parts { client, sink, ceilings, public_url, changes: received, leader, floor, metrics };
-    Operator::new(parts, World::new(scope)).run(stop.clone()).await;
+    let operator = Operator::new(parts, World::new(scope));
+    let operator = match resync {
+        Some(period) => operator.comparing_every(period),
+        None => operator,
+    };
+    operator.run(stop.clone()).await;
     stop.cancel();
     idle.notify_one();
     election.await?;

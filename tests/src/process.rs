@@ -19,23 +19,35 @@ use crate::wait;
 /// Longest time from start to readiness, and from SIGTERM to the end without transfers.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The built binary: `ARTIFACTAPI_BIN`, or the one beside this test's own executable.
+/// The built proxy: `ARTIFACTAPI_BIN`, or the one beside this test's own executable.
 ///
 /// # Errors
 /// A sentence that says what to do.
 pub fn binary() -> Result<PathBuf, String> {
-    let found = match env::var_os("ARTIFACTAPI_BIN") {
+    built("artifactapi", "ARTIFACTAPI_BIN", "proxy")
+}
+
+/// The built operator: `ARTIFACTAPI_OPERATOR_BIN`, or the one beside this test's own executable.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub fn operator_binary() -> Result<PathBuf, String> {
+    built("artifactapi-operator", "ARTIFACTAPI_OPERATOR_BIN", "operator")
+}
+
+fn built(program: &str, variable: &str, called: &str) -> Result<PathBuf, String> {
+    let found = match env::var_os(variable) {
         Some(path) => PathBuf::from(path),
         None => {
             let here = env::current_exe().map_err(|e| e.to_string())?;
             let profile = here.parent().and_then(Path::parent).ok_or("this test has no target directory")?;
-            profile.join("artifactapi")
+            profile.join(program)
         }
     };
     if found.is_file() {
         return Ok(found);
     }
-    Err(format!("no proxy at {}: build it (cargo build) or set ARTIFACTAPI_BIN", found.display()))
+    Err(format!("no {called} at {}: build it (cargo build) or set {variable}", found.display()))
 }
 
 /// A server that can be started again and again; it is killed when it is dropped.
@@ -50,10 +62,15 @@ impl Process {
         Process { log, child: None }
     }
 
-    /// Starts the binary, cut off from this machine's configuration, with what `prepare` adds.
+    /// Starts the proxy, cut off from this machine's configuration, with what `prepare` adds.
     pub(crate) fn spawn(&mut self, home: &Path, prepare: impl FnOnce(&mut Command)) {
+        self.spawn_program(&binary().expect("a built proxy"), home, prepare);
+    }
+
+    /// The same with another program.
+    pub(crate) fn spawn_program(&mut self, program: &Path, home: &Path, prepare: impl FnOnce(&mut Command)) {
         let log = fs::OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
-        let mut command = Command::new(binary().expect("a built proxy"));
+        let mut command = Command::new(program);
         command
             .env_clear()
             .envs(env::vars_os().filter(|(name, _)| name == "PATH" || name == "RUST_LOG"))
@@ -63,7 +80,7 @@ impl Process {
             .stderr(log)
             .kill_on_drop(true);
         prepare(&mut command);
-        self.child = Some(command.spawn().expect("the proxy starts"));
+        self.child = Some(command.spawn().expect("an executable program"));
     }
 
     /// Waits until `client` gets 200 from `url`; false when the process ended first, or time did.

@@ -10,7 +10,7 @@ use reqwest::Client;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-pub use crate::process::{Told, binary, command};
+pub use crate::process::{Told, binary, command, operator_binary};
 use crate::{
     http::use_ring,
     process::{Process, command_with, free_ports},

@@ -115,7 +115,7 @@ impl Operator {
             self.write(&delta, &BTreeMap::new()).await?;
         }
         if let Some(term) = &mut self.term {
-            term.next_sync = Instant::now() + SYNC;
+            term.next_sync = Instant::now() + self.sync_every;
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! Real services for tests: PostgreSQL, Redis, MinIO, Distribution and dockerd, each in a temporary directory and on a
+//! Real services for tests: PostgreSQL, Redis, MinIO, Distribution, dockerd and the API server of Kubernetes, each in a temporary directory and on a
 //! free loopback port or a socket of its own,
 //! stopped, paused and started again by its own process id. Nothing here knows the product.
 
 mod distribution;
 mod dockerd;
+mod kubernetes;
 mod minio;
 mod postgres;
 mod process;
@@ -12,6 +13,7 @@ mod redis;
 
 pub use distribution::{Distribution, Storage};
 pub use dockerd::Dockerd;
+pub use kubernetes::{Access, Kubernetes};
 pub use minio::Minio;
 pub use postgres::Postgres;
 pub use process::Process;

@@ -1,0 +1,219 @@
+//! What many objects cost the operator: the measuring half of hack/lib/bench-operator.
+//!
+//! operator REMOTES VIRTUALS EDITS REST: `REST` are the seconds for which nothing is done but look. Prints a line for
+//! each figure.
+
+use std::{
+    env, fs,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use artifactapi_services::Kubernetes;
+use artifactapi_tests::{
+    Server, Site, Upstream, http,
+    kubernetes::{
+        Api, Condition,
+        roles::{self, install_definitions},
+    },
+    oracle::Percentiles,
+    site::Grounds,
+    wait,
+};
+use futures_util::{StreamExt as _, stream};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "bench";
+/// Objects made at the same time, as a busy GitOps tool would.
+const AT_ONCE: usize = 16;
+/// Members of each Virtual.
+const MEMBERS: usize = 10;
+/// Longest wait for anything.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Everything that is measured.
+struct World<'a> {
+    kubernetes: &'a Kubernetes,
+    api: Api,
+    site: Site<'a>,
+    upstream: Upstream,
+    remotes: usize,
+    virtuals: usize,
+}
+
+fn name(number: usize) -> String {
+    format!("r{number}")
+}
+
+impl World<'_> {
+    fn object(kind: &str, name: &str, spec: Value) -> Value {
+        json!({
+            "apiVersion": "artifactapi.io/v1alpha1", "kind": kind,
+            "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec,
+        })
+    }
+
+    fn remote(&self, number: usize, blocklist: &[&str]) -> Value {
+        let spec = json!({
+            "type": "generic", "baseURL": format!("{}{number}/", self.upstream.url()),
+            "egress": { "allowCIDRs": ["127.0.0.0/8"] }, "blocklist": blocklist,
+        });
+        Self::object("Remote", &name(number), spec)
+    }
+
+    fn everything(&self) -> Vec<Value> {
+        let virtuals = (0..self.virtuals).map(|number| {
+            let members: Vec<String> =
+                (0..MEMBERS).map(|member| name((number * MEMBERS + member) % self.remotes)).collect();
+            Self::object("Virtual", &format!("v{number}"), json!({ "type": "generic", "members": members }))
+        });
+        (0..self.remotes).map(|number| self.remote(number, &[])).chain(virtuals).collect()
+    }
+
+    async fn create(&self) {
+        let all = self.everything();
+        let made = stream::iter(&all).map(|one| self.api.create(one, "")).buffer_unordered(AT_ONCE);
+        made.for_each(|told| async { drop(told.ok()) }).await;
+    }
+
+    async fn ready(&self) -> usize {
+        let mut ready = 0;
+        for kind in ["Remote", "Virtual"] {
+            let all = self.api.list(kind, NAMESPACE).await;
+            ready +=
+                all.iter().filter(|one| Condition::of(one, "Ready").is_some_and(|it| it.holds())).count();
+        }
+        ready
+    }
+
+    /// Writes of the operator but those of its lease, by resource.
+    fn writes(&self) -> usize {
+        let user = format!("system:serviceaccount:{NAMESPACE}:{}", roles::ACCOUNT);
+        let audit = self.kubernetes.audit();
+        let events = audit.lines().filter(|line| line.contains(&user));
+        let is_write = |line: &&str| {
+            let event: Value = serde_json::from_str(line).unwrap_or_default();
+            ["create", "update", "patch", "delete"].iter().any(|verb| event["verb"] == *verb)
+                && event["objectRef"]["resource"] != "leases"
+        };
+        events.filter(is_write).count()
+    }
+
+    fn version(&self) -> u64 {
+        self.site.sql("SELECT version FROM config_version").parse().unwrap_or_default()
+    }
+
+    async fn edit(&self, number: usize, round: usize) -> Duration {
+        let url = format!("{}probe.bin", self.site.remote(&name(number)));
+        let blocked = round.is_multiple_of(2);
+        let wanted = if blocked { 403 } else { 200 };
+        let manifest = self.remote(number, if blocked { &["^probe[.]bin$"] } else { &[] });
+        let start = Instant::now();
+        self.api.apply(&manifest).await;
+        wait::until(&url, LIMIT, async || http::get(&url).await.status == wanted).await;
+        start.elapsed()
+    }
+}
+
+/// Memory of a process in MiB: now, and at most.
+fn memory(server: &Server) -> (f64, f64) {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / 1024.0
+    };
+    (field("VmRSS:"), field("VmHWM:"))
+}
+
+async fn measure(world: World<'_>, mut operator: Server, edits: usize, rest: Duration) {
+    let all = world.remotes + world.virtuals;
+    let began = Instant::now();
+    world.create().await;
+    println!("{all} objects made in {:.1?}", began.elapsed());
+
+    let began = Instant::now();
+    operator.start().await;
+    wait::until("everything to be stored", LIMIT, async || {
+        world.site.sql("SELECT count(*) FROM objects").parse() == Ok(all)
+    })
+    .await;
+    let stored = began.elapsed();
+    wait::until("everything to be ready", LIMIT, async || world.ready().await == all).await;
+    println!("first sync: stored after {stored:.1?}, all Ready after {:.1?}", began.elapsed());
+    let (now, most) = memory(&operator);
+    println!("operator's memory: {now:.1} MiB resident, {most:.1} MiB at most");
+
+    let proxy = world.site.proxy().await;
+    wait::until("the first answer", LIMIT, async || {
+        http::get(&format!("{}probe.bin", world.site.remote(&name(0)))).await.is_ok()
+    })
+    .await;
+    let mut took = Vec::new();
+    for round in 0..edits {
+        // Each Remote is blocked, then opened.
+        took.push(world.edit(round / 2, round).await);
+    }
+    println!("one edit until it is served: {} in {edits}", Percentiles::of(took));
+    let (now, most) = memory(&operator);
+    println!("operator's memory after edits: {now:.1} MiB resident, {most:.1} MiB at most");
+
+    let (writes, version) = (world.writes(), world.version());
+    tokio::time::sleep(rest).await;
+    println!(
+        "at rest for {rest:.0?}: {} writes to the API, {} to the database",
+        world.writes() - writes,
+        world.version() - version
+    );
+    let began = Instant::now();
+    operator.stop().await;
+    operator.start().await;
+    // The first edit is done when everything before it was looked at.
+    world.edit(edits / 2, 0).await;
+    println!(
+        "restart without change, and one edit after it: {} writes to the API, {} to the database, served after {:.1?}",
+        world.writes() - writes,
+        world.version() - version,
+        began.elapsed()
+    );
+    drop(proxy);
+}
+
+async fn run(remotes: usize, virtuals: usize, edits: usize, rest: usize) -> Result<(), String> {
+    let missing = |missing: artifactapi_services::Missing| format!("{} is not installed", missing.0);
+    let kubernetes = Kubernetes::start(&[]).map_err(missing)?;
+    install_definitions(&kubernetes);
+    let grounds = Grounds::start().await.map_err(missing)?;
+    let site = Site::new(&grounds, "bench").map_err(missing)?;
+    let api = Api::admin(&kubernetes);
+    api.namespace(NAMESPACE).await;
+    roles::grant(&api, NAMESPACE, Some(&[NAMESPACE.to_owned()])).await;
+    let token = api.account_token(NAMESPACE, roles::ACCOUNT).await;
+    let mut operator = site.operator();
+    operator
+        .set("KUBECONFIG", kubernetes.kubeconfig_with(roles::ACCOUNT, &token).to_string_lossy())
+        .set("ARTIFACTAPI_NAMESPACE", NAMESPACE)
+        .set("ARTIFACTAPI_ALLOW_CIDRS", "127.0.0.0/8");
+    let upstream = Upstream::start().await;
+    for number in 0..remotes.min(edits) {
+        upstream.put(&format!("{number}/probe.bin"), vec![1; 100]);
+    }
+    let world = World { kubernetes: &kubernetes, api, site, upstream, remotes, virtuals };
+    measure(world, operator, edits, Duration::from_secs(rest as u64)).await;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let numbers: Vec<usize> = env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let [remotes, virtuals, edits, rest] = numbers[..] else {
+        eprintln!("operator REMOTES VIRTUALS EDITS REST");
+        return ExitCode::from(2);
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    match runtime.block_on(run(remotes, virtuals, edits, rest)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}

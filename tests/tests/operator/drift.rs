@@ -1,0 +1,88 @@
+//! Nothing is written that is there already, and what is no longer there is written again (RS-135).
+
+use std::time::Duration;
+
+use artifactapi_tests::{kubernetes::Object, wait};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::{
+    Ending,
+    bench::Bench,
+    stage::{SOON, Stage, Wishes},
+};
+
+/// Pause between two full looks of these operators.
+const RESYNC: Duration = Duration::from_secs(3);
+
+fn often() -> Wishes {
+    Wishes { environment: vec![("ARTIFACTAPI_RESYNC", "3s")], ..Wishes::default() }
+}
+
+async fn all_kinds(stage: &Stage<'_>) {
+    stage.api.apply(&stage.secret("login", json!({ "token": "t" }))).await;
+    let closed =
+        json!({ "type": "npm", "baseURL": "https://a/", "auth": { "secretRef": { "name": "login" } } });
+    stage.api.apply(&stage.manifest("Remote", "a", closed)).await;
+    stage
+        .api
+        .apply(&stage.manifest(
+            "Remote",
+            "bad",
+            json!({ "type": "npm", "baseURL": "https://a/", "patterns": ["("] }),
+        ))
+        .await;
+    stage.api.apply(&stage.manifest("Virtual", "v", json!({ "type": "npm", "members": ["a"] }))).await;
+    stage.api.apply(&stage.manifest("Local", "l", json!({ "type": "docker" }))).await;
+    let grants = json!({ "grants": [{ "repositories": ["l"], "actions": ["pull", "push"] }] });
+    stage.api.apply(&stage.manifest("Robot", "r", grants)).await;
+    for (kind, name) in [("Remote", "a"), ("Virtual", "v"), ("Local", "l"), ("Robot", "r")] {
+        stage.api.until_ready(&stage.object(kind, name), SOON).await;
+    }
+    stage.until_refused(&stage.object("Remote", "bad"), "Invalid").await;
+}
+
+pub(crate) async fn repaired(bench: &Bench) -> Ending {
+    let stage = Stage::with(bench, "drift", often()).await?;
+    let _operator = stage.operator().await;
+    all_kinds(&stage).await;
+    let good = stage.rows();
+    let bump = "UPDATE config_version SET version = version + 1";
+    for damage in [
+        "DELETE FROM objects WHERE kind = 'Remote' AND name = 'a'",
+        "UPDATE objects SET document = replace(document, 'https://a/', 'https://evil/')",
+        "INSERT INTO objects (kind, namespace, name, document, sealed, version, uid, generation) \
+         SELECT kind, namespace, 'stray', replace(document, '\"a\"', '\"stray\"'), sealed, version, uid, generation \
+         FROM objects WHERE kind = 'Remote' AND name = 'a'",
+        "UPDATE objects SET document = 'nonsense' WHERE kind = 'Secret'",
+        "UPDATE repositories SET retired_at = now() WHERE name = 'l'",
+    ] {
+        stage.site.sql(&format!("{damage}; {bump}"));
+        let is_repaired = async || stage.rows() == good;
+        wait::until(&format!("the repair of: {damage}"), RESYNC + SOON * 2, is_repaired).await;
+    }
+    Ok(())
+}
+
+pub(crate) async fn nothing(bench: &Bench) -> Ending {
+    let stage = Stage::with(bench, "still", often()).await?;
+    let mut operator = stage.operator().await;
+    all_kinds(&stage).await;
+    let (version, writes) = (stage.version(), stage.writes());
+    // Several full looks at everything.
+    sleep(RESYNC * 3).await;
+    assert_eq!(
+        (stage.version(), stage.writes()),
+        (version, writes.clone()),
+        "an operator at rest writes nothing"
+    );
+    operator.stop().await;
+    operator.start().await;
+    let back = stage.remote_at("later", "http://127.0.0.1:9/", json!({}));
+    stage.api.apply(&back).await;
+    stage.api.until_ready(&Object::of(&back), SOON * 2).await;
+    let more: Vec<String> = stage.writes()[writes.len()..].to_vec();
+    assert_eq!(more, ["patch remotes later"], "a restart writes nothing of what is there");
+    assert_eq!(stage.version(), version + 1);
+    Ok(())
+}

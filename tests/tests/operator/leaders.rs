@@ -1,0 +1,89 @@
+//! Two operators at once (RS-130, RS-116).
+
+use std::time::Duration;
+
+use artifactapi_tests::{Server, kubernetes::Object, wait};
+use serde_json::json;
+
+use crate::{
+    Ending,
+    bench::Bench,
+    stage::{SOON, Stage},
+};
+
+/// A lease that nobody renews runs out in this time; a successor looks every few seconds.
+const SUCCEEDED: Duration = Duration::from_secs(40);
+
+/// Whether `operator` holds the lease.
+async fn leads(stage: &Stage<'_>, operator: &Server) -> bool {
+    let lease = stage.api.get(&stage.object("Lease", "artifactapi-operator")).await.unwrap_or_default();
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+    holder.contains(&format!("_{}-", operator.pid()))
+}
+
+/// Statuses of Remotes that were written.
+async fn transitions(stage: &Stage<'_>) -> usize {
+    stage.writes().iter().filter(|write| write.starts_with("patch remotes")).count()
+}
+
+pub(crate) async fn stale(bench: &Bench) -> Ending {
+    let stage = Stage::new(bench, "leaders").await?;
+    let (mut first, mut second) = (stage.idle_operator("first").await, stage.idle_operator("second").await);
+    first.start().await;
+    wait::until("the first to lead", SOON, async || leads(&stage, &first).await).await;
+    second.spawn();
+    let remote = |number: usize, url: &str| stage.remote_at(&format!("r{number}"), url, json!({}));
+    for number in 0..5 {
+        stage.api.apply(&remote(number, "http://127.0.0.1:9/old/")).await;
+    }
+    for number in 0..5 {
+        stage.api.until_ready(&stage.object("Remote", &format!("r{number}")), SOON).await;
+    }
+    let before = transitions(&stage).await;
+    first.pause();
+    // What is wanted changes while nobody of the two can see it, and while only the second can.
+    for number in 0..3 {
+        stage.api.apply(&remote(number, "http://127.0.0.1:9/new/")).await;
+    }
+    stage.api.delete(&stage.object("Remote", "r4")).await.ok();
+    wait::until("the second to lead", SUCCEEDED, async || leads(&stage, &second).await).await;
+    for number in 0..3 {
+        let object = format!("r{number}");
+        stage.api.until(&stage.object("Remote", &object), "Ready", SOON, |one| one.holds()).await;
+    }
+    let after = stage.rows();
+    assert!(after.contains("/new/") && !after.contains("r4"), "{after}");
+    let version = stage.version();
+    first.resume();
+    // It finds out that it leads no more, whatever it was about to do; it may end over that.
+    let gave_up = async || first.has_ended() || !leads(&stage, &first).await;
+    let mut gave_up = gave_up;
+    wait::until("the first to know that it leads no more", SOON * 3, async || gave_up().await).await;
+    assert!(leads(&stage, &second).await);
+    // The next edit is the second's.
+    stage.api.apply(&remote(3, "http://127.0.0.1:9/newer/")).await;
+    stage.api.until(&stage.object("Remote", "r3"), "Ready", SOON, |one| one.holds()).await;
+    assert_eq!(stage.version(), version + 1, "one edit is one write: nothing stale got in between");
+    let rows = stage.rows();
+    assert!(rows.contains("/newer/") && rows.contains("/new/") && !rows.contains("r4"), "{rows}");
+    // Four edits: a status each. One flap more is allowed.
+    let flaps = transitions(&stage).await - before;
+    assert!((4..=5).contains(&flaps), "{flaps} statuses for four edits: {:?}", stage.writes());
+    Ok(())
+}
+
+/// One that ends in order hands over at once.
+pub(crate) async fn handover(bench: &Bench) -> Ending {
+    let stage = Stage::new(bench, "handover").await?;
+    let (mut first, mut second) = (stage.idle_operator("first").await, stage.idle_operator("second").await);
+    first.start().await;
+    wait::until("the first to lead", SOON, async || leads(&stage, &first).await).await;
+    second.start().await;
+    assert!(!leads(&stage, &second).await, "one leads");
+    first.stop().await;
+    wait::until("the second to lead", SOON, async || leads(&stage, &second).await).await;
+    let remote = stage.remote_at("one", "http://127.0.0.1:9/", json!({}));
+    stage.api.apply(&remote).await;
+    stage.api.until_ready(&Object::of(&remote), SOON).await;
+    Ok(())
+}

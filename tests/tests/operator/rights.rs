@@ -1,0 +1,110 @@
+//! The operator may do what its published roles say, and needs nothing more (RS-40).
+
+use artifactapi_services::Access;
+use artifactapi_tests::{
+    kubernetes::{Api, Object, roles},
+    wait,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Ending,
+    bench::{Bench, EDITOR, VIEWER},
+    stage::{SOON, Stage, secret},
+};
+
+pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
+    let stage = Stage::new(bench, "rights").await?;
+    let other = bench.namespace("rights-other").await;
+    let _operator = stage.operator().await;
+    stage.api.apply(&secret(&other, "login", json!({ "token": "t" }))).await;
+    stage.api.apply(&stage.secret("login", json!({ "token": "t" }))).await;
+    let closed =
+        json!({ "type": "npm", "baseURL": "https://a/", "auth": { "secretRef": { "name": "login" } } });
+    let all = [
+        stage.manifest("Remote", "a", closed),
+        stage.manifest("Virtual", "v", json!({ "type": "npm", "members": ["a"] })),
+        stage.manifest("Local", "l", json!({ "type": "docker", "deletionPolicy": "Purge" })),
+        stage.manifest(
+            "Robot",
+            "r",
+            json!({ "grants": [{ "repositories": ["l"], "actions": ["pull"] }], "tokenTTL": "1h" }),
+        ),
+    ];
+    for one in &all {
+        stage.api.apply(one).await;
+        stage.api.until_ready(&Object::of(one), SOON).await;
+    }
+    let lost =
+        json!({ "type": "npm", "baseURL": "https://a/", "tls": { "caConfigMapRef": { "name": "none" } } });
+    let lost = stage.manifest("Remote", "lost", lost);
+    stage.api.apply(&lost).await;
+    stage.until_refused(&Object::of(&lost), "ConfigMapNotFound").await;
+    let token = stage.api.account_token(&stage.namespace, roles::ACCOUNT).await;
+    let operator = Api::new(bench.kubernetes(), &token);
+    let ours = "artifactapi.io";
+    for (verb, group, resource) in
+        [("get", "", "secrets"), ("list", "", "secrets"), ("watch", ours, "remotes")]
+    {
+        assert!(!operator.may(verb, group, resource, &other).await, "{verb} {resource} elsewhere");
+    }
+    for (verb, group, resource) in [
+        ("delete", ours, "remotes"),
+        ("create", ours, "remotes"),
+        ("delete", "", "secrets"),
+        ("create", "", "pods"),
+        ("get", "", "nodes"),
+        ("create", "rbac.authorization.k8s.io", "rolebindings"),
+        ("impersonate", "", "users"),
+    ] {
+        assert!(!operator.may(verb, group, resource, &stage.namespace).await, "{verb} {resource}");
+    }
+    for one in &all {
+        stage.api.delete(&Object::of(one)).await.ok();
+        stage.api.until_gone(&Object::of(one), SOON * 2).await;
+    }
+    let audited = stage.audited();
+    let refused: Vec<&Value> =
+        audited.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
+    assert!(refused.is_empty(), "its roles are enough: {refused:#?}");
+    assert!(audited.len() > 10, "{}", audited.len());
+    // What it is given and never uses is too much.
+    let mut needless = roles::unused(&audited);
+    // An event that repeats itself is patched.
+    needless.retain(|right| right != "patch events.k8s.io/events");
+    assert!(needless.is_empty(), "its roles are no more than it needs: {needless:?}");
+    Ok(())
+}
+
+/// People look and change by roles that are published beside the operator's.
+pub(crate) async fn people(bench: &Bench) -> Ending {
+    let api = bench.admin();
+    let namespace = bench.namespace("people").await;
+    for (user, role) in [(VIEWER, "viewer-role"), (EDITOR, "editor-role")] {
+        let role = roles::published(role);
+        let labels = role["metadata"]["labels"].to_string();
+        assert!(labels.contains("rbac.authorization.k8s.io/aggregate-to-edit"), "{labels}");
+        let subject = json!({ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user });
+        roles::bind(&api, role, Some(&namespace), &subject).await;
+    }
+    let person = |user: &str| Api::new(bench.kubernetes(), &Access::token(user));
+    // Rights are looked up in a cache that a watch fills.
+    let editor = person(EDITOR);
+    let may = async || editor.may("patch", "artifactapi.io", "robots", &namespace).await;
+    wait::until("the roles to be known", SOON, may).await;
+    for (verb, viewer, editor) in
+        [("list", true, true), ("watch", true, true), ("create", false, true), ("patch", false, true)]
+    {
+        for kind in ["remotes", "virtuals", "locals", "robots"] {
+            let may = [VIEWER, EDITOR].map(|user| person(user));
+            assert_eq!(may[0].may(verb, "artifactapi.io", kind, &namespace).await, viewer, "{verb} {kind}");
+            assert_eq!(may[1].may(verb, "artifactapi.io", kind, &namespace).await, editor, "{verb} {kind}");
+        }
+    }
+    for user in [VIEWER, EDITOR] {
+        assert!(!person(user).may("get", "", "secrets", &namespace).await, "{user}");
+        assert!(!person(user).may("patch", "artifactapi.io", "remotes/status", &namespace).await, "{user}");
+        assert!(!person(user).may("list", "artifactapi.io", "remotes", "default").await, "{user}");
+    }
+    Ok(())
+}
