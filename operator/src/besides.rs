@@ -142,8 +142,8 @@ impl Besides {
             let before = self.letters.waiting(&seen.object).map_or(&seen.status, |letter| &letter.status);
             let status = upstreams.status(seen, now);
             if !upstreams::is_there(before, &status) {
-                let (object, uid) = (seen.object.clone(), seen.uid.clone());
-                self.letters.put(Letter { object, uid, status });
+                let (object, uid, before) = (seen.object.clone(), seen.uid.clone(), seen.status.clone());
+                self.letters.put(Letter { object, uid, status, before });
             }
         }
     }

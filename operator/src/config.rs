@@ -90,9 +90,15 @@ impl Settings {
         let ceilings = ceilings(&mut reader);
         let metrics = reader.address("ARTIFACTAPI_METRICS_ADDR", ":9090");
         match sink {
-            Some(sink) => {
-                reader.finish(Settings { sink, public_url, namespaces, own_namespace, ceilings, metrics })
-            }
+            Some(sink) => reader.finish(Settings {
+                sink,
+                public_url,
+                namespaces,
+                own_namespace,
+                resync,
+                ceilings,
+                metrics,
+            }),
             None => Err(reader.errors),
         }
     }

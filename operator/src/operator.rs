@@ -208,9 +208,8 @@ impl Operator {
     }
 
     fn note(&mut self, sent: Sent) {
-        let Sent::Written(Letter { object, uid, status }) = sent else { return };
-        let before = self.world.get(&object).filter(|seen| seen.uid == uid).map(|seen| &seen.status);
-        if let Some(notice) = before.and_then(|before| events::transition(&object, &uid, before, &status)) {
+        let Sent::Written(Letter { object, uid, status, before }) = sent else { return };
+        if let Some(notice) = events::transition(&object, &uid, &before, &status) {
             self.tell(notice);
         }
         self.metrics.wrote_status(1);

@@ -37,6 +37,8 @@ pub struct Letter {
     pub uid: String,
     /// The status.
     pub status: Value,
+    /// What it was before.
+    pub before: Value,
 }
 
 /// What became of a letter.
@@ -82,11 +84,14 @@ impl Outbox {
     }
 
     /// Takes a letter, in place of any older one to the same object.
-    pub fn put(&mut self, letter: Letter) {
+    pub fn put(&mut self, mut letter: Letter) {
         let object = letter.object.clone();
-        if self.waiting.insert(object.clone(), letter).is_none() {
-            self.order.push_back(object);
+        match self.waiting.remove(&object) {
+            // Nobody has seen what was in it.
+            Some(older) => letter.before = older.before,
+            None => self.order.push_back(object.clone()),
         }
+        self.waiting.insert(object, letter);
         self.fill();
     }
 

@@ -11,7 +11,7 @@ impl Operator {
     /// Something has happened beside.
     pub(super) fn beside(&mut self, event: Event) {
         match event {
-            Event::Sent(Sent::Written(Letter { object, uid, status })) => {
+            Event::Sent(Sent::Written(Letter { object, uid, status, before: _ })) => {
                 self.world.note_status(&object, &uid, &status, &TYPES);
             }
             Event::Kept(kept) if self.world.get(&kept.object).is_some_and(|seen| seen.uid == kept.uid) => {

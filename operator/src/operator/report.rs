@@ -20,7 +20,8 @@ impl Operator {
         let before = self.outbox.waiting(object).map_or(before, |letter| &letter.status);
         let status = conditions::status(outcome, *generation, before, Timestamp::now(), more);
         if !conditions::is_there(before, &status) {
-            let mut letter = Letter { object: object.clone(), uid: uid.clone(), status };
+            let (object, uid, before) = (object.clone(), uid.clone(), seen.status.clone());
+            let mut letter = Letter { object, uid, status, before };
             self.besides.complete(seen, &mut letter.status);
             self.outbox.put(letter);
         }

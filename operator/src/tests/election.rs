@@ -27,8 +27,14 @@ struct Api {
 
 impl Api {
     fn answer(&mut self, method: &Method, body: &[u8]) -> (u16, Value) {
-        let refuse =
-            |code: u16| (code, json!({ "kind": "Status", "status": "Failure", "code": code, "message": "" }));
+        let refuse = |code: u16| {
+            let reason = if code == 404 { "NotFound" } else { "Conflict" };
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+                "reason": reason, "message": "no",
+            });
+            (code, status)
+        };
         if self.is_down {
             return refuse(500);
         }
@@ -83,15 +89,12 @@ impl Party {
 
 fn party(api: &Arc<Mutex<Api>>, identity: &str, floor: &watch::Sender<i64>) -> Party {
     let api = api.clone();
-    let identity2 = identity.to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
         let api = api.clone();
-        let identity = identity2.clone();
         async move {
             let (head, body) = request.into_parts();
             let body = http_body_util::BodyExt::collect(body).await?.to_bytes();
             let (code, answer) = api.lock().unwrap().answer(&head.method, &body);
-            eprintln!("{identity} {} {} -> {code} {answer}", head.method, head.uri);
             let response = Response::builder().status(code).header("content-type", "application/json");
             Ok::<_, kube::Error>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
         }
