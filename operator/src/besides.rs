@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
+    conditions::{Outcome, Reason},
     robots::{
         self,
         keeper::{Keeper, Kept},
@@ -105,6 +106,16 @@ impl Besides {
             },
             _ => false,
         }
+    }
+
+    /// What `seen`, which is stored, is without all the same.
+    pub fn missing(&self, seen: &Seen) -> Option<Outcome> {
+        (seen.kind == Kind::Robot && self.keeper.is_none()).then(|| Outcome {
+            reason: Reason::TokensUnavailable,
+            message: "it is stored, and has no Secret: tokens are made in PostgreSQL, which this operator does not use \
+                      (ARTIFACTAPI_SINK_DIR); `artifactapi token create` makes one at the proxy"
+                .to_owned(),
+        })
     }
 
     /// Completes a status of `seen` that is about to be written.

@@ -1,8 +1,10 @@
-//! What a namespace may give itself: `docker.mirrorFor`, `docker.rootMirror` and `egress.allowCIDRs` concern everyone
-//! who uses the service, so whoever runs it says how far they go. Nothing is allowed unless it is said.
+//! What a namespace may give itself: `docker.mirrorFor`, `docker.rootMirror`, `egress.allowCIDRs` and `egress.proxyURL`
+//! concern everyone who uses the service, so whoever runs it says how far they go. Nothing is allowed unless it is said. A
+//! proxy is one of them since it reaches whatever it likes, and since any HTTP server can be named as one.
 
 use artifactapi_crds::FieldError;
 use ipnet::IpNet;
+use url::{Origin, Url};
 
 use crate::picture::{Facts, ROOT};
 
@@ -15,6 +17,8 @@ pub struct Ceilings {
     pub root_mirror: bool,
     /// Networks within which Remotes may open networks that are not public.
     pub networks: Vec<IpNet>,
+    /// Proxies that Remotes may go out by, as URLs without a path; `*` stands for any.
+    pub proxies: Vec<String>,
 }
 
 impl Ceilings {
@@ -50,8 +54,21 @@ impl Ceilings {
                 object(format!("spec.egress.allowCIDRs[{index}]"), message);
             }
         }
+        if let Some(proxy) = &facts.proxy
+            && !self.proxies.iter().any(|allowed| allowed == "*" || is_same_proxy(allowed, proxy))
+        {
+            let message = "is not permitted here: whoever runs the operator allows proxies by \
+                           ARTIFACTAPI_ALLOW_PROXIES";
+            errors.push(FieldError::new("spec.egress.proxyURL", "notPermitted", message));
+        }
         errors
     }
+}
+
+/// Whether two URLs are of the same proxy: scheme, host and port.
+fn is_same_proxy(allowed: &str, asked: &str) -> bool {
+    let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(Origin::is_tuple);
+    origin(allowed).is_some_and(|allowed| origin(asked) == Some(allowed))
 }
 
 #[cfg(test)]
@@ -70,6 +87,19 @@ mod tests {
         };
         let all = asks(&["docker.io", "quay.io", ROOT], &["10.1.0.0/16", "fd00:1::/32", "nonsense"]);
         let none = Ceilings::default();
+        let by = |proxy: &str| Facts { proxy: Some(proxy.to_owned()), ..Facts::default() };
+        let one = Ceilings { proxies: vec!["http://proxy.test:3128".into()], ..Ceilings::default() };
+        for (proxy, is_allowed) in [
+            ("http://proxy.test:3128", true),
+            ("http://PROXY.test:3128/", true),
+            ("http://proxy.test:3129", false),
+            ("http://127.0.0.1:9090", false),
+            ("http://proxy.test:3128@127.0.0.1", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(paths(&one, &by(proxy)).is_empty(), is_allowed, "{proxy}");
+            assert_eq!(paths(&none, &by(proxy)), ["spec.egress.proxyURL"], "{proxy}");
+        }
         assert!(paths(&none, &asks(&[], &[])).is_empty());
         assert_eq!(
             paths(&none, &all),
@@ -85,6 +115,7 @@ mod tests {
             mirror_for: vec!["quay.io".into()],
             root_mirror: true,
             networks: vec!["10.0.0.0/8".parse().unwrap()],
+            proxies: Vec::new(),
         };
         assert_eq!(paths(&some, &all), ["spec.docker.mirrorFor[0]", "spec.egress.allowCIDRs[1]"]);
         let wider = asks(&[], &["0.0.0.0/0"]);

@@ -41,11 +41,12 @@ pub enum Reason {
     ConfigMapForbidden,
     StoreUnavailable,
     StoreRefused,
+    TokensUnavailable,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::Stored,
         Reason::Invalid,
         Reason::NameConflict,
@@ -62,6 +63,7 @@ impl Reason {
         Reason::ConfigMapForbidden,
         Reason::StoreUnavailable,
         Reason::StoreRefused,
+        Reason::TokensUnavailable,
     ];
 
     /// As it stands in conditions and metrics.
@@ -83,6 +85,7 @@ impl Reason {
             Reason::ConfigMapForbidden => "ConfigMapForbidden",
             Reason::StoreUnavailable => "StoreUnavailable",
             Reason::StoreRefused => "StoreRefused",
+            Reason::TokensUnavailable => "TokensUnavailable",
         }
     }
 
@@ -96,6 +99,7 @@ impl Reason {
                 | Reason::NotPermitted
                 | Reason::SecretConflict
                 | Reason::StoreRefused
+                | Reason::TokensUnavailable
         )
     }
 

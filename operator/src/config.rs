@@ -25,6 +25,7 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   ARTIFACTAPI_ALLOW_MIRROR_FOR   registry hosts that docker.mirrorFor may name, comma-separated, or * [none]
   ARTIFACTAPI_ALLOW_ROOT_MIRROR  whether docker.rootMirror may be set [false]
   ARTIFACTAPI_ALLOW_CIDRS        networks within which egress.allowCIDRs must lie, comma-separated [none]
+  ARTIFACTAPI_ALLOW_PROXIES      proxies that egress.proxyURL may name, as URLs, comma-separated, or * [none]
   ARTIFACTAPI_RESYNC             how often what is stored is compared with what should be [5m]
   ARTIFACTAPI_METRICS_ADDR       address of /livez, /readyz and /metrics [:9090]
   KUBECONFIG                     how to reach the Kubernetes API [the pod's service account]
@@ -160,10 +161,15 @@ fn ceilings(reader: &mut Reader<'_>) -> Ceilings {
             }
         }
     }
+    let proxies = list(reader, "ARTIFACTAPI_ALLOW_PROXIES");
+    for proxy in proxies.iter().filter(|proxy| *proxy != "*" && url::Url::parse(proxy).is_err()) {
+        reader.errors.push(format!("ARTIFACTAPI_ALLOW_PROXIES: {proxy:?} is no URL as http://proxy.example:3128"));
+    }
     Ceilings {
         mirror_for: mirror_for.iter().map(|host| host.to_ascii_lowercase()).collect(),
         root_mirror: reader.parsed("ARTIFACTAPI_ALLOW_ROOT_MIRROR", false, "true or false"),
         networks,
+        proxies,
     }
 }
 

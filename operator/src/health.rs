@@ -1,6 +1,9 @@
 //! `/livez`, `/readyz` and `/metrics`, on a port of their own.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     Router,
@@ -19,8 +22,8 @@ use crate::{
 /// What is looked at.
 #[derive(Clone)]
 pub struct Health {
-    /// Which watches have seen everything.
-    pub progress: Progress,
+    /// Which watches have seen everything; unset before they have begun.
+    pub progress: Arc<OnceLock<Progress>>,
     /// What has been counted.
     pub metrics: Arc<Metrics>,
 }
@@ -40,7 +43,10 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
 
 /// Ready once it has seen everything; whether it leads makes no difference.
 async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, String) {
-    let missing = health.progress.missing();
+    let Some(progress) = health.progress.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "waiting for the database\n".into());
+    };
+    let missing = progress.missing();
     if missing.is_empty() {
         (StatusCode::OK, "ok\n".into())
     } else {

@@ -47,6 +47,8 @@ use crate::{
 const SYNC: Duration = Duration::from_secs(300);
 /// First pause after a failure; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Pause before a change is planned anew since another came first.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Longest pause after failures.
 const MAX_PAUSE: Duration = Duration::from_secs(20);
 /// Most events under way.
@@ -117,6 +119,8 @@ enum Stop {
     Deposed(i64),
     /// The sink is away.
     Failed(SinkError),
+    /// Somebody else has changed what is stored: what was planned is planned anew.
+    Outdated,
 }
 
 impl From<SinkError> for Stop {
@@ -175,7 +179,10 @@ impl Operator {
                 () = stop.cancelled() => break,
                 change = self.changes.recv() => match change {
                     Some(change) => self.take(change),
-                    None => break,
+                    None => {
+                        tracing::error!("every watch has ended, and with them this operator");
+                        break;
+                    }
                 },
                 Ok(()) = self.leader.changed() => {}
                 sent = self.outbox.next() => self.note(sent),
@@ -227,10 +234,11 @@ impl Operator {
     fn let_go(&mut self, ended: Ended) {
         let Ended { object, uid, failure } = ended;
         if let Some(error) = failure {
-            let note = format!(
-                "what it has left could not be deleted: {error}; `artifactapi purge {}` does it later",
-                object.name
-            );
+            let later = match object.kind {
+                "Local" => format!("`artifactapi purge {} --yes` does it later", object.name),
+                _ => "the collector does it in time".to_owned(),
+            };
+            let note = format!("what it has left could not be deleted: {error}; {later}");
             tracing::error!(object = %object, note, "a purge is given up");
             let reason = "PurgeIncomplete".to_owned();
             self.tell(Notice { object: object.clone(), uid: uid.clone(), is_warning: true, reason, note });
@@ -256,6 +264,7 @@ impl Operator {
             .world
             .objects()
             .filter(|seen| seen.is_held && seen.deleting.is_some_and(|since| since < before))
+            .filter(|seen| !self.purges.has(&seen.object))
             .map(|seen| Ended {
                 object: seen.object.clone(),
                 uid: seen.uid.clone(),
@@ -271,9 +280,11 @@ impl Operator {
         let sync = self.term.iter().map(|term| term.next_sync);
         let besides = self.term.as_ref().and(self.besides.due());
         let retry = self.not_before;
-        let idle = Instant::now() + SYNC;
+        let now = Instant::now();
+        let waiting = self.term.iter().filter(|_| self.world.waiting() > 0).map(|_| now);
+        let idle = now + SYNC;
         let blocked = self.not_before.unwrap_or_else(Instant::now);
-        delayed.chain(sync).chain(retry).chain(besides).map(|at| at.max(blocked)).min().unwrap_or(idle)
+        delayed.chain(sync).chain(retry).chain(besides).chain(waiting).map(|at| at.max(blocked)).min().unwrap_or(idle)
     }
 
     /// Does what can be done now.
@@ -298,6 +309,10 @@ impl Operator {
                     is_higher
                 });
                 self.not_before = Some(Instant::now() + PAUSE);
+            }
+            Err(Stop::Outdated) => {
+                tracing::info!("somebody else has changed the configuration, and it is loaded again");
+                self.not_before = Some(Instant::now() + AGAIN);
             }
             Err(Stop::Failed(error)) => self.fail(&error),
         }

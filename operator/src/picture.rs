@@ -56,6 +56,8 @@ pub struct Facts {
     pub mirrors: Vec<String>,
     /// Networks beyond the public ones that it may connect to.
     pub networks: Vec<String>,
+    /// The proxy by which it goes out, if it names one.
+    pub proxy: Option<String>,
     /// Secrets and ConfigMaps it names.
     pub named: Vec<ObjectRef>,
 }
@@ -78,7 +80,9 @@ impl Facts {
         if manifest.pointer("/spec/docker/rootMirror").and_then(Value::as_bool) == Some(true) {
             mirrors.push(ROOT.to_owned());
         }
-        Facts { repository, mirrors, networks: texts("/spec/egress/allowCIDRs"), named: named_by(manifest) }
+        let networks = texts("/spec/egress/allowCIDRs");
+        let proxy = manifest.pointer("/spec/egress/proxyURL").and_then(Value::as_str).map(str::to_owned);
+        Facts { repository, mirrors, networks, proxy, named: named_by(manifest) }
     }
 }
 

@@ -1,6 +1,10 @@
 //! The process: everything is put together here, and ends in order.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use artifactapi_model::ports::Accounts;
 use artifactapi_stores::{
@@ -52,14 +56,17 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         Namespaces::Own => Some(BTreeSet::from([own_namespace.clone()])),
         Namespaces::These(scope) => scope,
     };
+    // Before anything is waited for: who does not answer is restarted.
+    let (metrics, begun) = (Arc::new(Metrics::new()), Arc::new(OnceLock::new()));
+    let health = Health { progress: begun.clone(), metrics: metrics.clone() };
+    tokio::spawn(health::serve(listener, health, stop.clone()));
     let Some(doors) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
     let Doors { sink, source, accounts } = doors;
     let Some(floor) = stop.run_until_cancelled(height(&*sink)).await else { return Ok(()) };
-    let metrics = Arc::new(Metrics::new());
     let (changes, received) = mpsc::channel(QUEUE);
     let progress = watches::start(&client, &scope, &changes, &stop);
     drop(changes);
-    tokio::spawn(health::serve(listener, Health { progress, metrics: metrics.clone() }, stop.clone()));
+    begun.set(progress).unwrap_or_else(|_| unreachable!("it is set once"));
     let floor = watch::Sender::new(floor);
     let candidate = Candidate::new(&client, &own_namespace, identity(), floor.subscribe());
     let leader = candidate.outcome();

@@ -25,6 +25,8 @@ const SECRET_KEYS: [&str; 7] =
     [".dockerconfigjson", "ca.crt", "password", "tls.crt", "tls.key", "token", "username"];
 /// Those of ConfigMaps.
 const CONFIG_MAP_KEYS: [&str; 1] = ["ca.crt"];
+/// Type of Secrets that are a service account's token.
+const SERVICE_ACCOUNT: &str = "kubernetes.io/service-account-token";
 /// Objects read at the same time.
 const AT_ONCE: usize = 16;
 
@@ -35,6 +37,8 @@ pub struct Read {
     rows: BTreeMap<ObjectRef, Row>,
     versions: BTreeMap<ObjectRef, Option<String>>,
     forbidden: BTreeSet<ObjectRef>,
+    /// Tokens of service accounts.
+    accounts: BTreeSet<ObjectRef>,
     failed: BTreeMap<ObjectRef, String>,
 }
 
@@ -64,6 +68,11 @@ impl Read {
                         self.references.add_secret(namespace, name, secret);
                         document
                     }
+                    Body::Account => {
+                        self.versions.insert(object.clone(), version);
+                        self.accounts.insert(object);
+                        return;
+                    }
                     Body::ConfigMap(map) => {
                         let document = config_map_to_json(&object, &map);
                         self.references.add_config_map(namespace, name, map);
@@ -74,7 +83,11 @@ impl Read {
                 self.rows.insert(object.clone(), row);
                 self.versions.insert(object, version);
             }
-            Err(api::Failure::Forbidden) => drop(self.forbidden.insert(object)),
+            Err(api::Failure::Forbidden) => {
+                // Whatever a watch tells of it from now on is news.
+                self.versions.insert(object.clone(), None);
+                self.forbidden.insert(object);
+            }
             Err(api::Failure::Other(error)) => drop(self.failed.insert(object, error)),
         }
     }
@@ -102,6 +115,13 @@ impl Read {
     /// Why `seen` cannot be judged for good: something that it names must not be read.
     pub fn refusal(&self, seen: &Seen) -> Option<Outcome> {
         let named = named_by(&seen.manifest);
+        if let Some(account) = named.iter().find(|named| self.accounts.contains(named)) {
+            let message = format!(
+                "{account} is the token of a service account, which is shown to no upstream: put the upstream's own \
+                 credentials into a Secret"
+            );
+            return Some(Outcome { reason: Reason::SecretInvalid, message });
+        }
         let forbidden = named.iter().find(|named| self.forbidden.contains(named))?;
         Some(Outcome {
             reason: if forbidden.kind == "Secret" {
@@ -126,6 +146,8 @@ struct Found {
 
 enum Body {
     Secret(Secret),
+    /// A token by which the API server knows a service account.
+    Account,
     ConfigMap(ConfigMap),
 }
 
@@ -142,6 +164,10 @@ async fn fetch(client: &Client, object: &ObjectRef) -> Result<Option<Found>, api
     }
     let api: Api<v1::Secret> = Api::namespaced(client.clone(), namespace);
     let Some(found) = api::patiently(api.get_opt(name)).await? else { return Ok(None) };
+    if found.type_.as_deref() == Some(SERVICE_ACCOUNT) {
+        let (uid, version) = (found.metadata.uid.unwrap_or_default(), found.metadata.resource_version);
+        return Ok(Some(Found { uid, version, body: Body::Account }));
+    }
     let entries = found.data.unwrap_or_default().into_iter();
     let used = entries.filter(|(key, _)| SECRET_KEYS.contains(&key.as_str()));
     let body = Body::Secret(Secret::new(used.map(|(key, value)| (key, value.0))));

@@ -26,8 +26,10 @@ pub struct Seen {
     pub is_held: bool,
     /// What somebody has asked for by annotation: a look at the upstream of a Remote, another token of a Robot.
     pub requested_at: Option<String>,
-    /// The manifest without what the API server keeps for itself.
+    /// The manifest without what the API server keeps for itself; without its spec when that is too large.
     pub manifest: Value,
+    /// Whether its spec is larger than [`MAX_SPEC`].
+    pub is_oversized: bool,
     /// Its status.
     pub status: Value,
 }
@@ -38,6 +40,8 @@ pub const FINALIZER: &str = "artifactapi.io/purge";
 pub const REQUESTED_AT: &str = "artifactapi.io/requested-at";
 /// Longest value of it that is taken for one, in bytes.
 const MAX_REQUEST: usize = 256;
+/// Largest spec that is looked at, in bytes of JSON: the operator and every proxy keep all of them in memory.
+pub const MAX_SPEC: usize = 64 << 10;
 
 impl Seen {
     /// Reads what a watch of `kind` delivered; `None` without a name or an identity, which no API server sends.
@@ -46,11 +50,16 @@ impl Seen {
         let (name, uid) = (metadata.name?, metadata.uid?);
         let namespace = metadata.namespace.unwrap_or_else(|| artifactapi_crds::DEFAULT_NAMESPACE.to_owned());
         let mut take = |field| data.get_mut(field).map(Value::take).unwrap_or_default();
+        let mut spec = take("spec");
+        let is_oversized = spec.to_string().len() > MAX_SPEC;
+        if is_oversized {
+            spec = Value::Null;
+        }
         let manifest = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": kind.as_str(),
             "metadata": { "namespace": namespace, "name": name },
-            "spec": take("spec"),
+            "spec": spec,
         });
         Some(Seen {
             object: ObjectRef { kind: kind.as_str(), namespace, name },
@@ -65,6 +74,7 @@ impl Seen {
                 .filter(|value| !value.is_empty() && value.len() <= MAX_REQUEST),
             is_held: metadata.finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER)),
             manifest,
+            is_oversized,
             status: take("status"),
         })
     }

@@ -17,10 +17,10 @@ use crate::{
     ceilings::Ceilings,
     conditions::{Outcome, Reason},
     locals,
-    picture::{Facts, Picture, ROOT},
+    picture::{Facts, Kept, Picture, ROOT},
     remotes, robots,
     secrets::Read,
-    seen::Seen,
+    seen::{MAX_SPEC, Seen},
     sink::Row,
     virtuals,
     world::World,
@@ -80,6 +80,11 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
     }
     if let Some(outcome) = name_conflict(seen, context) {
         return Verdict::Refuse { outcome, withdraw: true };
+    }
+    if seen.is_oversized {
+        let message = format!("is larger than {} KiB, which nothing that makes sense is", MAX_SPEC >> 10);
+        let outcome = Outcome::refused(&[FieldError::new("spec", "tooLarge", message)]);
+        return Verdict::Refuse { outcome, withdraw: is_of_another(seen, context) };
     }
     if let Some(outcome) = context.read.refusal(seen) {
         return Verdict::Refuse { outcome, withdraw: is_of_another(seen, context) };
@@ -175,7 +180,9 @@ fn name_conflict(seen: &Seen, context: &Context<'_>) -> Option<Outcome> {
     })
 }
 
-/// What it would mirror and an older Remote mirrors already.
+/// What it would mirror and another Remote mirrors already. Whoever answers for a host keeps it as long as it is there and
+/// wants it, however old the others are: nobody takes a mirror over by an edit. Of those that want what nobody has, the
+/// oldest is looked at first.
 fn mirror_conflicts(
     seen: &Seen,
     facts: &Facts,
@@ -184,18 +191,13 @@ fn mirror_conflicts(
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, mirrored) in facts.mirrors.iter().enumerate() {
-        let stored = context.picture.mirroring(mirrored).map(|(object, _)| object);
-        let accepted = batch.iter().filter(|(_, facts)| facts.mirrors.contains(mirrored));
-        let mut others = stored.chain(accepted.map(|(object, _)| object));
-        let is_older = |other: &&ObjectRef| {
-            **other != seen.object
-                && match context.world.get(other) {
-                    Some(other) => other.deleting.is_none() && other.age() < seen.age(),
-                    // Stored without Kubernetes, and so before.
-                    None => context.picture.row(other).is_some_and(|kept| kept.uid.is_none()),
-                }
-        };
-        let Some(owner) = others.find(is_older) else { continue };
+        let holders = || context.picture.mirroring(mirrored).filter(|(object, kept)| holds(object, kept, context));
+        let has_it = holders().any(|(object, _)| *object == seen.object);
+        let stored = holders().map(|(object, _)| object).find(|object| **object != seen.object && !has_it);
+        let mut accepted = batch.iter().filter(|(other, facts)| {
+            **other != seen.object && facts.mirrors.contains(mirrored)
+        });
+        let Some(owner) = stored.or_else(|| accepted.next().map(|(object, _)| object)) else { continue };
         errors.push(if mirrored == ROOT {
             let message = format!("{owner} is the root mirror already, and there can be one");
             FieldError::new("spec.docker.rootMirror", "mirrorConflict", message)
@@ -205,6 +207,16 @@ fn mirror_conflicts(
         });
     }
     errors
+}
+
+/// Whether a stored object is still the one that is there.
+fn holds(object: &ObjectRef, kept: &Kept, context: &Context<'_>) -> bool {
+    match (&kept.uid, context.world.get(object)) {
+        // Stored without Kubernetes.
+        (None, _) => true,
+        (Some(uid), Some(live)) => live.deleting.is_none() && live.uid == *uid,
+        (Some(_), None) => false,
+    }
 }
 
 /// Repositories as Virtuals see them: Remotes and Locals that are stored, and Virtuals that are there.

@@ -1,6 +1,9 @@
 //! A pass: everything that waits is reconciled, and what is stored compared with what should be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use artifactapi_crds::{manifests::ObjectRef, object::named_by, schema::Kind, validate::Repositories};
 use artifactapi_model::failpoint;
@@ -25,6 +28,8 @@ use crate::{
 const BATCH: usize = 500;
 /// Finalizers set at the same time.
 const AT_ONCE: usize = 16;
+/// How soon an object is looked at again that names what the operator may not read.
+const FORBIDDEN: Duration = Duration::from_secs(60);
 /// Failures in a row after which objects say that the sink is away.
 const TRIES: u32 = 3;
 
@@ -56,26 +61,18 @@ impl Operator {
                 delay.0 = now + SYNC;
             }
         }
-        loop {
-            let batch = self.world.next(BATCH);
-            if batch.is_empty() {
-                if let Some(term) = &self.term {
-                    self.besides.look(&self.world, |object| term.picture.row(object).is_some()).await;
-                }
-                return Ok(());
+        // One batch at a time: whatever else is due has its turn in between, however busy somebody keeps this.
+        let batch = self.world.next(BATCH);
+        if batch.is_empty() {
+            if let Some(term) = &self.term {
+                self.besides.look(&self.world, |object| term.picture.row(object).is_some()).await;
             }
-            let begun = Instant::now();
-            self.reconcile(batch).await?;
-            self.metrics.passed(begun.elapsed());
-            self.metrics.waiting.set(self.world.waiting().try_into().unwrap_or(i64::MAX));
-            // What happens meanwhile belongs to the next batch.
-            if let Ok(change) = self.changes.try_recv() {
-                self.take(change);
-            }
-            if !self.leader.borrow().is_some_and(|leadership| leadership.holds()) {
-                return Ok(());
-            }
+            return Ok(());
         }
+        let begun = Instant::now();
+        self.reconcile(batch).await?;
+        self.metrics.passed(begun.elapsed());
+        Ok(())
     }
 
     /// Loads what is stored, and has everything looked at again that is not as it was left.
@@ -209,6 +206,10 @@ impl Operator {
                 accepted.insert(object.clone(), one.facts.clone());
             }
             self.delayed.remove(object);
+            if self.world.get(object).is_some_and(|seen| read.refusal(seen).is_some()) {
+                // Nothing tells when a role is given.
+                self.delayed.insert(object.clone(), (Instant::now() + FORBIDDEN, 0));
+            }
             verdicts.insert(object.clone(), verdict);
         }
         for (object, error) in later {
@@ -242,7 +243,11 @@ impl Operator {
                     if self.besides.stored(seen, is_new, config) {
                         continue;
                     }
-                    (Outcome::stored(), accepted.status.clone())
+                    let outcome = match self.besides.missing(seen) {
+                        Some(outcome) => outcome,
+                        None => Outcome::stored(),
+                    };
+                    (outcome, accepted.status.clone())
                 }
                 Verdict::Refuse { outcome, withdraw: _ } => {
                     self.metrics.refused(outcome.reason);
@@ -286,9 +291,7 @@ impl Operator {
             Written::Outdated(_) => {
                 // Somebody else has changed it: what was planned is planned anew.
                 term.next_sync = Instant::now();
-                Err(Stop::Failed(SinkError::Unavailable(
-                    "somebody else has changed the configuration".into(),
-                )))
+                Err(Stop::Outdated)
             }
             Written::Fenced(epoch) => Err(Stop::Deposed(epoch)),
         }

@@ -19,6 +19,11 @@ pub const ORPHAN: Duration = Duration::from_secs(120);
 /// How long a token without an end is good after it was replaced.
 pub const REPLACED: Duration = Duration::from_secs(3600);
 
+/// How long a token is there before another one can be asked for.
+pub const PACE: Duration = Duration::from_secs(10);
+/// Replaced tokens that live out their time; of more, the oldest end.
+pub const KEPT: usize = 3;
+
 /// What is known of a robot.
 pub struct Known<'a> {
     /// Its Secret.
@@ -74,13 +79,17 @@ pub fn plan(known: &Known<'_>) -> Plan {
     let Known { found, rows, ttl, requested_at, now } = known;
     let current = match found {
         Found::Nothing => Err("there is no Secret"),
-        Found::Foreign => return Plan { revoke: idle(rows, None, *now).0, ..Plan::default() },
+        // What was handed out before is in use: it ends by its own time.
+        Found::Foreign => return Plan::default(),
         Found::Ours { token: None, .. } => Err("the Secret holds no token"),
         Found::Ours { token: Some(token), is_whole, requested_at: answered, .. } => {
             match rows.iter().find(|row| row.id == token.id()) {
                 None => Err("the token in the Secret is not known"),
-                Some(_) if requested_at.is_some() && answered.as_deref() != *requested_at => {
-                    Err("another token is asked for")
+                Some(row) if requested_at.is_some() && answered.as_deref() != *requested_at => {
+                    match (row.created_at + PACE).since(*now) {
+                        Duration::ZERO => Err("another token is asked for"),
+                        left => Ok((row, token, *is_whole, Some(left))),
+                    }
                 }
                 Some(row) => match rotation(row, *ttl, *now) {
                     None => Err("the token has lived two thirds of its life"),
@@ -122,10 +131,17 @@ fn rotation(row: &TokenRow, ttl: Option<Duration>, now: Timestamp) -> Option<Opt
 /// Of the tokens beside the `current` one, those that end now, and how long until the next does.
 fn idle(rows: &[TokenRow], current: Option<&TokenRow>, now: Timestamp) -> (Vec<TokenId>, Option<Duration>) {
     let (mut ended, mut next) = (Vec::new(), None::<Duration>);
+    let mut newest: Vec<_> = rows.iter().map(|row| (row.created_at, &row.id)).collect();
+    newest.sort_unstable();
+    let too_old = newest.iter().rev().nth(KEPT).copied();
     for row in rows.iter().filter(|row| current.is_none_or(|current| current.id != row.id)) {
         let end = match current {
             // Replaced: the database ends it, or we do.
             Some(current) if (row.created_at, &row.id) < (current.created_at, &current.id) => {
+                if too_old.is_some_and(|too_old| (row.created_at, &row.id) <= too_old) {
+                    ended.push(row.id.clone());
+                    continue;
+                }
                 row.expires_at.unwrap_or(current.created_at + REPLACED)
             }
             // Nobody was ever given it.
@@ -198,7 +214,8 @@ mod tests {
             (whole(), vec![endless.clone()], None, None, 900 * HOUR, "keep"),
             (whole(), vec![endless], ttl, None, 0, "the token has lived two thirds of its life"),
             (ours(Some(&token), false, None), vec![ends.clone()], ttl, None, 0, "mend"),
-            (whole(), vec![ends.clone()], ttl, Some("a"), 0, "another token is asked for"),
+            (whole(), vec![ends.clone()], ttl, Some("a"), 9_999, "keep"),
+            (whole(), vec![ends.clone()], ttl, Some("a"), 10_000, "another token is asked for"),
             (ours(Some(&token), true, Some("a")), vec![ends.clone()], ttl, Some("a"), 0, "keep"),
             (ours(Some(&token), true, Some("a")), vec![ends], ttl, None, 0, "keep"),
         ] {
@@ -235,7 +252,18 @@ mod tests {
     }
 
     #[test]
-    fn tokens_without_a_secret_of_ours_are_nobodys() {
+    fn however_often_another_is_asked_for_few_live() {
+        let tokens: Vec<RobotToken> = (0..6).map(|_| RobotToken::generate().unwrap()).collect();
+        let rows: Vec<TokenRow> =
+            (0..).zip(&tokens).map(|(at, token)| row(token, at * 10_000, Some(900 * HOUR))).collect();
+        let found = ours(Some(&tokens[5]), true, None);
+        let known =
+            Known { found: &found, rows: &rows, ttl: None, requested_at: None, now: Timestamp(60_000) };
+        assert_eq!(plan(&known).revoke, [tokens[0].id(), tokens[1].id()]);
+    }
+
+    #[test]
+    fn a_secret_of_somebody_else_ends_no_token() {
         let token = RobotToken::generate().unwrap();
         let rows = [row(&token, 0, None)];
         let known = Known {
@@ -245,6 +273,6 @@ mod tests {
             requested_at: None,
             now: Timestamp(HOUR),
         };
-        assert_eq!(plan(&known).revoke, [token.id()]);
+        assert_eq!(plan(&known).revoke, []);
     }
 }
