@@ -25,6 +25,10 @@ pub struct RemoteStatus {
     pub url: Option<String>,
     /// Defaults that depend on the type or on other fields.
     pub effective: Option<EffectiveRemote>,
+    /// The value of the annotation `artifactapi.io/requested-at` that was answered last: a proxy has looked at the
+    /// upstream since.
+    #[schemars(length(max = 256))]
+    pub last_handled_requested_at: Option<String>,
 }
 
 /// Values a Remote works with where its spec leaves them open.

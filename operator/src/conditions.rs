@@ -17,7 +17,9 @@ use serde_json::{Map, Value, json};
 /// Longest message of a condition that we write, in characters.
 const MAX_MESSAGE: usize = 1_024;
 /// Conditions that are ours.
-const OURS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
+pub const OURS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
+/// Fields that are ours besides.
+const FIELDS: [&str; 5] = ["observedGeneration", "url", "effective", "secretName", "tokenExpiresAt"];
 
 /// Why an object is ready or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +34,8 @@ pub enum Reason {
     SecretNotFound,
     SecretInvalid,
     SecretForbidden,
+    SecretConflict,
+    SecretFailed,
     ConfigMapNotFound,
     ConfigMapInvalid,
     ConfigMapForbidden,
@@ -41,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 16] = [
         Reason::Stored,
         Reason::Invalid,
         Reason::NameConflict,
@@ -51,6 +55,8 @@ impl Reason {
         Reason::SecretNotFound,
         Reason::SecretInvalid,
         Reason::SecretForbidden,
+        Reason::SecretConflict,
+        Reason::SecretFailed,
         Reason::ConfigMapNotFound,
         Reason::ConfigMapInvalid,
         Reason::ConfigMapForbidden,
@@ -70,6 +76,8 @@ impl Reason {
             Reason::SecretNotFound => "SecretNotFound",
             Reason::SecretInvalid => "SecretInvalid",
             Reason::SecretForbidden => "SecretForbidden",
+            Reason::SecretConflict => "SecretConflict",
+            Reason::SecretFailed => "SecretFailed",
             Reason::ConfigMapNotFound => "ConfigMapNotFound",
             Reason::ConfigMapInvalid => "ConfigMapInvalid",
             Reason::ConfigMapForbidden => "ConfigMapForbidden",
@@ -86,6 +94,7 @@ impl Reason {
                 | Reason::NameConflict
                 | Reason::MirrorConflict
                 | Reason::NotPermitted
+                | Reason::SecretConflict
                 | Reason::StoreRefused
         )
     }
@@ -169,7 +178,7 @@ pub fn status(
 }
 
 /// Since when a condition has its status: as before, or now.
-fn since(before: &Value, kind: &str, status: &str, now: Timestamp) -> Value {
+pub(crate) fn since(before: &Value, kind: &str, status: &str, now: Timestamp) -> Value {
     let same = conditions(before).find(|one| one["type"] == kind && one["status"] == status);
     let time = same.and_then(|one| one.get("lastTransitionTime")).filter(|time| time.is_string());
     time.cloned().unwrap_or_else(|| json!(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
@@ -188,7 +197,19 @@ pub fn is_there(status: &Value, wanted: &Value) -> bool {
         found
     };
     let field = |name| status.get(name).filter(|value| !value.is_null()) == wanted.get(name);
-    ours(status) == ours(wanted) && ["observedGeneration", "url", "effective"].into_iter().all(field)
+    ours(status) == ours(wanted) && FIELDS.into_iter().all(field)
+}
+
+/// The status `before` after `part` of it was written, by whom the conditions of `types` belong to.
+pub fn with(before: &Value, part: &Value, types: &[&str]) -> Value {
+    let is_written = |one: &Value| conditions(part).any(|written| written["type"] == one["type"]);
+    let is_theirs = |one: &&Value| is_written(one) || types.iter().any(|kind| one["type"] == *kind);
+    let others = conditions(before).filter(|one| !is_theirs(one));
+    let all: Vec<Value> = others.chain(conditions(part)).cloned().collect();
+    let mut status = before.as_object().cloned().unwrap_or_default();
+    status.extend(part.as_object().cloned().unwrap_or_default());
+    status.insert("conditions".into(), Value::Array(all));
+    Value::Object(status)
 }
 
 /// The status of the condition `kind`.

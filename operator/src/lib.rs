@@ -4,6 +4,7 @@
 //! comes together.
 
 pub mod api;
+pub mod besides;
 pub mod ceilings;
 pub mod conditions;
 pub mod config;
@@ -26,6 +27,7 @@ pub mod sink;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod upstreams;
 pub mod validate;
 pub mod virtuals;
 pub mod watches;

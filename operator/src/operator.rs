@@ -9,12 +9,16 @@
 //! It is driven by levels, not edges: everything is looked at when a leadership begins, and what the sink holds is
 //! compared every few minutes with what it should.
 
+mod beside;
+#[cfg(test)]
+mod handles;
 mod pass;
+mod report;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use artifactapi_crds::manifests::ObjectRef;
-use artifactapi_model::PublicUrl;
+use artifactapi_model::{PublicUrl, ports::Accounts};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, runtime::events::Recorder};
@@ -25,14 +29,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    besides::Besides,
     ceilings::Ceilings,
+    conditions::OURS,
     events::{self, Notice},
     lease::Leadership,
     metrics::Metrics,
     picture::Picture,
     purge::{self, Ended, PATIENCE, Purges},
     sink::{Sink, SinkError},
-    status::{Letter, Outbox, Sent},
+    status::{Letter, MANAGER, Outbox, Sent},
+    upstreams::source::Source,
     world::{Change, World},
 };
 
@@ -53,6 +60,10 @@ pub struct Parts {
     pub client: Client,
     /// Where accepted objects go.
     pub sink: Arc<dyn Sink>,
+    /// Who tells how upstreams are.
+    pub source: Option<Arc<dyn Source>>,
+    /// Who keeps the tokens of robots.
+    pub accounts: Option<Arc<dyn Accounts>>,
     /// How far namespaces may go.
     pub ceilings: Ceilings,
     /// The URL clients use, if it is known.
@@ -81,6 +92,7 @@ pub struct Operator {
     world: World,
     term: Option<Term>,
     outbox: Outbox,
+    besides: Besides,
     purges: Purges,
     recorder: Recorder,
     chores: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -116,8 +128,10 @@ impl From<SinkError> for Stop {
 impl Operator {
     /// Puts one together; `world` knows the namespaces.
     pub fn new(parts: Parts, world: World) -> Self {
-        let Parts { client, sink, ceilings, public_url, changes, leader, floor, metrics } = parts;
-        let (outbox, recorder) = (Outbox::new(client.clone()), events::recorder(&client));
+        let Parts { client, sink, source, accounts, ceilings, public_url, changes, leader, floor, metrics } =
+            parts;
+        let (outbox, recorder) = (Outbox::new(client.clone(), MANAGER), events::recorder(&client));
+        let besides = Besides::new(&client, source, accounts, public_url.as_ref());
         let purges = Purges::new(sink.clone());
         Operator {
             client,
@@ -132,6 +146,7 @@ impl Operator {
             world,
             term: None,
             outbox,
+            besides,
             purges,
             recorder,
             chores: FuturesUnordered::new(),
@@ -164,6 +179,7 @@ impl Operator {
                 },
                 Ok(()) = self.leader.changed() => {}
                 sent = self.outbox.next() => self.note(sent),
+                event = self.besides.next() => self.beside(event),
                 ended = self.purges.next() => self.let_go(ended),
                 Some(()) = self.chores.next() => {}
                 () = sleep_until(due) => {}
@@ -183,9 +199,11 @@ impl Operator {
 
     /// Takes up a change and all that wait behind it.
     pub(crate) fn take(&mut self, change: Change) {
-        self.world.take(change);
-        while let Ok(change) = self.changes.try_recv() {
+        let mut next = Some(change);
+        while let Some(change) = next {
+            self.besides.see(&change);
             self.world.take(change);
+            next = self.changes.try_recv().ok();
         }
     }
 
@@ -195,7 +213,7 @@ impl Operator {
             self.tell(notice);
         }
         self.metrics.wrote_status(1);
-        self.world.note_status(&object, &uid, status);
+        self.world.note_status(&object, &uid, &status, &OURS);
     }
 
     /// Publishes an event, unless too many are under way already: they are no record.
@@ -247,63 +265,15 @@ impl Operator {
         overdue.into_iter().for_each(|ended| self.let_go(ended));
     }
 
-    /// Whether nothing waits and nothing is under way.
-    #[cfg(test)]
-    pub(crate) fn is_idle(&self) -> bool {
-        self.outbox.is_empty()
-            && self.chores.is_empty()
-            && (self.world.waiting() == 0 || self.not_before.is_some())
-    }
-
-    /// Whether a namespace is looked after.
-    #[cfg(test)]
-    pub(crate) fn covers(&self, namespace: &str) -> bool {
-        self.world.covers(namespace)
-    }
-
-    /// Whether a purge is under way.
-    #[cfg(test)]
-    pub(crate) fn is_purging(&self) -> bool {
-        !self.purges.is_empty()
-    }
-
-    /// Waits for the next purge that comes to its end.
-    #[cfg(test)]
-    pub(crate) async fn purge(&mut self) {
-        let ended = self.purges.next().await;
-        self.let_go(ended);
-    }
-
-    /// Objects that are being deleted and held.
-    #[cfg(test)]
-    pub(crate) fn held(&self) -> Vec<ObjectRef> {
-        let held = self.world.objects().filter(|seen| seen.is_held && seen.deleting.is_some());
-        held.map(|seen| seen.object.clone()).collect()
-    }
-
-    /// Waits for all statuses under way, and says of which objects they were.
-    #[cfg(test)]
-    pub(crate) async fn deliver(&mut self) -> Vec<ObjectRef> {
-        let mut written = Vec::new();
-        while !self.outbox.is_empty() {
-            let sent = self.outbox.next().await;
-            if let Sent::Written(letter) = &sent {
-                written.push(letter.object.clone());
-            }
-            self.note(sent);
-        }
-        while self.chores.next().await.is_some() {}
-        written
-    }
-
     /// When there is something to do although nothing happens.
     fn due(&self) -> Instant {
         let delayed = self.delayed.values().map(|(at, _)| *at);
         let sync = self.term.iter().map(|term| term.next_sync);
+        let besides = self.term.as_ref().and(self.besides.due());
         let retry = self.not_before;
         let idle = Instant::now() + SYNC;
         let blocked = self.not_before.unwrap_or_else(Instant::now);
-        delayed.chain(sync).chain(retry).map(|at| at.max(blocked)).min().unwrap_or(idle)
+        delayed.chain(sync).chain(retry).chain(besides).map(|at| at.max(blocked)).min().unwrap_or(idle)
     }
 
     /// Does what can be done now.
@@ -336,6 +306,7 @@ impl Operator {
     fn resign(&mut self) {
         if self.term.take().is_some() {
             self.outbox.clear();
+            self.besides.clear();
             self.purges.clear();
         }
     }

@@ -27,6 +27,8 @@ pub fn rules() -> Vec<PolicyRule> {
         rule(GROUP, &KINDS.map(|kind| format!("{kind}/status")), &["patch"]),
         // Upstream credentials and authorities that Remotes name.
         rule("", &["configmaps", "secrets"], &["get", "list", "watch"]),
+        // Tokens of robots.
+        rule("", &["secrets"], &["create", "update"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ]
 }

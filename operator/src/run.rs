@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use artifactapi_model::ports::Accounts;
 use artifactapi_stores::{
     PostgresMetadata,
     postgres::{PostgresError, PostgresSettings},
@@ -20,6 +21,7 @@ use crate::{
     metrics::Metrics,
     operator::{Operator, Parts},
     sink::{Sink, directory::DirectorySink, postgres::PostgresSink},
+    upstreams::source::{Files, Source, Tables},
     watches,
     world::{Scope, World},
 };
@@ -50,7 +52,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         Namespaces::Own => Some(BTreeSet::from([own_namespace.clone()])),
         Namespaces::These(scope) => scope,
     };
-    let Some(sink) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
+    let Some(doors) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
+    let Doors { sink, source, accounts } = doors;
     let Some(floor) = stop.run_until_cancelled(height(&*sink)).await else { return Ok(()) };
     let metrics = Arc::new(Metrics::new());
     let (changes, received) = mpsc::channel(QUEUE);
@@ -62,7 +65,18 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let leader = candidate.outcome();
     let idle = Arc::new(Notify::new());
     let election = tokio::spawn(candidate.run(stop.clone(), idle.clone()));
-    let parts = Parts { client, sink, ceilings, public_url, changes: received, leader, floor, metrics };
+    let parts = Parts {
+        client,
+        sink,
+        source,
+        accounts,
+        ceilings,
+        public_url,
+        changes: received,
+        leader,
+        floor,
+        metrics,
+    };
     let operator = Operator::new(parts, World::new(scope));
     let operator = match resync {
         Some(period) => operator.comparing_every(period),
@@ -95,18 +109,27 @@ fn cancel_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>,
     })
 }
 
-async fn open(settings: SinkSettings) -> Result<Arc<dyn Sink>, Failure> {
+/// By which ways the proxies are reached.
+struct Doors {
+    sink: Arc<dyn Sink>,
+    source: Option<Arc<dyn Source>>,
+    accounts: Option<Arc<dyn Accounts>>,
+}
+
+async fn open(settings: SinkSettings) -> Result<Doors, Failure> {
     match settings {
         SinkSettings::Postgres { database, sealer } => {
             let store = Arc::new(open_database(&database).await?);
-            Ok(Arc::new(PostgresSink::new(store, sealer)))
+            let source: Arc<dyn Source> = Arc::new(Tables(store.clone()));
+            let sink = Arc::new(PostgresSink::new(store.clone(), sealer));
+            Ok(Doors { sink, source: Some(source), accounts: Some(store) })
         }
         SinkSettings::Directory(directory) => {
-            let sink = DirectorySink::open(directory.clone());
             let place = directory.display();
-            Ok(Arc::new(
-                sink.map_err(|error| format!("ARTIFACTAPI_SINK_DIR: {place} cannot be made: {error}"))?,
-            ))
+            let sink = DirectorySink::open(directory.clone())
+                .map_err(|error| format!("ARTIFACTAPI_SINK_DIR: {place} cannot be made: {error}"))?;
+            let source: Arc<dyn Source> = Arc::new(Files(directory));
+            Ok(Doors { sink: Arc::new(sink), source: Some(source), accounts: None })
         }
     }
 }

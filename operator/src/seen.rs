@@ -24,6 +24,8 @@ pub struct Seen {
     pub deleting: Option<i64>,
     /// Whether our finalizer holds it.
     pub is_held: bool,
+    /// What somebody has asked for by annotation: a look at the upstream of a Remote, another token of a Robot.
+    pub requested_at: Option<String>,
     /// The manifest without what the API server keeps for itself.
     pub manifest: Value,
     /// Its status.
@@ -32,6 +34,10 @@ pub struct Seen {
 
 /// The finalizer of objects with `deletionPolicy: Purge`.
 pub const FINALIZER: &str = "artifactapi.io/purge";
+/// The annotation by which people ask; any other value is another request.
+pub const REQUESTED_AT: &str = "artifactapi.io/requested-at";
+/// Longest value of it that is taken for one, in bytes.
+const MAX_REQUEST: usize = 256;
 
 impl Seen {
     /// Reads what a watch of `kind` delivered; `None` without a name or an identity, which no API server sends.
@@ -53,6 +59,10 @@ impl Seen {
             created: metadata.creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
             deleting: metadata.deletion_timestamp.map(|time| time.0.as_second()),
+            requested_at: metadata
+                .annotations
+                .and_then(|mut all| all.remove(REQUESTED_AT))
+                .filter(|value| !value.is_empty() && value.len() <= MAX_REQUEST),
             is_held: metadata.finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER)),
             manifest,
             status: take("status"),
@@ -70,6 +80,7 @@ impl Seen {
             && self.generation == other.generation
             && self.deleting == other.deleting
             && self.is_held == other.is_held
+            && self.requested_at == other.requested_at
             && self.manifest == other.manifest
     }
 

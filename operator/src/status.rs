@@ -55,6 +55,7 @@ pub enum Sent {
 /// Statuses on their way.
 pub struct Outbox {
     client: Client,
+    manager: &'static str,
     waiting: BTreeMap<ObjectRef, Letter>,
     order: VecDeque<ObjectRef>,
     /// Tasks of their own: they go on while the operator does something else.
@@ -69,10 +70,11 @@ enum Trouble {
 }
 
 impl Outbox {
-    /// An empty one.
-    pub fn new(client: Client) -> Self {
+    /// An empty one of the field manager `manager`.
+    pub fn new(client: Client, manager: &'static str) -> Self {
         Outbox {
             client,
+            manager,
             waiting: BTreeMap::new(),
             order: VecDeque::new(),
             under_way: JoinSet::new(),
@@ -123,7 +125,7 @@ impl Outbox {
             && let Some(object) = self.order.pop_front()
         {
             if let Some(letter) = self.waiting.remove(&object) {
-                self.under_way.spawn(write(self.client.clone(), letter));
+                self.under_way.spawn(write(self.client.clone(), self.manager, letter));
             }
         }
     }
@@ -160,14 +162,14 @@ impl Outbox {
     }
 }
 
-async fn write(client: Client, letter: Letter) -> (Letter, Result<(), Trouble>) {
+async fn write(client: Client, manager: &'static str, letter: Letter) -> (Letter, Result<(), Trouble>) {
     failpoint("operator.status.before");
-    let result = patch(&client, &letter).await;
+    let result = patch(&client, manager, &letter).await;
     failpoint("operator.status.after");
     (letter, result)
 }
 
-async fn patch(client: &Client, letter: &Letter) -> Result<(), Trouble> {
+async fn patch(client: &Client, manager: &str, letter: &Letter) -> Result<(), Trouble> {
     let ObjectRef { kind, namespace, name } = &letter.object;
     let Some(kind) = custom_kind(kind) else { return Ok(()) };
     let api = dynamic(client, kind, Some(namespace));
@@ -178,7 +180,7 @@ async fn patch(client: &Client, letter: &Letter) -> Result<(), Trouble> {
         "metadata": { "name": name, "uid": letter.uid },
         "status": letter.status,
     });
-    let params = PatchParams::apply(MANAGER).force();
+    let params = PatchParams::apply(manager).force();
     let call = async {
         match api.patch_status(name, &params, &Patch::Apply(&patch)).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),

@@ -4,4 +4,6 @@ mod bench;
 mod branches;
 mod deletions;
 mod election;
+mod robots;
 mod sequences;
+mod upstreams;

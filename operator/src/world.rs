@@ -7,6 +7,7 @@ use artifactapi_crds::{manifests::ObjectRef, schema::Kind};
 use serde_json::Value;
 
 use crate::{
+    conditions,
     picture::{Facts, remove},
     seen::{Age, Seen, custom_kind},
 };
@@ -210,10 +211,10 @@ impl World {
         self.objects.values()
     }
 
-    /// Notes the status that was written for an object.
-    pub fn note_status(&mut self, object: &ObjectRef, uid: &str, status: Value) {
+    /// Notes the part of the status that was written for an object, by whom the conditions of `types` belong to.
+    pub fn note_status(&mut self, object: &ObjectRef, uid: &str, part: &Value, types: &[&str]) {
         if let Some(seen) = self.objects.get_mut(object).filter(|seen| seen.uid == uid) {
-            seen.status = status;
+            seen.status = conditions::with(&seen.status, part, types);
         }
     }
 

@@ -188,14 +188,27 @@ impl Cluster {
         process::command_with(arguments, &environment).await
     }
 
-    /// Replaces all manifests by `documents` and runs `artifactapi apply` on them.
+    /// Replaces all manifests by `documents` and runs `artifactapi apply` on them; what was there and is not among
+    /// them stays.
     ///
     /// # Panics
     /// When the manifests cannot be written.
     pub async fn apply(&self, documents: &str) -> Told {
+        self.apply_with(documents, &[]).await
+    }
+
+    /// The same with `--prune`: what is not among them goes.
+    ///
+    /// # Panics
+    /// When the manifests cannot be written.
+    pub async fn apply_only(&self, documents: &str) -> Told {
+        self.apply_with(documents, &["--prune"]).await
+    }
+
+    async fn apply_with(&self, documents: &str, flags: &[&str]) -> Told {
         let manifests = self.home.path().join("manifests");
         fs::write(manifests.join("test.yaml"), documents).expect("space");
-        self.command(&["apply", "-f", &manifests.to_string_lossy()]).await
+        self.command(&[&["apply", "-f", &manifests.to_string_lossy()], flags].concat()).await
     }
 
     /// The replicas.

@@ -5,20 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use artifactapi_crds::{manifests::ObjectRef, object::named_by, schema::Kind, validate::Repositories};
 use artifactapi_model::failpoint;
 use futures_util::{StreamExt as _, stream};
-use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{MAX_PAUSE, Operator, PAUSE, SYNC, Stop, Term};
 use crate::{
-    conditions::{self, Outcome, Reason},
+    besides::touched,
+    conditions::Outcome,
     picture::{Facts, Picture},
     plan::{Plan, plan},
     purge,
     secrets::Read,
     seen::{Seen, custom_kind},
     sink::{Delta, SinkError, Written},
-    status::Letter,
     validate::{Context, Verdict, known, validate},
 };
 
@@ -41,6 +40,7 @@ impl Operator {
             failpoint("operator.fence.after");
             self.term = Some(Term { epoch, picture: Picture::default(), next_sync: Instant::now() });
             self.world.touch_all();
+            self.besides.begin();
             self.delayed.clear();
         }
         let now = Instant::now();
@@ -59,6 +59,9 @@ impl Operator {
         loop {
             let batch = self.world.next(BATCH);
             if batch.is_empty() {
+                if let Some(term) = &self.term {
+                    self.besides.look(&self.world, |object| term.picture.row(object).is_some()).await;
+                }
                 return Ok(());
             }
             let begun = Instant::now();
@@ -66,8 +69,8 @@ impl Operator {
             self.metrics.passed(begun.elapsed());
             self.metrics.waiting.set(self.world.waiting().try_into().unwrap_or(i64::MAX));
             // What happens meanwhile belongs to the next batch.
-            while let Ok(change) = self.changes.try_recv() {
-                self.world.take(change);
+            if let Ok(change) = self.changes.try_recv() {
+                self.take(change);
             }
             if !self.leader.borrow().is_some_and(|leadership| leadership.holds()) {
                 return Ok(());
@@ -227,15 +230,27 @@ impl Operator {
             failpoint("operator.apply.after");
         }
         moved.iter().for_each(|object| self.world.touch_neighbours(object));
+        let Some(term) = &self.term else { return Ok(()) };
+        let (written, config) = (delta.upserts.iter().map(|row| &row.object), term.picture.version);
+        let new = touched(written, |object| term.picture.users(object).cloned().collect());
         for (object, verdict) in verdicts {
             self.metrics.reconciled(object.kind);
             let (outcome, more) = match verdict {
-                Verdict::Accept(accepted) => (Outcome::stored(), accepted.status.clone()),
+                Verdict::Accept(accepted) => {
+                    let is_new = new.contains(object);
+                    let Some(seen) = self.world.get(object) else { continue };
+                    if self.besides.stored(seen, is_new, config) {
+                        continue;
+                    }
+                    (Outcome::stored(), accepted.status.clone())
+                }
                 Verdict::Refuse { outcome, withdraw: _ } => {
                     self.metrics.refused(outcome.reason);
+                    self.besides.refused(object);
                     (outcome.clone(), self.still_served(object))
                 }
                 Verdict::Gone => {
+                    self.besides.forget(object);
                     if let Some(seen) = self.world.get(object).filter(|seen| seen.is_held) {
                         self.purges.begin(seen);
                     }
@@ -248,7 +263,7 @@ impl Operator {
     }
 
     /// What the status says of where a last good version is served, which goes on.
-    fn still_served(&self, object: &ObjectRef) -> Map<String, Value> {
+    pub(super) fn still_served(&self, object: &ObjectRef) -> Map<String, Value> {
         let Some(seen) = self.world.get(object) else { return Map::new() };
         let stored = self.term.as_ref().and_then(|term| term.picture.row(object));
         if stored.and_then(|kept| kept.uid.as_ref()) != Some(&seen.uid) {
@@ -276,32 +291,6 @@ impl Operator {
                 )))
             }
             Written::Fenced(epoch) => Err(Stop::Deposed(epoch)),
-        }
-    }
-
-    /// Has a status written unless it is there.
-    fn report(&mut self, object: &ObjectRef, outcome: &Outcome, more: Map<String, Value>) {
-        let Some(seen) = self.world.get(object) else { return };
-        let Seen { uid, generation, status: before, .. } = seen;
-        let before = self.outbox.waiting(object).map_or(before, |letter| &letter.status);
-        let status = conditions::status(outcome, *generation, before, Timestamp::now(), more);
-        if !conditions::is_there(before, &status) {
-            let (object, uid, before) = (object.clone(), uid.clone(), seen.status.clone());
-            let letter = Letter { object, uid, status, before };
-            self.outbox.put(letter);
-        }
-    }
-
-    fn report_failure(&mut self, batch: &[ObjectRef], error: &SinkError) {
-        let outcome = Outcome {
-            reason: match error {
-                SinkError::Unavailable(_) => Reason::StoreUnavailable,
-                SinkError::Refused(_) => Reason::StoreRefused,
-            },
-            message: format!("it could not be handed to the proxies, which goes on being tried: {error}"),
-        };
-        for object in batch {
-            self.report(object, &outcome, self.still_served(object));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use artifactapi_crds::{manifests::ObjectRef, schema::Kind};
 use artifactapi_model::PublicUrl;
+use artifactapi_stores::MemoryMetadata;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{Method, Request, Response, StatusCode};
 use kube::{Client, client::Body};
@@ -19,10 +20,12 @@ use tokio::{
 
 use crate::{
     ceilings::Ceilings,
+    conditions,
     lease::Leadership,
     operator::{Operator, Parts},
     seen::{Seen, custom_kind, resource},
     sink::{Sink as _, memory::MemorySink},
+    upstreams::{self, source::Tables},
     world::{Change, Scope, World},
 };
 
@@ -33,10 +36,12 @@ pub(super) struct Cluster {
     pub(super) objects: BTreeMap<ObjectRef, Value>,
     /// Method and path of every request.
     pub(super) requests: Vec<String>,
-    /// Status code and beginning of the path of requests that fail.
+    /// Status code and beginning of the path, or of method and path, of requests that fail.
     pub(super) failing: Option<(u16, &'static str)>,
     /// Events that were published: reason and note.
     pub(super) events: Vec<(String, String)>,
+    /// Secrets that were written by way of the API.
+    pub(super) written: Vec<ObjectRef>,
     made: i64,
 }
 
@@ -54,10 +59,43 @@ fn place(path: &str) -> Option<(ObjectRef, Option<&str>)> {
 }
 
 impl Cluster {
+    /// Secrets, as far as they are written.
+    fn secrets(&mut self, method: &Method, path: &str, sent: &Value) -> Option<(StatusCode, Value)> {
+        let (namespace, rest) = path.strip_prefix("/api/v1/namespaces/")?.split_once("/secrets")?;
+        let name = match *method {
+            Method::POST => sent.pointer("/metadata/name")?.as_str()?,
+            Method::PUT | Method::DELETE => rest.trim_start_matches('/'),
+            _ => return None,
+        };
+        let object = ObjectRef { kind: "Secret", namespace: namespace.into(), name: name.into() };
+        let found = self.objects.get(&object);
+        let version = |value: &Value| value.as_str().map(str::to_owned);
+        let there = found.and_then(|found| version(&found["metadata"]["resourceVersion"]));
+        let meant =
+            sent.pointer("/metadata/resourceVersion").or(sent.pointer("/preconditions/resourceVersion"));
+        let is_wrong = match *method {
+            Method::POST => found.is_some(),
+            _ => found.is_none() || meant.and_then(version) != there,
+        };
+        if is_wrong {
+            return Some(failure(409));
+        }
+        self.made += 1;
+        self.written.push(object.clone());
+        if *method == Method::DELETE {
+            return self.objects.remove(&object).map(|gone| (StatusCode::OK, gone));
+        }
+        let mut stored = sent.clone();
+        stored["kind"] = json!("Secret");
+        stored["metadata"]["resourceVersion"] = json!(self.made.to_string());
+        self.objects.insert(object, stored.clone());
+        Some((StatusCode::OK, stored))
+    }
+
     fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> (StatusCode, Value) {
         self.requests.push(format!("{method} {path}"));
         if let Some((code, beginning)) = self.failing
-            && path.starts_with(beginning)
+            && (path.starts_with(beginning) || format!("{method} {path}").starts_with(beginning))
         {
             return failure(code);
         }
@@ -67,6 +105,9 @@ impl Cluster {
             self.events.push((text("reason"), text("note")));
             return (StatusCode::CREATED, sent);
         }
+        if let Some(answer) = self.secrets(method, path, &sent) {
+            return answer;
+        }
         let Some((object, part)) = place(path) else { return failure(404) };
         let Some(found) = self.objects.get_mut(&object) else { return failure(404) };
         if *method == Method::PATCH {
@@ -75,7 +116,7 @@ impl Cluster {
                 return failure(409);
             }
             if part == Some("status") {
-                found["status"] = sent["status"].clone();
+                found["status"] = applied(&found["status"], &sent["status"]);
             } else if let Some(finalizers) = sent.pointer("/metadata/finalizers") {
                 found["metadata"]["finalizers"] = finalizers.clone();
                 let is_free = finalizers.as_array().is_none_or(Vec::is_empty);
@@ -88,6 +129,21 @@ impl Cluster {
         }
         (StatusCode::OK, found.clone())
     }
+}
+
+/// What becomes of a status of which one owner applies its part.
+fn applied(before: &Value, part: &Value) -> Value {
+    let is_main =
+        part["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == "Ready"));
+    let types: &[&str] = if is_main { &conditions::OURS } else { &upstreams::words::TYPES };
+    let mut status = conditions::with(before, part, types);
+    let theirs = [upstreams::HANDLED];
+    if is_main {
+        // What is applied no longer goes.
+        let whole = status.as_object_mut().unwrap();
+        whole.retain(|field, _| part.get(field).is_some() || theirs.contains(&field.as_str()));
+    }
+    status
 }
 
 fn failure(code: u16) -> (StatusCode, Value) {
@@ -118,6 +174,8 @@ fn client_of(cluster: &Arc<Mutex<Cluster>>) -> Client {
 pub(super) struct Bench {
     cluster: Arc<Mutex<Cluster>>,
     pub(super) sink: Arc<MemorySink>,
+    /// What proxies have seen and the tokens of robots, for those who want it.
+    pub(super) store: Option<Arc<MemoryMetadata>>,
     pub(super) operator: Operator,
     pub(super) leader: watch::Sender<Option<Leadership>>,
     changes: mpsc::Sender<Change>,
@@ -132,9 +190,17 @@ impl Bench {
 
     pub(super) fn with(ceilings: Ceilings, scope: Scope) -> Self {
         let (cluster, sink) = (Arc::default(), Arc::new(MemorySink::default()));
-        let (operator, leader, changes) = operator(&cluster, &sink, &ceilings, &scope, 1);
-        let mut bench = Bench { cluster, sink, operator, leader, changes, scope, ceilings };
+        let (operator, leader, changes) = operator(&cluster, &sink, None, &ceilings, &scope, 1);
+        let mut bench = Bench { cluster, sink, store: None, operator, leader, changes, scope, ceilings };
         bench.list();
+        bench
+    }
+
+    /// With a store of observations and tokens.
+    pub(super) async fn with_store() -> Self {
+        let mut bench = Self::new();
+        bench.store = Some(Arc::default());
+        bench.restart().await;
         bench
     }
 
@@ -160,7 +226,7 @@ impl Bench {
     pub(super) async fn restart(&mut self) {
         let epoch = self.sink.epoch().await.unwrap() + 1;
         let (operator, leader, changes) =
-            operator(&self.cluster, &self.sink, &self.ceilings, &self.scope, epoch);
+            operator(&self.cluster, &self.sink, self.store.as_ref(), &self.ceilings, &self.scope, epoch);
         (self.operator, self.leader, self.changes) = (operator, leader, changes);
         let all: Vec<Value> = self.cluster().objects.values().cloned().collect();
         for object in all {
@@ -294,17 +360,25 @@ impl Bench {
             if self.operator.is_idle() {
                 return;
             }
-            let letters = self.operator.deliver().await;
+            let mut letters = self.operator.deliver().await;
+            letters.append(&mut self.cluster().written);
             // Watches show what was written.
             for object in letters {
                 let shown = self.cluster().objects.get(&object).cloned();
                 match shown {
                     Some(shown) => self.show(&shown),
-                    None => self.send(Change::Gone(object)),
+                    None if custom_kind(object.kind).is_some() => self.send(Change::Gone(object)),
+                    None => self.send(Change::Reference(object, None)),
                 }
             }
         }
         panic!("the operator does not come to rest");
+    }
+
+    /// Has the operator look at upstreams, and do everything there is to do then.
+    pub(super) async fn look(&mut self) {
+        self.operator.look_soon();
+        self.settle().await;
     }
 
     /// Lets purges take their time, and objects go that waited for them.
@@ -394,6 +468,7 @@ pub(super) fn reference(manifest: &Value) -> ObjectRef {
 fn operator(
     cluster: &Arc<Mutex<Cluster>>,
     sink: &Arc<MemorySink>,
+    store: Option<&Arc<MemoryMetadata>>,
     ceilings: &Ceilings,
     scope: &Scope,
     epoch: i64,
@@ -404,6 +479,8 @@ fn operator(
     let parts = Parts {
         client: client_of(cluster),
         sink: sink.clone(),
+        source: store.map(|store| Arc::new(Tables(store.clone())) as _),
+        accounts: store.map(|store| store.clone() as _),
         ceilings: ceilings.clone(),
         public_url: Some(PublicUrl::parse("https://packages.test").unwrap()),
         changes: received,

@@ -62,6 +62,10 @@ impl PackageFormat for Docker {
         PackageType::Docker
     }
 
+    fn probe(&self) -> &'static str {
+        "v2/"
+    }
+
     fn plan(
         &self,
         request: &Request<'_>,

@@ -44,6 +44,10 @@ impl PackageFormat for Helm {
         PackageType::Helm
     }
 
+    fn probe(&self) -> &'static str {
+        "index.yaml"
+    }
+
     fn plan(
         &self,
         request: &Request<'_>,

@@ -410,6 +410,11 @@ pub trait PackageFormat: Send + Sync {
     fn plan(&self, request: &Request<'_>, remote: &RemoteSpec, links: &LinkSigner)
     -> Result<Plan, PlanError>;
 
+    /// A path below `baseURL` that upstreams of this type answer at little cost; what they answer does not matter.
+    fn probe(&self) -> &'static str {
+        ""
+    }
+
     /// Raised whenever [`PackageFormat::rewrite`] or [`PackageFormat::compose`] change their output.
     fn version(&self) -> u32 {
         1

@@ -34,6 +34,10 @@ impl PackageFormat for Puppet {
         PackageType::Puppet
     }
 
+    fn probe(&self) -> &'static str {
+        "v3/modules?limit=1"
+    }
+
     fn plan(
         &self,
         request: &Request<'_>,

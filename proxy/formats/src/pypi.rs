@@ -49,6 +49,10 @@ impl PackageFormat for Pypi {
         PackageType::Pypi
     }
 
+    fn probe(&self) -> &'static str {
+        "simple/"
+    }
+
     fn plan(
         &self,
         request: &Request<'_>,

@@ -55,6 +55,10 @@ impl PackageFormat for Rpm {
         PackageType::Rpm
     }
 
+    fn probe(&self) -> &'static str {
+        "repodata/repomd.xml"
+    }
+
     fn plan(
         &self,
         request: &Request<'_>,

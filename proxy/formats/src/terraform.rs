@@ -62,6 +62,10 @@ impl PackageFormat for Terraform {
         PackageType::Terraform
     }
 
+    fn probe(&self) -> &'static str {
+        ".well-known/terraform.json"
+    }
+
     fn plan(
         &self,
         request: &Request<'_>,

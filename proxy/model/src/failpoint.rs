@@ -64,6 +64,10 @@ pub const OPERATOR_NAMES: [&str; 13] = [
     "operator.status.before",
 ];
 
+/// Points that the operator passes when it makes a token for a robot.
+pub const ROBOT_NAMES: [&str; 3] =
+    ["operator.token.after", "operator.token.before", "operator.token.written"];
+
 /// Marks the point `name` (`part.operation.moment`, as `blob.commit.before_rename`).
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
@@ -83,7 +87,8 @@ pub fn failpoint(name: &str) {
         let (name, passing) = wanted.split_once('@').unwrap_or((&wanted, "1"));
         Some((name.to_owned(), AtomicU64::new(passing.parse().unwrap_or(1))))
     });
-    let all = [&NAMES[..], &S3_NAMES, &S3_SWEEP_NAMES, &PUSH_NAMES, &S3_PUSH_NAMES, &OPERATOR_NAMES].concat();
+    let store = [&NAMES[..], &S3_NAMES, &S3_SWEEP_NAMES, &PUSH_NAMES, &S3_PUSH_NAMES].concat();
+    let all = [&store[..], &OPERATOR_NAMES, &ROBOT_NAMES].concat();
     if !all.contains(&name) {
         eprintln!("the failpoint {name:?} is not listed in NAMES or one of its neighbours");
         std::process::abort();

@@ -11,6 +11,7 @@ pub mod failpoint;
 pub mod key;
 pub mod name;
 pub mod notice;
+pub mod observation;
 pub mod oci;
 pub mod path;
 pub mod policy;

@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc};
 
 /// A repository's name: a DNS label (RFC 1123) of 1 to 63 bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RepoName(Arc<str>);
 
 /// Why a text is no repository name.
@@ -37,6 +38,19 @@ impl TryFrom<&str> for RepoName {
         } else {
             Err(InvalidName(text.chars().take(80).collect()))
         }
+    }
+}
+
+impl TryFrom<String> for RepoName {
+    type Error = InvalidName;
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        Self::try_from(text.as_str())
+    }
+}
+
+impl From<RepoName> for String {
+    fn from(name: RepoName) -> String {
+        name.as_str().to_owned()
     }
 }
 

@@ -53,6 +53,10 @@ pub enum Notice {
     },
     /// Robots or tokens have changed: whoever remembers some asks again.
     Accounts,
+    /// An upstream answers that did not, or the other way round: whoever follows observations looks again.
+    Observed,
+    /// Somebody asks how an upstream is: whoever can looks for probes.
+    Probe,
 }
 
 impl Notice {
@@ -96,6 +100,8 @@ mod tests {
             Notice::Failing { host: "h:443".into(), by: "me".into() },
             Notice::Configured { version: 7 },
             Notice::Accounts,
+            Notice::Observed,
+            Notice::Probe,
         ] {
             assert_eq!(Notice::parse(notice.encode().as_bytes()), Some(notice));
         }

@@ -13,6 +13,7 @@
 //!
 //! Who may do what is decided before anything here is called. Nothing here knows HTTP.
 
+mod bodies;
 pub mod error;
 pub mod hashes;
 pub mod manifest;

@@ -11,10 +11,10 @@ use artifactapi_model::{
     },
 };
 use bytes::Bytes;
-use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
     RegistryError,
+    bodies::Bodies,
     manifest::{self, MAX_MANIFEST, Parsed},
     push::{key, writable},
 };
@@ -26,15 +26,13 @@ pub const MAX_TAGS: usize = 64;
 
 /// Manifests above this size are read on a thread of their own, in bytes.
 const LARGE: usize = 64 << 10;
-/// Bytes of manifests in memory, so that many readers of one share it.
-const BODIES: u64 = 32 << 20;
 /// Bytes of annotations after which a page of referrers ends.
 const MAX_ANNOTATIONS: u64 = 4 << 20;
 
 /// The registry over its ports.
 #[derive(Clone)]
 pub struct Registry {
-    bodies: Arc<Cache<OciDigest, Bytes, ByBytes>>,
+    bodies: Bodies,
     /// Rows of Locals.
     pub rows: Arc<dyn RegistryStore>,
     /// Announces blobs.
@@ -43,15 +41,6 @@ pub struct Registry {
     pub uploads: Arc<dyn UploadStore>,
     /// Bytes that are there.
     pub blobs: Arc<dyn BlobStore>,
-}
-
-#[derive(Clone)]
-struct ByBytes;
-
-impl Weighter<OciDigest, Bytes> for ByBytes {
-    fn weight(&self, _: &OciDigest, body: &Bytes) -> u64 {
-        128 + body.len() as u64
-    }
 }
 
 /// A manifest that was stored.
@@ -96,8 +85,7 @@ impl Registry {
         uploads: Arc<dyn UploadStore>,
         blobs: Arc<dyn BlobStore>,
     ) -> Self {
-        let bodies = Arc::new(Cache::with_weighter(4_096, BODIES, ByBytes));
-        Registry { bodies, rows, metadata, uploads, blobs }
+        Registry { bodies: Bodies::default(), rows, metadata, uploads, blobs }
     }
 
     /// The blob an image calls `digest`. `renew`: the client will rely on the answer.
@@ -146,10 +134,7 @@ impl Registry {
     ) -> Result<Manifest, RegistryError> {
         let found = self.rows.manifest(&key(local, name), reference, renew).await?;
         let mut found = found.ok_or(RegistryError::ManifestUnknown)?;
-        match self.bodies.get(&found.digest) {
-            Some(shared) if shared == found.body => found.body = shared,
-            _ => self.bodies.insert(found.digest, found.body.clone()),
-        }
+        found.body = self.bodies.share(found.digest, found.body)?;
         // Databases look too, and have no such manifest then. This is for stores that do not.
         if OciDigest::of(found.digest.algorithm(), &found.body) != found.digest {
             tracing::error!(manifest.digest = %found.digest, "a stored manifest is damaged, and not served");

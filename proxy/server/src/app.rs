@@ -1,6 +1,9 @@
 //! Everything a request needs, put together once.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering::SeqCst},
+};
 
 use arc_swap::ArcSwap;
 use artifactapi_engine::{Engine, Ports};
@@ -38,6 +41,8 @@ pub struct App {
     pub health: Health,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Version of the configuration in [`App::snapshot`], or of an earlier one.
+    version: AtomicI64,
 }
 
 impl App {
@@ -89,6 +94,18 @@ impl App {
             budget: Arc::default(),
             health,
             clock: ports.clock.clone(),
+            version: AtomicI64::new(0),
         })
+    }
+
+    /// The version of the configuration in service; a later one may be there by now. 0 where configurations have none.
+    pub fn config_version(&self) -> i64 {
+        self.version.load(SeqCst)
+    }
+
+    /// The snapshot that was taken up is that of `version`; whoever looks for probes looks again.
+    pub fn set_config_version(&self, version: i64) {
+        self.version.store(version, SeqCst);
+        self.metrics.upstreams.wake.notify_one();
     }
 }

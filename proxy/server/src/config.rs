@@ -6,7 +6,9 @@ pub mod directory;
 pub mod environment;
 pub mod good;
 pub mod manifests;
+pub mod meeting;
 pub mod periods;
+mod purges;
 pub mod settings;
 pub mod snapshot;
 

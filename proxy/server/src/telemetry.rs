@@ -7,6 +7,7 @@ pub mod histogram;
 pub mod logs;
 pub mod metrics;
 pub mod stores;
+pub mod upstreams;
 
 pub use access::{AccessLog, Outcome, Record};
 pub use metrics::{Metrics, RepositoryMetrics};

@@ -2,6 +2,7 @@
 
 pub mod collection;
 pub mod notices;
+pub mod observations;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

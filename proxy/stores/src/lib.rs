@@ -14,6 +14,7 @@
 pub mod blobs;
 pub mod coordination;
 pub mod environment;
+pub mod exchange;
 mod lock;
 pub mod metadata;
 mod open;

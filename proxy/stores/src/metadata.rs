@@ -6,6 +6,9 @@ pub mod accounts_suite;
 #[cfg(any(test, feature = "suite"))]
 pub mod housekeeping_suite;
 mod memory;
+mod observation_rows;
+#[cfg(any(test, feature = "suite"))]
+pub mod observations_suite;
 mod operation;
 pub mod postgres;
 mod prefix;

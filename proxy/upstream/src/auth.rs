@@ -47,6 +47,15 @@ impl Authorization {
             Authorization::Token(_, token) => Some(token.header.clone()),
         }
     }
+
+    /// Whether the Remote's credentials stand behind it.
+    pub(crate) fn is_of_credentials(&self) -> bool {
+        match self {
+            Authorization::None => false,
+            Authorization::Own(_) => true,
+            Authorization::Token(key, _) => key.credential.is_some(),
+        }
+    }
 }
 
 /// Which requests met the same challenge before: origin, scope asked for, credentials.
@@ -226,9 +235,8 @@ async fn ask(
             return Err(UpstreamError::Paused { host: host_of(&url), retry_after });
         }
         status @ (401 | 403) if credentials.is_some() => {
-            return Err(refused(format!(
-                "the token service refused the credentials of auth.secretRef ({status})"
-            )));
+            let message = format!("the token service refused the credentials of auth.secretRef ({status})");
+            return Err(UpstreamError::Refused { host: host_of(&url), message });
         }
         status => return Err(refused(format!("the token service answered {status}"))),
     }

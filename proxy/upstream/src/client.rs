@@ -8,6 +8,7 @@ use artifactapi_model::{
     ports::Coordinator,
     ports::upstream::{
         Framing, Layer, PostBody, Upstream, UpstreamError, UpstreamMethod, UpstreamRequest, UpstreamResponse,
+        UrlSource,
     },
     repository::Remote,
 };
@@ -22,8 +23,9 @@ use crate::{
     hop::{Answer, HopRequest, Sender},
     hosts::Hosts,
     limits::{Limits, Permit},
-    observe::Observer,
+    observe::{Observer, Outcome},
     pool::Pool,
+    rate::left,
     redirect::{Hop, Trail},
     resolve::{Lookup, SystemLookup},
     target::check_source,
@@ -40,6 +42,7 @@ pub struct HttpUpstream {
     hosts: Arc<Hosts>,
     limits: Limits,
     authenticator: Authenticator,
+    observer: Arc<dyn Observer>,
 }
 
 impl HttpUpstream {
@@ -57,10 +60,11 @@ impl HttpUpstream {
     ) -> Self {
         let hosts = Hosts::new(clock.clone(), observer.clone());
         HttpUpstream {
-            sender: Sender::new(Pool::new(lookup), hosts.clone(), observer),
+            sender: Sender::new(Pool::new(lookup), hosts.clone(), observer.clone()),
             hosts,
             limits: Limits::default(),
             authenticator: Authenticator::new(clock),
+            observer,
         }
     }
 
@@ -94,14 +98,18 @@ impl HttpUpstream {
     /// Follows redirects to the last answer.
     async fn exchange(&self, remote: &Remote, request: &UpstreamRequest) -> Result<Last, UpstreamError> {
         let mut trail = Trail::new(request.method, request.url.clone());
+        let mut credentials = None;
         loop {
             let (answer, sent) = self.hop(remote, request, trail.hop()).await?;
             let (status, headers) = (answer.response.status(), answer.response.headers());
+            if sent.is_of_credentials() {
+                credentials = Some(authenticated(&sent, status, headers));
+            }
             match trail.follow(status, headers) {
                 Ok(true) => answer.discard().await,
                 Ok(false) => {
                     let authenticated = authenticated(&sent, status, headers);
-                    return Ok(Last { answer, hop: trail.hop().clone(), authenticated });
+                    return Ok(Last { answer, hop: trail.hop().clone(), authenticated, credentials });
                 }
                 Err(reason) => return Err(UpstreamError::Redirect(reason)),
             }
@@ -160,8 +168,28 @@ impl Upstream for HttpUpstream {
         let limit = spec.timeouts.first_byte * CHAIN_FACTOR;
         let last = tokio::time::timeout(limit, Box::pin(self.exchange(remote, &request)))
             .await
-            .map_err(|_| timeout(&request.url, Layer::Http, limit))??;
-        respond(remote, last, permit).await
+            .unwrap_or_else(|_| Err(timeout(&request.url, Layer::Http, limit)));
+        self.observer.on_outcome(remote, outcome(&last, request.url_source));
+        respond(remote, last?, permit).await
+    }
+}
+
+fn outcome(last: &Result<Last, UpstreamError>, url_source: UrlSource) -> Outcome<'_> {
+    match last {
+        Ok(Last { answer, hop: _, authenticated, credentials }) => Outcome {
+            result: Ok(answer.response.status()),
+            recognised: *authenticated,
+            credentials: *credentials,
+            left: left(answer.response.headers()),
+            url_source,
+        },
+        Err(error) => Outcome {
+            result: Err(error),
+            recognised: false,
+            credentials: matches!(error, UpstreamError::Refused { .. }).then_some(false),
+            left: None,
+            url_source,
+        },
     }
 }
 
@@ -170,10 +198,11 @@ struct Last {
     answer: Answer,
     hop: Hop,
     authenticated: bool,
+    credentials: Option<bool>,
 }
 
 async fn respond(remote: &Remote, last: Last, permit: Permit) -> Result<UpstreamResponse, UpstreamError> {
-    let Last { answer: Answer { response, mut ticket, .. }, hop, authenticated } = last;
+    let Last { answer: Answer { response, mut ticket, .. }, hop, authenticated, credentials: _ } = last;
     let (status, mut headers) = (response.status(), response.headers().clone());
     let unclear = |reason: String| broken(&hop.url, Layer::Http, reason);
     let framing = body::framing(hop.method, status, response.version(), &headers);

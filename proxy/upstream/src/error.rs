@@ -12,7 +12,7 @@ use crate::{resolve::ResolveError, target::closed_address};
 const MAX_CAUSE: usize = 200;
 
 /// `host:port` of a URL, the name of an upstream in messages, metrics and breakers.
-pub(crate) fn host_of(url: &Url) -> String {
+pub fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or("?");
     match url.port_or_known_default() {
         Some(port) => format!("{host}:{port}"),

@@ -12,7 +12,7 @@
 //! 7. [`resolve`], with [`address`]: names become vetted addresses; the connector sees no others.
 //! 8. [`body`] and [`coding`]: a stream of identity bytes that ends cleanly only when the body is whole.
 //!
-//! `address`, `breaker`, `challenge`, `realm`, `redirect`, `retry_after` and `target` are pure.
+//! `address`, `breaker`, `challenge`, `rate`, `realm`, `redirect`, `retry_after` and `target` are pure.
 
 mod address;
 mod auth;
@@ -27,6 +27,7 @@ mod hosts;
 mod limits;
 mod observe;
 mod pool;
+mod rate;
 mod realm;
 mod redirect;
 mod resolve;
@@ -44,5 +45,6 @@ mod tests;
 
 pub use challenge::{Challenge, parse as parse_challenges};
 pub use client::HttpUpstream;
-pub use observe::{BreakerState, NoObserver, Observer};
+pub use error::host_of;
+pub use observe::{BreakerState, NoObserver, Observer, Outcome};
 pub use resolve::{Lookup, SystemLookup};

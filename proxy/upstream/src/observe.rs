@@ -2,10 +2,28 @@
 
 use std::time::Duration;
 
-use artifactapi_model::{RepoName, Timestamp, ports::upstream::UpstreamError};
+use artifactapi_model::{
+    Remote, RepoName, Timestamp,
+    ports::upstream::{UpstreamError, UrlSource},
+};
 use http::StatusCode;
 
 pub use crate::breaker::BreakerState;
+
+/// How all that was sent for one request ended: redirects, challenges and token requests included.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// The last answer's status, or why there is none.
+    pub result: Result<StatusCode, &'a UpstreamError>,
+    /// Whether the answer was given to somebody whom upstream recognised, be it anonymously.
+    pub recognised: bool,
+    /// Whether upstream took the Remote's credentials; `None` when it was not shown any.
+    pub credentials: Option<bool>,
+    /// What is left of upstream's rate limit, where it said so.
+    pub left: Option<u64>,
+    /// Who chose the URL.
+    pub url_source: UrlSource,
+}
 
 /// Told about every request. Calls come from the request's own task and must return at once.
 pub trait Observer: Send + Sync + 'static {
@@ -20,6 +38,11 @@ pub trait Observer: Send + Sync + 'static {
         duration: Duration,
     ) {
         let _ = (remote, host, outcome, duration);
+    }
+
+    /// A request on behalf of `remote` ended with the head of an answer, or without one.
+    fn on_outcome(&self, remote: &Remote, outcome: Outcome<'_>) {
+        let _ = (remote, outcome);
     }
 
     /// The breaker of `host` changed.
@@ -39,3 +62,32 @@ pub trait Observer: Send + Sync + 'static {
 pub struct NoObserver;
 
 impl Observer for NoObserver {}
+
+/// Two who are told the same.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn on_request(
+        &self,
+        remote: &RepoName,
+        host: &str,
+        outcome: Result<StatusCode, &UpstreamError>,
+        duration: Duration,
+    ) {
+        self.0.on_request(remote, host, outcome, duration);
+        self.1.on_request(remote, host, outcome, duration);
+    }
+
+    fn on_outcome(&self, remote: &Remote, outcome: Outcome<'_>) {
+        self.0.on_outcome(remote, outcome);
+        self.1.on_outcome(remote, outcome);
+    }
+
+    fn on_breaker(&self, host: &str, state: BreakerState) {
+        self.0.on_breaker(host, state);
+        self.1.on_breaker(host, state);
+    }
+
+    fn on_pause(&self, host: &str, until: Timestamp) {
+        self.0.on_pause(host, until);
+        self.1.on_pause(host, until);
+    }
+}

@@ -4,6 +4,7 @@ mod addresses;
 mod auth;
 mod framing;
 mod limits;
+mod outcomes;
 mod secrets;
 mod shared;
 mod tls;

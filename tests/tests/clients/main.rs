@@ -1,10 +1,12 @@
-//! The ecosystems' own clients through the proxy: directly, cold, warm, and warm with the upstream off.
+//! The ecosystems' own clients through the proxy: directly, cold, warm, and warm with the upstream off; and before a
+//! closed door.
 
 mod alpine;
 mod archives;
 mod docker;
 mod languages;
 mod systems;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
         trials(systems::Terraform(systems::Face::Registry), &report),
         trials(systems::Terraform(systems::Face::Mirror), &report),
     ];
-    let trials = clients.into_iter().flatten().collect();
+    let trials = clients.into_iter().flatten().chain(tokens::trials()).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     // hack/test looks for these lines.
     report.lines().iter().for_each(|line| println!("{line}"));

@@ -12,6 +12,7 @@ mod lives;
 mod outage;
 mod refusals;
 mod rights;
+mod robots;
 mod rotation;
 mod serving;
 mod stage;
@@ -45,7 +46,7 @@ const WITHOUT_OPERATOR: [(&str, Test); 7] = [
 ];
 
 /// Those with an operator, and most with a proxy beside it. The longest come first.
-const WITH_OPERATOR: [(&str, Test); 18] = [
+const WITH_OPERATOR: [(&str, Test); 21] = [
     ("rs_134_40_an_api_server_that_is_gone_costs_no_read", |b| Box::pin(outage::api_server(b))),
     ("rs_136_an_operator_that_dies_at_any_point_leaves_nothing_wrong", |b| {
         Box::pin(crashes::at_every_point(b))
@@ -65,6 +66,9 @@ const WITH_OPERATOR: [(&str, Test); 18] = [
     ("rs_40_the_published_roles_are_enough_and_no_more", |b| Box::pin(rights::own_namespace(b))),
     ("a_remote_that_comes_back_has_its_bytes", |b| Box::pin(lives::remote(b))),
     ("a_local_that_comes_back_has_its_pushes_unless_purged", |b| Box::pin(lives::local(b))),
+    ("clients_log_in_by_a_robots_secret", |b| Box::pin(robots::login(b))),
+    ("an_operator_that_dies_at_a_token_leaves_nothing_wrong", |b| Box::pin(robots::crashes(b))),
+    ("a_remote_says_how_its_upstream_is", |b| Box::pin(robots::upstreams(b))),
     ("an_applied_remote_is_served_soon", |b| Box::pin(serving::first_byte(b))),
 ];
 

@@ -35,6 +35,15 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
         stage.api.apply(one).await;
         stage.api.until_ready(&Object::of(one), SOON).await;
     }
+    // A Secret that somebody damages is mended.
+    let damage = json!({ "data": { "username": null } });
+    let pull = stage.object("Secret", "r");
+    stage.api.merge(&pull, "", &damage).await.ok();
+    let mended = async || {
+        let found = stage.api.get(&pull).await.unwrap_or_default();
+        found["data"]["username"].is_string()
+    };
+    wait::until("the Secret to be mended", SOON, mended).await;
     let lost =
         json!({ "type": "npm", "baseURL": "https://a/", "tls": { "caConfigMapRef": { "name": "none" } } });
     let lost = stage.manifest("Remote", "lost", lost);

@@ -4,6 +4,7 @@
 mod immutable;
 mod kept;
 mod limits;
+mod memory;
 mod pages;
 mod quota;
 mod sessions;
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 use crate::Alone;
 
 /// All of them.
-pub(crate) const ALL: [(&str, Alone); 20] = [
+pub(crate) const ALL: [(&str, Alone); 21] = [
     ("rs_52_every_mutating_route_under_every_switch", || Box::pin(switches::table())),
     ("rs_52_an_immutable_tag_cannot_be_moved_in_any_way", || Box::pin(immutable::moved())),
     ("rs_52_an_immutable_tag_cannot_be_deleted", || Box::pin(immutable::deleted())),
@@ -36,6 +37,7 @@ pub(crate) const ALL: [(&str, Alone); 20] = [
     ("rs_45_an_image_never_sees_the_blobs_of_another", || Box::pin(walls::images())),
     ("rs_46_a_blob_that_is_taken_from_an_image_is_gone_at_once", || Box::pin(walls::taken())),
     ("rs_61_a_manifest_that_is_too_large_is_refused_at_once", || Box::pin(limits::manifests())),
+    ("rs_64_slow_readers_of_large_manifests_cost_bounded_memory", || Box::pin(memory::of_slow_readers())),
     ("rs_68_odd_pages", || Box::pin(pages::odd())),
     ("rs_68_pages_make_the_whole", || Box::pin(pages::whole())),
     ("rs_68_no_page_is_larger_than_a_thousand", || Box::pin(pages::bounded())),

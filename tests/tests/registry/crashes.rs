@@ -28,7 +28,7 @@ const TAKE_OVER: Duration = Duration::from_secs(15);
 const CLOSES: usize = 6;
 
 /// Asks until it works or time is up: whoever wrote last may have to be given up first.
-async fn insist(mut ask: impl AsyncFnMut() -> Result<(), Refused>) -> Result<Duration, Refused> {
+pub(crate) async fn insist(mut ask: impl AsyncFnMut() -> Result<(), Refused>) -> Result<Duration, Refused> {
     let began = Instant::now();
     loop {
         match ask().await {
@@ -40,7 +40,7 @@ async fn insist(mut ask: impl AsyncFnMut() -> Result<(), Refused>) -> Result<Dur
 }
 
 /// Goes on with a session at `entry` from what is durable, and closes it; how long that took.
-async fn finish(
+pub(crate) async fn finish(
     image: &Image,
     entry: usize,
     session: &mut Session,

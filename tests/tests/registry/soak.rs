@@ -134,7 +134,7 @@ impl Dice {
 
 fn length() -> Duration {
     let told = env::var("ARTIFACTAPI_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(told.unwrap_or(60))
+    Duration::from_secs(told.unwrap_or(120))
 }
 
 /// Our replicas, which collect.

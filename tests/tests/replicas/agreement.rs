@@ -13,7 +13,7 @@ use artifactapi_tests::{
 use serde_json::json;
 
 /// Where Debian's `faketime` puts the library that changes what a process takes for the time.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+pub(crate) const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 /// How soon a change of the configuration has to count everywhere (RS-50).
 const SOON: Duration = Duration::from_secs(10);
 

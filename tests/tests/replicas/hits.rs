@@ -16,7 +16,7 @@ use crate::stock::Stock;
 const HITS: usize = 300;
 const STATEMENTS: &str = "artifactapi_sql_statements_total";
 /// What tasks of their own do in batches and at intervals, whether there are requests or not.
-const BACKGROUND: [&str; 8] = [
+const BACKGROUND: [&str; 11] = [
     "log_access",
     "touch",
     "ping",
@@ -25,6 +25,9 @@ const BACKGROUND: [&str; 8] = [
     "live_replicas",
     "take_turn",
     "blob_states",
+    "observe",
+    "schedule_probes",
+    "take_probes",
 ];
 
 /// The only thing here that changes upstream. Past this age a replica asks the database whether a twin has a newer

@@ -10,9 +10,12 @@ mod hits;
 mod leader;
 mod outages;
 mod partitions;
+mod purges;
 mod restarts;
 mod stampede;
 mod stock;
+mod tokens;
+mod upstreams;
 
 use std::{
     future::Future,
@@ -29,7 +32,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 /// One test.
 type Test = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-const TESTS: [(&str, Test); 18] = [
+const TESTS: [(&str, Test); 24] = [
     ("rs_80_a_small_stampede_costs_one_fetch", |s| Box::pin(stampede::small(s))),
     ("rs_80_a_thousand_clients_cost_one_fetch", |s| Box::pin(stampede::large(s))),
     ("rs_81_a_killed_leader_costs_one_more_fetch", |s| Box::pin(leader::killed(s))),
@@ -51,7 +54,13 @@ const TESTS: [(&str, Test); 18] = [
     ("rs_119_a_rolling_restart_costs_no_read", |s| Box::pin(restarts::rolling(s))),
     ("an_edit_is_seen_by_every_replica_soon", |s| Box::pin(edits::hundred(s))),
     ("rs_115_evict_gc_and_fsck_while_replicas_run", |s| Box::pin(collection::by_hand(s))),
+    ("an_upstream_is_probed_by_one_replica", |s| Box::pin(upstreams::probed_by_one(s))),
+    ("a_failing_upstream_is_named_by_its_layer", |s| Box::pin(upstreams::named_by_layer(s))),
+    ("upstreams_cost_few_writes", |s| Box::pin(upstreams::few_writes(s))),
     ("a_warm_hit_asks_no_service", |s| Box::pin(hits::ask_nobody(s))),
+    ("rs_54_tokens_of_the_command_line_count_at_every_replica", |s| Box::pin(tokens::made_and_revoked(s))),
+    ("rs_95_tokens_live_by_the_database_s_clock", |s| Box::pin(tokens::under_wrong_clocks(s))),
+    ("a_deleted_local_is_purged_unless_it_is_back", |s| Box::pin(purges::of_locals(s))),
 ];
 
 fn trial(name: &'static str, test: Test, services: Arc<Mutex<Option<Services>>>) -> Trial {

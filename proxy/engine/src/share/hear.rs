@@ -49,8 +49,12 @@ impl Engine {
                 self.hot.doubt_all(below);
                 self.negative.remove_all(below);
             }
-            Notice::Paused { .. } | Notice::Failing { .. } | Notice::Configured { .. } | Notice::Accounts => {
-            }
+            Notice::Paused { .. }
+            | Notice::Failing { .. }
+            | Notice::Configured { .. }
+            | Notice::Accounts
+            | Notice::Observed
+            | Notice::Probe => {}
         }
     }
 

@@ -50,6 +50,8 @@ pub struct TokenRow {
     pub id: TokenId,
     /// Whose it is.
     pub robot: RobotKey,
+    /// Who has made it: people, or the operator for the robot of a manifest.
+    pub source: Source,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends; `None` = never.
@@ -83,10 +85,14 @@ pub trait Accounts: Send + Sync + 'static {
         robot: &RobotKey,
         token: &Digest,
         ttl: Option<Duration>,
+        source: Source,
     ) -> Result<Option<TokenRow>, MetadataError>;
 
     /// All tokens, also expired ones, by robot and age.
     async fn tokens(&self) -> Result<Vec<TokenRow>, MetadataError>;
+
+    /// The tokens of `robot` that `source` has made, by age; expired ones too.
+    async fn tokens_of(&self, robot: &RobotKey, source: Source) -> Result<Vec<TokenRow>, MetadataError>;
 
     /// Revokes a token for good; `false` when there is none of this id. Whoever caches tokens hears of it.
     async fn revoke_token(&self, id: &TokenId) -> Result<bool, MetadataError>;

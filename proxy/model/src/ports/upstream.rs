@@ -132,6 +132,20 @@ pub enum Layer {
     Http,
 }
 
+impl Layer {
+    /// As it is written in a sentence.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Layer::Dns => "DNS",
+            Layer::Connect => "connect",
+            Layer::Tls => "TLS",
+            Layer::Proxy => "proxy",
+            Layer::Authentication => "authentication",
+            Layer::Http => "HTTP",
+        }
+    }
+}
+
 /// Why no usable answer came. Messages carry no secret, no query and no userinfo.
 #[derive(Clone, Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum UpstreamError {
@@ -164,6 +178,14 @@ pub enum UpstreamError {
         /// Where.
         layer: Layer,
         /// What.
+        message: String,
+    },
+    /// The token service does not take the credentials it was shown.
+    #[error("upstream {host} failed (Authentication): {message}")]
+    Refused {
+        /// Host and port.
+        host: String,
+        /// What it answered.
         message: String,
     },
     /// The breaker of this host is open; nothing was sent.

@@ -5,6 +5,7 @@ use artifactapi_model::{
     Epoch, Remote, RepoId, Timestamp,
     account::{Robot, RobotKey},
     clock::ManualClock,
+    ports::accounts,
     repository::{ReadAccess, RepoIdentity},
 };
 use artifactapi_stores::MemoryMetadata;
@@ -68,7 +69,7 @@ impl Bench {
     async fn token(&self, grants: &[&str]) -> RobotToken {
         let (robot, token) = (robot(grants), RobotToken::generate().unwrap());
         assert!(self.store.put_robot(&robot).await.unwrap());
-        self.store.add_token(&robot.key, &token.hash(), None).await.unwrap().unwrap();
+        self.store.add_token(&robot.key, &token.hash(), None, accounts::Source::Hand).await.unwrap().unwrap();
         token
     }
 

@@ -37,8 +37,8 @@ use crate::{
     },
     http::{tls::Tls, waiting::Waiting},
     peer::{self, HEARTBEAT, HttpPeers, PeerKey, Roster},
-    telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver},
-    upkeep::{self, collection::Collection},
+    telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver, upstreams::Watcher},
+    upkeep::{self, collection::Collection, observations::Observing},
 };
 
 /// Pause before a service that was not ready is tried again.
@@ -92,6 +92,8 @@ async fn serve(
         progress: metrics.collection.0.clone(),
     };
     let collection = Collection::new(collector, settings.collection, coordinator.clone());
+    let observing = Observing { store: store.clone(), upstream: upstream.clone() };
+    tokio::spawn(observing.run(app.clone(), stop.clone()));
     tokio::spawn(listen_to_twins(app.clone(), upstream, coordinator, stop.clone()));
     // Every replica scrubs its copies; what is in S3 is hashed whenever it comes, and by `fsck`.
     tokio::spawn(upkeep::run(app.clone(), store.clone(), blobs.copies(), collection, stop.clone()));
@@ -164,7 +166,7 @@ async fn start(
     let registry =
         Registry::new(store.clone(), store.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
     let app = App::replica(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
-    let mut configuration = Database::new(store.clone(), sealer);
+    let mut configuration = Database::new(store.clone(), sealer, settings.collection.grace);
     while let Err(error) = configuration.refresh(&app).await {
         waiting.on("configuration", error.to_string());
         tokio::time::sleep(RETRY).await;
@@ -247,8 +249,13 @@ fn shared_upstream(
     replica: &str,
     sealer: Option<Arc<Sealer>>,
 ) -> Arc<HttpUpstream> {
-    let observer = Arc::new(UpstreamObserver(metrics.clone()));
-    Arc::new(HttpUpstream::new(clock.clone(), observer).sharing(coordinator.clone(), replica, sealer))
+    let watcher = Watcher::new(metrics.upstreams.clone(), clock.clone());
+    let observer = (UpstreamObserver(metrics.clone()), watcher);
+    Arc::new(HttpUpstream::new(clock.clone(), Arc::new(observer)).sharing(
+        coordinator.clone(),
+        replica,
+        sealer,
+    ))
 }
 
 struct DatabaseRoster(Arc<PostgresMetadata>);

@@ -22,8 +22,8 @@ use crate::{
     config::{Manifests, Settings},
     http::tls::Tls,
     layout,
-    telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver},
-    upkeep::{self, collection::Collection},
+    telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver, upstreams::Watcher},
+    upkeep::{self, collection::Collection, observations::Observing},
 };
 
 /// Serves until SIGTERM or SIGINT.
@@ -54,7 +54,8 @@ async fn run_app(
     let database =
         Arc::new(SqliteMetadata::open(layout::database(&settings.data), metrics.stores.sql.clone()).await?);
     let metadata: Arc<dyn MetadataStore> = database.clone();
-    let observer = Arc::new(UpstreamObserver(metrics.clone()));
+    let watcher = Watcher::new(metrics.upstreams.clone(), clock.clone());
+    let observer = Arc::new((UpstreamObserver(metrics.clone()), watcher));
     let ports = Ports {
         blobs: Arc::new(CountingBlobs::new(blobs.clone(), metrics.stores.blobs.clone())),
         metadata: metadata.clone(),
@@ -71,7 +72,8 @@ async fn run_app(
         Registry::new(database.clone(), metadata.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
     let app = App::new(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
     let stop = CancellationToken::new();
-    let mut manifests = Manifests::new(settings.manifests.clone(), database.clone());
+    let grace = settings.collection.grace;
+    let mut manifests = Manifests::new(settings.manifests.clone(), database.clone(), database.clone(), grace);
     manifests.refresh(&app, &metadata).await?;
 
     let listener = running::listen(settings.listen).await?;
@@ -87,6 +89,8 @@ async fn run_app(
         progress: metrics.collection.0.clone(),
     };
     let collection = Collection::new(collector, settings.collection, ports.coordinator.clone());
+    let observing = Observing { store: database.clone(), upstream: ports.upstream.clone() };
+    tokio::spawn(observing.run(app.clone(), stop.clone()));
     tokio::spawn(upkeep::notices::follow(app.clone(), database, stop.clone()));
     tokio::spawn(upkeep::run(app.clone(), metadata.clone(), blobs, collection, stop.clone()));
 

@@ -122,7 +122,8 @@ async fn create(
     let accounts = common.data.database().await?.accounts;
     let robot = robot(&*accounts, &key(name, common), allow).await?;
     let token = RobotToken::generate()?;
-    let made = accounts.add_token(&robot.key, &token.hash(), ttl.or(robot.token_ttl)).await?;
+    let ttl = ttl.or(robot.token_ttl);
+    let made = accounts.add_token(&robot.key, &token.hash(), ttl, Source::Hand).await?;
     let Some(made) = made else { return Err(format!("robot {} went meanwhile", robot.key).into()) };
     if common.json {
         let document = json!({
@@ -199,10 +200,11 @@ async fn list(common: &Common) -> Result<(), Failure> {
 }
 
 fn document(token: &TokenRow) -> Value {
-    let TokenRow { id, robot: _, created_at, expires_at, used_at } = token;
+    let TokenRow { id, robot: _, source, created_at, expires_at, used_at } = token;
     let time = |at: Option<Timestamp>| at.map(rfc3339);
     json!({
         "id": id.as_str(),
+        "source": source.as_str(),
         "createdAt": rfc3339(*created_at),
         "expiresAt": time(*expires_at),
         "usedAt": time(*used_at),

@@ -55,9 +55,9 @@ pub struct Database {
 }
 
 impl Database {
-    /// Follows the configuration in `store`; nothing is read yet.
-    pub fn new(store: Arc<PostgresMetadata>, sealer: Option<Arc<Sealer>>) -> Self {
-        Database { store, sealer, good: Good::default(), version: None }
+    /// Follows the configuration in `store`; nothing is read yet. `grace` as in [`Good::new`].
+    pub fn new(store: Arc<PostgresMetadata>, sealer: Option<Arc<Sealer>>, grace: Duration) -> Self {
+        Database { store, sealer, good: Good::new(grace), version: None }
     }
 
     /// Takes up the configuration unless it is the one in service.
@@ -81,6 +81,7 @@ impl Database {
         let identities: HashMap<_, _> =
             repositories.into_iter().map(|(declared, identity)| (declared.name, identity)).collect();
         self.good.take_up(app, next, &identities);
+        app.set_config_version(version);
         self.version = Some(version);
         Ok(())
     }
@@ -120,6 +121,9 @@ pub fn hear(app: &App, upstream: &HttpUpstream, heard: &Heard) {
                 app.engine.hear(&notice);
                 app.gate.hear(&notice);
                 upstream.hear(&notice);
+                if notice == Notice::Probe {
+                    app.metrics.upstreams.wake.notify_one();
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,10 +19,9 @@ use artifactapi_model::{
     repository::{Deletion, LocalSpec, RemoteSpec, RepoIdentity},
 };
 
-use artifactapi_registry::sweep;
-
 use super::{
     directory::Unreadable,
+    purges::Purges,
     snapshot::{Known, LocalRepository, Repository, Snapshot},
 };
 use crate::App;
@@ -36,6 +35,7 @@ pub struct Good {
     /// The file in which each object of ours was last found, sound or not.
     files: BTreeMap<ObjectRef, String>,
     stored: Stored,
+    purges: Purges,
 }
 
 /// What is to be in service next.
@@ -71,6 +71,11 @@ impl Next {
 }
 
 impl Good {
+    /// Nothing; `grace` bounds how long a deleted Local that is to be purged is waited for.
+    pub fn new(grace: Duration) -> Self {
+        Good { purges: Purges::within(grace), ..Good::default() }
+    }
+
     /// The objects that were sound, as the next load compares with them.
     pub fn stored(&self) -> &Stored {
         &self.stored
@@ -109,6 +114,7 @@ impl Good {
                 tracing::error!(local.name = %name, "the database has no repository for it, so it is not served");
                 continue;
             };
+            self.purges.back(identity.id);
             let local = Local { identity, spec: Arc::new(spec.clone()) };
             let repository = LocalRepository::new(local, app.metrics.repository(name, package_type));
             snapshot.add(name.clone(), Known::Local(Arc::new(repository)));
@@ -125,7 +131,7 @@ impl Good {
             if let Some(Known::Local(repository)) = before.get(gone.name.as_str())
                 && gone.deletion == Deletion::Purge
             {
-                tokio::spawn(purge(Arc::downgrade(app), repository.local.clone()));
+                self.purges.gone(&app.registry.rows, repository.local.clone());
             }
         }
         drop(before);
@@ -135,7 +141,8 @@ impl Good {
         app.snapshot.store(Arc::new(snapshot));
         app.gate.doubt_all();
         app.health.set_loaded();
-        *self = good;
+        let purges = std::mem::take(&mut self.purges);
+        *self = Good { purges, ..good };
     }
 
     /// What is in service after `loaded`: everything sound, and the last good version of what is there but
@@ -179,39 +186,11 @@ impl Good {
             }
         }
         let virtuals = loaded.virtuals.into_iter().map(|it| (it.name, Known::Virtual(it.package_type)));
-        (virtuals.collect(), Good { remotes, locals, robots, files, stored: loaded.stored })
+        (
+            virtuals.collect(),
+            Good { remotes, locals, robots, files, stored: loaded.stored, purges: Purges::default() },
+        )
     }
-}
-
-/// How long a Local is away before what was pushed to it is deleted: a volume that is not mounted for a moment, or a
-/// manifest that is replaced by deleting it first, must cost nothing.
-const PURGE_AFTER: Duration = Duration::from_secs(600);
-
-/// Deletes what was pushed to a Local whose manifest is gone and says so (`deletionPolicy: Purge`), unless it comes
-/// back. One that was deleted while no proxy ran, or less than [`PURGE_AFTER`] before it ended, is kept, to be purged
-/// by name.
-async fn purge(app: Weak<App>, local: Local) {
-    let (name, repo) = (&local.spec.name, local.identity.id);
-    tokio::time::sleep(PURGE_AFTER).await;
-    let (mut count, mut gone) = (0, 1);
-    while gone > 0 {
-        let Some(app) = app.upgrade() else { return };
-        if app.snapshot.load().local(repo).is_some() {
-            tracing::info!(local.name = %name, rows = count, "a deleted Local is back: it is purged no further");
-            return;
-        }
-        gone = match app.registry.rows.purge_local(repo, sweep::STEP).await {
-            Ok(gone) => gone,
-            Err(error) => {
-                tracing::error!(
-                    local.name = %name, error = %error, "a deleted Local is not purged; `artifactapi purge` does it"
-                );
-                return;
-            }
-        };
-        count += gone;
-    }
-    tracing::info!(local.name = %name, rows = count, "a deleted Local is purged");
 }
 
 /// Which robot `object` is, if it is one.

@@ -3,12 +3,13 @@
 use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use artifactapi_crds::set::Set;
-use artifactapi_model::ports::{Accounts, MetadataError, MetadataStore};
+use artifactapi_model::ports::{Accounts, MetadataError, MetadataStore, Observations};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     directory::{Files, Stamps},
     good::Good,
+    meeting::Meeting,
 };
 use crate::App;
 
@@ -19,6 +20,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub struct Manifests {
     dir: PathBuf,
     accounts: Arc<dyn Accounts>,
+    meeting: Meeting,
     seen: Option<Stamps>,
     good: Good,
 }
@@ -40,9 +42,16 @@ pub enum LoadError {
 }
 
 impl Manifests {
-    /// Follows `dir` and writes its robots into `accounts`; nothing is read yet.
-    pub fn new(dir: PathBuf, accounts: Arc<dyn Accounts>) -> Self {
-        Manifests { dir, accounts, seen: None, good: Good::default() }
+    /// Follows `dir` and writes its robots into `accounts`; nothing is read yet. Where an operator has written it, that is
+    /// told what `observations` has. `grace` as in [`Good::new`].
+    pub fn new(
+        dir: PathBuf,
+        accounts: Arc<dyn Accounts>,
+        observations: Arc<dyn Observations>,
+        grace: Duration,
+    ) -> Self {
+        let meeting = Meeting::new(dir.clone(), observations);
+        Manifests { dir, accounts, meeting, seen: None, good: Good::new(grace) }
     }
 
     /// Looks at the directory and takes up what has changed; `false` when nothing has.
@@ -82,15 +91,24 @@ impl Manifests {
         }
         self.accounts.declare_robots(&next.robots(), next.other_robots()).await?;
         self.good.take_up(app, next, &identities);
+        app.set_config_version(0);
         self.seen = Some(now);
         Ok(true)
     }
 
     /// Follows the directory until `stop`. A failure is logged when it begins, not as long as it lasts.
     pub async fn follow(mut self, app: Arc<App>, metadata: Arc<dyn MetadataStore>, stop: CancellationToken) {
-        let mut told = None;
+        let (mut told, mut untold) = (None, None);
         while stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+            let asked = self.meeting.asked().await;
             let failure = self.refresh(&app, &metadata).await.err().map(|error| error.to_string());
+            if let Some(asked) = asked.filter(|_| failure.is_none()) {
+                let unable = self.meeting.answer(&app, asked).await.err();
+                if let Some(error) = unable.as_ref().filter(|_| unable != untold) {
+                    tracing::warn!(error);
+                }
+                untold = unable;
+            }
             if let Some(error) = failure.as_ref().filter(|_| failure != told) {
                 tracing::error!(error, "the last configuration stays in service");
             }

@@ -131,9 +131,10 @@ fn of_plan(error: &PlanError) -> Refused {
 fn of_upstream(error: &UpstreamError) -> Refused {
     let words = error.to_string();
     match error {
-        UpstreamError::Forbidden { .. } | UpstreamError::Redirect(_) | UpstreamError::Broken { .. } => {
-            Refused::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", words)
-        }
+        UpstreamError::Forbidden { .. }
+        | UpstreamError::Redirect(_)
+        | UpstreamError::Refused { .. }
+        | UpstreamError::Broken { .. } => Refused::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", words),
         UpstreamError::Timeout { .. } => Refused::new(StatusCode::GATEWAY_TIMEOUT, "UNAVAILABLE", words),
         UpstreamError::BreakerOpen { retry_after, .. } | UpstreamError::Paused { retry_after, .. } => {
             Refused::unavailable(words, *retry_after)

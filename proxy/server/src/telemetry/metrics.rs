@@ -21,6 +21,7 @@ use prometheus_client::{
 
 use super::{
     access::Outcome, collection::CollectionCounts, histogram::DurationHistogram, stores::StoreCounts,
+    upstreams::Gatherer,
 };
 
 /// Content type of [`Metrics::encode`].
@@ -51,6 +52,8 @@ pub struct Metrics {
     pub stores: StoreCounts,
     /// Where the collector counts what it does.
     pub collection: CollectionCounts,
+    /// What is seen of upstreams.
+    pub upstreams: Arc<Gatherer>,
 }
 
 /// The ready handles of one repository.
@@ -169,6 +172,7 @@ impl Metrics {
             lines_dropped,
             stores,
             collection,
+            upstreams: Arc::default(),
         }
     }
 

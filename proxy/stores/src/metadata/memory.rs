@@ -2,6 +2,7 @@
 
 mod accounts;
 mod housekeeping;
+mod observations;
 mod registry;
 
 use std::{
@@ -75,6 +76,7 @@ struct Tables {
     registry: registry::Rows,
     access_log: Vec<AccessRecord>,
     accounts: accounts::Rows,
+    observations: observations::Rows,
 }
 
 impl MemoryMetadata {
@@ -332,11 +334,20 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::metadata::{accounts_suite, housekeeping_suite, registry_suite, suite};
+    use crate::metadata::{accounts_suite, housekeeping_suite, observations_suite, registry_suite, suite};
 
     #[tokio::test]
     async fn conforms() {
         suite::suite(async || Arc::new(MemoryMetadata::default()) as Arc<dyn MetadataStore>).await;
+    }
+
+    #[tokio::test]
+    async fn conforms_as_observations() {
+        observations_suite::suite(async || {
+            let store = Arc::new(MemoryMetadata::default());
+            (store.clone() as Arc<dyn MetadataStore>, store as _)
+        })
+        .await;
     }
 
     #[tokio::test]

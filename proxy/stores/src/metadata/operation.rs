@@ -94,11 +94,18 @@ pub(in crate::metadata) enum Operation {
     DeclareRobots,
     ApplyDelta,
     Fence,
+    Observe,
+    Observed,
+    RequestProbes,
+    ScheduleProbes,
+    TakeProbes,
+    ForgetProbes,
+    TokensOf,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 89] = [
+    const ALL: [Operation; 96] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -188,6 +195,13 @@ impl Operation {
         Operation::DeclareRobots,
         Operation::ApplyDelta,
         Operation::Fence,
+        Operation::Observe,
+        Operation::Observed,
+        Operation::RequestProbes,
+        Operation::ScheduleProbes,
+        Operation::TakeProbes,
+        Operation::ForgetProbes,
+        Operation::TokensOf,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -283,6 +297,13 @@ impl Operation {
             Operation::DeclareRobots => ("declare_robots", "taking up robots of manifests"),
             Operation::ApplyDelta => ("apply_delta", "changing a configuration"),
             Operation::Fence => ("fence", "fencing off former leaders"),
+            Operation::Observe => ("observe", "recording what was seen of upstreams"),
+            Operation::Observed => ("observed", "reading what was seen of upstreams"),
+            Operation::RequestProbes => ("request_probes", "asking for probes"),
+            Operation::ScheduleProbes => ("schedule_probes", "scheduling probes"),
+            Operation::TakeProbes => ("take_probes", "looking for probes"),
+            Operation::ForgetProbes => ("forget_probes", "forgetting probes"),
+            Operation::TokensOf => ("tokens_of", "listing tokens of a robot"),
         }
     }
 

@@ -19,6 +19,7 @@ mod gate;
 mod housekeeping;
 mod listen;
 mod migrations;
+mod observations;
 mod pool;
 mod registry;
 mod replicas;

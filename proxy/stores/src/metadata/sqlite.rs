@@ -18,6 +18,7 @@ mod housekeeping;
 mod migrations;
 mod notices;
 mod numbers;
+mod observations;
 mod readers;
 mod registry;
 mod rows;

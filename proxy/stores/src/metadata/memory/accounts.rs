@@ -50,6 +50,7 @@ impl Accounts for MemoryMetadata {
         robot: &RobotKey,
         token: &Digest,
         ttl: Option<Duration>,
+        source: Source,
     ) -> Result<Option<TokenRow>, MetadataError> {
         let mut tables = self.tables()?;
         let now = tables.now();
@@ -61,6 +62,7 @@ impl Accounts for MemoryMetadata {
         let row = TokenRow {
             id: TokenId::of(token),
             robot: robot.clone(),
+            source,
             created_at: now,
             expires_at: ttl.map(|ttl| now + ttl),
             used_at: None,
@@ -72,6 +74,12 @@ impl Accounts for MemoryMetadata {
     async fn tokens(&self) -> Result<Vec<TokenRow>, MetadataError> {
         let mut tokens: Vec<_> = self.tables()?.accounts.tokens.values().cloned().collect();
         tokens.sort_by(|a, b| (&a.robot, a.created_at, &a.id).cmp(&(&b.robot, b.created_at, &b.id)));
+        Ok(tokens)
+    }
+
+    async fn tokens_of(&self, robot: &RobotKey, source: Source) -> Result<Vec<TokenRow>, MetadataError> {
+        let mut tokens = self.tokens().await?;
+        tokens.retain(|token| token.robot == *robot && token.source == source);
         Ok(tokens)
     }
 

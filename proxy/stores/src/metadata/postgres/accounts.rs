@@ -26,14 +26,17 @@ const HOLDER: &str = "SELECT r.namespace, r.name, r.grants, r.token_ttl, \
      WHERE t.hash = $1 AND (t.expires_at IS NULL OR t.expires_at > now())";
 /// Doing it again finds the same token there.
 const ADD_TOKEN: &str = "WITH ended AS (DELETE FROM tokens WHERE expires_at < now() - make_interval(secs => $6)) \
-     INSERT INTO tokens (hash, id, namespace, robot, expires_at) \
-     SELECT $1, $2, namespace, name, now() + make_interval(secs => $5) FROM robots \
+     INSERT INTO tokens (hash, id, namespace, robot, expires_at, source) \
+     SELECT $1, $2, namespace, name, now() + make_interval(secs => $5), $7 FROM robots \
      WHERE namespace = $3 AND name = $4 ON CONFLICT (hash) DO UPDATE SET id = excluded.id \
      RETURNING id, namespace, robot, (extract(epoch FROM created_at) * 1000)::BIGINT, \
-     (extract(epoch FROM expires_at) * 1000)::BIGINT, (extract(epoch FROM used_at) * 1000)::BIGINT";
+     (extract(epoch FROM expires_at) * 1000)::BIGINT, (extract(epoch FROM used_at) * 1000)::BIGINT, source";
 const TOKENS: &str = "SELECT id, namespace, robot, (extract(epoch FROM created_at) * 1000)::BIGINT, \
-     (extract(epoch FROM expires_at) * 1000)::BIGINT, (extract(epoch FROM used_at) * 1000)::BIGINT FROM tokens \
-     ORDER BY namespace, robot, created_at, id";
+     (extract(epoch FROM expires_at) * 1000)::BIGINT, (extract(epoch FROM used_at) * 1000)::BIGINT, source \
+     FROM tokens ORDER BY namespace, robot, created_at, id";
+const TOKENS_OF: &str = "SELECT id, namespace, robot, (extract(epoch FROM created_at) * 1000)::BIGINT, \
+     (extract(epoch FROM expires_at) * 1000)::BIGINT, (extract(epoch FROM used_at) * 1000)::BIGINT, source \
+     FROM tokens WHERE namespace = $1 AND robot = $2 AND source = $3 ORDER BY created_at, id";
 const REVOKE: &str = "WITH gone AS (DELETE FROM tokens WHERE id = $1 RETURNING 1) \
      SELECT pg_notify('artifactapi', $2) FROM gone";
 const USED: &str = "UPDATE tokens SET used_at = now() WHERE id = ANY ($1)";
@@ -86,10 +89,15 @@ fn token(row: &Row) -> Result<TokenRow, String> {
     Ok(TokenRow {
         id: id.parse().map_err(|error| format!("{error}"))?,
         robot: key(row, 1)?,
+        source: source(column(row, 6)?),
         created_at: Timestamp(column(row, 3)?),
         expires_at: column::<Option<i64>>(row, 4)?.map(Timestamp),
         used_at: column::<Option<i64>>(row, 5)?.map(Timestamp),
     })
+}
+
+fn source(word: &str) -> Source {
+    if word == Source::Manifest.as_str() { Source::Manifest } else { Source::Hand }
 }
 
 /// Columns of robots for [`DECLARE_ROBOTS`].
@@ -129,17 +137,31 @@ impl Accounts for PostgresMetadata {
         robot: &RobotKey,
         hash: &Digest,
         ttl: Option<Duration>,
+        source: Source,
     ) -> Result<Option<TokenRow>, MetadataError> {
         let (kept, ttl) = (EXPIRED_TOKENS_KEPT.as_secs_f64(), ttl.map(|ttl| ttl.as_secs_f64()));
         let id = TokenId::of(hash);
-        let values: Values<'_> =
-            &[&hash.to_hex(), &id.as_str(), &robot.namespace, &robot.name.as_str(), &ttl, &kept];
+        let values: Values<'_> = &[
+            &hash.to_hex(),
+            &id.as_str(),
+            &robot.namespace,
+            &robot.name.as_str(),
+            &ttl,
+            &kept,
+            &source.as_str(),
+        ];
         let rows = self.read(Operation::AddToken, ADD_TOKEN, values).await?;
         Ok(readable(&rows, self.pool.statements(), "tokens", token).pop())
     }
 
     async fn tokens(&self) -> Result<Vec<TokenRow>, MetadataError> {
         let rows = self.read(Operation::Tokens, TOKENS, &[]).await?;
+        Ok(readable(&rows, self.pool.statements(), "tokens", token))
+    }
+
+    async fn tokens_of(&self, robot: &RobotKey, source: Source) -> Result<Vec<TokenRow>, MetadataError> {
+        let values: Values<'_> = &[&robot.namespace, &robot.name.as_str(), &source.as_str()];
+        let rows = self.read(Operation::TokensOf, TOKENS_OF, values).await?;
         Ok(readable(&rows, self.pool.statements(), "tokens", token))
     }
 
@@ -164,11 +186,7 @@ impl Accounts for PostgresMetadata {
 
     async fn robots(&self) -> Result<Vec<(Robot, Source)>, MetadataError> {
         let rows = self.read(Operation::Robots, ROBOTS, &[]).await?;
-        let read = |row: &Row| {
-            let source: &str = column(row, 4)?;
-            let source = if source == Source::Manifest.as_str() { Source::Manifest } else { Source::Hand };
-            Ok((robot(row)?, source))
-        };
+        let read = |row: &Row| Ok((robot(row)?, source(column(row, 4)?)));
         Ok(readable(&rows, self.pool.statements(), "robots", read))
     }
 

@@ -26,16 +26,18 @@ const HOLDER: &str = concat!(
 );
 const FORGET_ENDED: &str = concat!("DELETE FROM tokens WHERE expires_at < ", now!(), " - ?1");
 const ADD_TOKEN: &str = concat!(
-    "INSERT INTO tokens (hash, id, namespace, robot, created_at, expires_at) \
-     SELECT ?1, ?2, namespace, name, ",
+    "INSERT INTO tokens (hash, id, namespace, robot, source, created_at, expires_at) \
+     SELECT ?1, ?2, namespace, name, ?6, ",
     now!(),
     ", ",
     now!(),
     " + ?5 FROM robots WHERE namespace = ?3 AND name = ?4 \
-     RETURNING id, namespace, robot, created_at, expires_at, used_at"
+     RETURNING id, namespace, robot, created_at, expires_at, used_at, source"
 );
-const TOKENS: &str = "SELECT id, namespace, robot, created_at, expires_at, used_at FROM tokens \
+const TOKENS: &str = "SELECT id, namespace, robot, created_at, expires_at, used_at, source FROM tokens \
      ORDER BY namespace, robot, created_at, id";
+const TOKENS_OF: &str = "SELECT id, namespace, robot, created_at, expires_at, used_at, source FROM tokens \
+     WHERE namespace = ?1 AND robot = ?2 AND source = ?3 ORDER BY created_at, id";
 const REVOKE: &str = "DELETE FROM tokens WHERE id = ?1";
 const USED: &str = concat!("UPDATE tokens SET used_at = ", now!(), " WHERE id = ?1");
 const PUT_BY_HAND: &str = "INSERT INTO robots (namespace, name, source, grants, token_ttl) \
@@ -87,10 +89,16 @@ fn token(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
     Ok(TokenRow {
         id: id.parse().map_err(|error| unreadable(0, error))?,
         robot: key(row, 1)?,
+        source: source(row, 6)?,
         created_at: Timestamp(row.get(3)?),
         expires_at: row.get::<_, Option<i64>>(4)?.map(Timestamp),
         used_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
     })
+}
+
+fn source(row: &Row<'_>, at: usize) -> rusqlite::Result<Source> {
+    let word: String = row.get(at)?;
+    Ok(if word == Source::Manifest.as_str() { Source::Manifest } else { Source::Hand })
 }
 
 fn put(session: &Session<'_>, statement: &str, robot: &Robot) -> rusqlite::Result<usize> {
@@ -117,12 +125,13 @@ impl Accounts for SqliteMetadata {
         robot: &RobotKey,
         hash: &Digest,
         ttl: Option<Duration>,
+        source: Source,
     ) -> Result<Option<TokenRow>, MetadataError> {
         let (robot, hash, id) = (robot.clone(), hash.to_hex(), TokenId::of(hash));
         let work = move |session: &Session<'_>| {
             session.execute(FORGET_ENDED, [millis(EXPIRED_TOKENS_KEPT)])?;
             let RobotKey { namespace, name } = &robot;
-            let values = (&hash, id.as_str(), namespace, name.as_str(), ttl.map(millis));
+            let values = (&hash, id.as_str(), namespace, name.as_str(), ttl.map(millis), source.as_str());
             session.find(ADD_TOKEN, values, token)
         };
         self.writer.run(Operation::AddToken, work).await
@@ -130,6 +139,14 @@ impl Accounts for SqliteMetadata {
 
     async fn tokens(&self) -> Result<Vec<TokenRow>, MetadataError> {
         self.readers.run(Operation::Tokens, |session| session.rows(TOKENS, [], token)).await
+    }
+
+    async fn tokens_of(&self, robot: &RobotKey, source: Source) -> Result<Vec<TokenRow>, MetadataError> {
+        let robot = robot.clone();
+        let work = move |session: &Session<'_>| {
+            session.rows(TOKENS_OF, (&robot.namespace, robot.name.as_str(), source.as_str()), token)
+        };
+        self.readers.run(Operation::TokensOf, work).await
     }
 
     async fn revoke_token(&self, id: &TokenId) -> Result<bool, MetadataError> {
@@ -166,11 +183,7 @@ impl Accounts for SqliteMetadata {
     }
 
     async fn robots(&self) -> Result<Vec<(Robot, Source)>, MetadataError> {
-        let read = |row: &Row<'_>| {
-            let source: String = row.get(4)?;
-            let source = if source == Source::Manifest.as_str() { Source::Manifest } else { Source::Hand };
-            Ok((robot(row)?, source))
-        };
+        let read = |row: &Row<'_>| Ok((robot(row)?, source(row, 4)?));
         self.readers.run(Operation::Robots, move |session| session.rows(ROBOTS, [], read)).await
     }
 

@@ -12,7 +12,7 @@ use artifactapi_model::{
 
 use super::*;
 use crate::metadata::{
-    accounts_suite, housekeeping_suite, registry_suite,
+    accounts_suite, housekeeping_suite, observations_suite, registry_suite,
     suite::{self, key, row},
 };
 
@@ -38,6 +38,18 @@ async fn passes_the_accounts_suite() {
     accounts_suite::suite(async || {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Arc::new(open(dir.path().join(format!("{number}.db"))).await) as _
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_the_observations_suite() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    observations_suite::suite(async || {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let store = Arc::new(open(dir.path().join(format!("{number}.db"))).await);
+        (store.clone() as Arc<dyn MetadataStore>, store as _)
     })
     .await;
 }

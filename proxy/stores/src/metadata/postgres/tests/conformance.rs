@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::metadata::{
-    accounts_suite,
+    accounts_suite, observations_suite,
     suite::{self, key, row},
 };
 
@@ -16,6 +16,16 @@ async fn passes_the_suite() {
 async fn passes_the_accounts_suite() {
     let Some(server) = Server::start("passes_the_accounts_suite") else { return };
     accounts_suite::suite(async || server.store().await as _).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_the_observations_suite() {
+    let Some(server) = Server::start("passes_the_observations_suite") else { return };
+    observations_suite::suite(async || {
+        let store = server.store().await;
+        (store.clone() as Arc<dyn MetadataStore>, store as _)
+    })
+    .await;
 }
 
 #[tokio::test]
