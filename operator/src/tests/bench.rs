@@ -293,7 +293,7 @@ impl Bench {
                 },
                 |before| before["metadata"].clone(),
             );
-            let generation = metadata["generation"].as_i64().unwrap();
+            let generation = metadata["generation"].as_i64().unwrap_or_default();
             let is_changed = before.is_none_or(|before| before["spec"] != stored["spec"]);
             for field in ["uid", "creationTimestamp", "finalizers"] {
                 if let Some(value) = metadata.get(field) {
