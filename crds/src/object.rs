@@ -46,7 +46,7 @@ pub fn check(
     Err(errors)
 }
 
-fn read(
+pub(crate) fn read(
     kind: Kind,
     manifest: &Value,
     known: &Repositories,

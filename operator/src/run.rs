@@ -135,7 +135,7 @@ async fn open(settings: SinkSettings) -> Result<Doors, Failure> {
             let place = directory.display();
             let sink = DirectorySink::open(directory.clone())
                 .map_err(|error| format!("ARTIFACTAPI_SINK_DIR: {place} cannot be made: {error}"))?;
-            let source: Arc<dyn Source> = Arc::new(Files(directory));
+            let source: Arc<dyn Source> = Arc::new(Files::new(directory));
             Ok(Doors { sink: Arc::new(sink), source: Some(source), accounts: None })
         }
     }

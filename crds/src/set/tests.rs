@@ -323,6 +323,6 @@ proptest! {
         let sound = loaded.remotes.len() + loaded.virtuals.len() + loaded.locals.len() + loaded.robots.len();
         prop_assert!(sound + loaded.errors.len() >= 1, "neither loaded nor reported");
         // Also without the schema in front, as an operator with an older schema might see it.
-        let _ = Valid::read(kind, &manifest, &Repositories::default(), &References::default());
+        let _ = crate::object::read(kind, &manifest, &Repositories::default(), &References::default());
     }
 }

@@ -224,10 +224,7 @@ impl Bench {
 
     /// Puts another operator in its place, which has to find out everything by itself.
     pub(super) async fn restart(&mut self) {
-        let epoch = self.sink.epoch().await.unwrap() + 1;
-        let (operator, leader, changes) =
-            operator(&self.cluster, &self.sink, self.store.as_ref(), &self.ceilings, &self.scope, epoch);
-        (self.operator, self.leader, self.changes) = (operator, leader, changes);
+        self.restart_blind().await;
         let all: Vec<Value> = self.cluster().objects.values().cloned().collect();
         for object in all {
             self.show(&object);
@@ -253,7 +250,7 @@ impl Bench {
     pub(super) async fn restart_blind(&mut self) {
         let epoch = self.sink.epoch().await.unwrap() + 1;
         let (operator, leader, changes) =
-            operator(&self.cluster, &self.sink, &self.ceilings, &self.scope, epoch);
+            operator(&self.cluster, &self.sink, self.store.as_ref(), &self.ceilings, &self.scope, epoch);
         (self.operator, self.leader, self.changes) = (operator, leader, changes);
     }
 
@@ -293,7 +290,7 @@ impl Bench {
                 },
                 |before| before["metadata"].clone(),
             );
-            let generation = metadata["generation"].as_i64().unwrap();
+            let generation = metadata["generation"].as_i64().unwrap_or_default();
             let is_changed = before.is_none_or(|before| before["spec"] != stored["spec"]);
             for field in ["uid", "creationTimestamp", "finalizers"] {
                 if let Some(value) = metadata.get(field) {

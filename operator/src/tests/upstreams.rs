@@ -1,6 +1,9 @@
 //! How upstreams are, as the owner of a Remote sees it.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use artifactapi_crds::manifests::ObjectRef;
 use artifactapi_model::{
@@ -44,7 +47,9 @@ async fn tell(
     credentials: Track,
     token: Option<String>,
 ) {
-    let probe = token.map(|token| ProbeDone { at: Timestamp(1), token });
+    // Each a moment after the last.
+    static MOMENTS: AtomicI64 = AtomicI64::new(1);
+    let probe = token.map(|token| ProbeDone { at: Timestamp(MOMENTS.fetch_add(1, Relaxed)), token });
     let observation = Observation { upstream, credentials, probe, ..Observation::default() };
     let store = bench.store.as_ref().unwrap();
     store.observe(&[Seen { identity, observation }], Duration::ZERO).await.unwrap();

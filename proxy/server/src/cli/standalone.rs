@@ -73,8 +73,7 @@ async fn run_app(
     let app = App::new(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
     let stop = CancellationToken::new();
     let grace = settings.collection.grace;
-    let mut manifests =
-        Manifests::new(settings.manifests.clone(), database.clone(), database.clone(), grace);
+    let mut manifests = Manifests::new(settings.manifests.clone(), database.clone(), database.clone(), grace);
     manifests.refresh(&app, &metadata).await?;
 
     let listener = running::listen(settings.listen).await?;
