@@ -39,7 +39,7 @@ pub enum SinkSettings {
         /// How to reach it.
         database: PostgresSettings,
         /// The key of credentials at rest.
-        sealer: Sealer,
+        sealer: Box<Sealer>,
     },
     /// Into a directory.
     Directory(PathBuf),
@@ -122,7 +122,7 @@ fn sink(reader: &mut Reader<'_>) -> Option<SinkSettings> {
                 .into(),
         );
     }
-    Some(SinkSettings::Postgres { database, sealer: sealer? })
+    Some(SinkSettings::Postgres { database, sealer: Box::new(sealer?) })
 }
 
 fn namespaces(reader: &mut Reader<'_>) -> Namespaces {
@@ -163,7 +163,9 @@ fn ceilings(reader: &mut Reader<'_>) -> Ceilings {
     }
     let proxies = list(reader, "ARTIFACTAPI_ALLOW_PROXIES");
     for proxy in proxies.iter().filter(|proxy| *proxy != "*" && url::Url::parse(proxy).is_err()) {
-        reader.errors.push(format!("ARTIFACTAPI_ALLOW_PROXIES: {proxy:?} is no URL as http://proxy.example:3128"));
+        reader
+            .errors
+            .push(format!("ARTIFACTAPI_ALLOW_PROXIES: {proxy:?} is no URL as http://proxy.example:3128"));
     }
     Ceilings {
         mirror_for: mirror_for.iter().map(|host| host.to_ascii_lowercase()).collect(),

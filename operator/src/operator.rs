@@ -284,7 +284,14 @@ impl Operator {
         let waiting = self.term.iter().filter(|_| self.world.waiting() > 0).map(|_| now);
         let idle = now + SYNC;
         let blocked = self.not_before.unwrap_or_else(Instant::now);
-        delayed.chain(sync).chain(retry).chain(besides).chain(waiting).map(|at| at.max(blocked)).min().unwrap_or(idle)
+        delayed
+            .chain(sync)
+            .chain(retry)
+            .chain(besides)
+            .chain(waiting)
+            .map(|at| at.max(blocked))
+            .min()
+            .unwrap_or(idle)
     }
 
     /// Does what can be done now.

@@ -128,7 +128,7 @@ async fn open(settings: SinkSettings) -> Result<Doors, Failure> {
         SinkSettings::Postgres { database, sealer } => {
             let store = Arc::new(open_database(&database).await?);
             let source: Arc<dyn Source> = Arc::new(Tables(store.clone()));
-            let sink = Arc::new(PostgresSink::new(store.clone(), sealer));
+            let sink = Arc::new(PostgresSink::new(store.clone(), *sealer));
             Ok(Doors { sink, source: Some(source), accounts: Some(store) })
         }
         SinkSettings::Directory(directory) => {

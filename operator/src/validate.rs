@@ -191,12 +191,12 @@ fn mirror_conflicts(
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, mirrored) in facts.mirrors.iter().enumerate() {
-        let holders = || context.picture.mirroring(mirrored).filter(|(object, kept)| holds(object, kept, context));
+        let holders =
+            || context.picture.mirroring(mirrored).filter(|(object, kept)| holds(object, kept, context));
         let has_it = holders().any(|(object, _)| *object == seen.object);
         let stored = holders().map(|(object, _)| object).find(|object| **object != seen.object && !has_it);
-        let mut accepted = batch.iter().filter(|(other, facts)| {
-            **other != seen.object && facts.mirrors.contains(mirrored)
-        });
+        let mut accepted =
+            batch.iter().filter(|(other, facts)| **other != seen.object && facts.mirrors.contains(mirrored));
         let Some(owner) = stored.or_else(|| accepted.next().map(|(object, _)| object)) else { continue };
         errors.push(if mirrored == ROOT {
             let message = format!("{owner} is the root mirror already, and there can be one");

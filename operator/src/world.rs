@@ -123,7 +123,7 @@ impl World {
             let claim = (seen.age(), object.clone());
             self.names.entry(object.name.clone()).or_default().insert(claim);
         }
-        let Facts { repository, mirrors, networks: _, named } = Facts::of(object, &seen.manifest);
+        let Facts { repository, mirrors, networks: _, proxy: _, named } = Facts::of(object, &seen.manifest);
         for named in named {
             self.users.entry(named).or_default().insert(object.clone());
         }
@@ -144,7 +144,7 @@ impl World {
         self.touch_neighbours(object);
         let Some(seen) = self.objects.remove(object) else { return };
         remove(&mut self.names, &object.name, &(seen.age(), object.clone()));
-        let Facts { repository, mirrors, networks: _, named } = Facts::of(object, &seen.manifest);
+        let Facts { repository, mirrors, networks: _, proxy: _, named } = Facts::of(object, &seen.manifest);
         for named in named {
             remove(&mut self.users, &named, object);
             if !self.users.contains_key(&named) {

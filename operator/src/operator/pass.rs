@@ -20,7 +20,7 @@ use crate::{
     purge,
     secrets::Read,
     seen::{Seen, custom_kind},
-    sink::{Delta, SinkError, Written},
+    sink::{Delta, Written},
     validate::{Context, Verdict, known, validate},
 };
 

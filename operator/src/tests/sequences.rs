@@ -81,18 +81,9 @@ fn happening(dice: &mut Dice) -> Happening {
             Happening::Delete(ObjectRef { name, ..object("Secret") })
         }
         _ => {
-            Happening::Delete(object(dice.of(&["Remote", "Remote", "Local", "Virtual", "Robot"]).into_kind()))
+            let kind = dice.of(&["Remote", "Remote", "Local", "Virtual", "Robot"]);
+            Happening::Delete(object(crate::seen::known_kind(kind).unwrap()))
         }
-    }
-}
-
-trait IntoKind {
-    fn into_kind(&self) -> &'static str;
-}
-
-impl IntoKind for str {
-    fn into_kind(&self) -> &'static str {
-        crate::seen::known_kind(self).unwrap()
     }
 }
 
