@@ -133,7 +133,7 @@ fn idle(rows: &[TokenRow], current: Option<&TokenRow>, now: Timestamp) -> (Vec<T
     let (mut ended, mut next) = (Vec::new(), None::<Duration>);
     let mut newest: Vec<_> = rows.iter().map(|row| (row.created_at, &row.id)).collect();
     newest.sort_unstable();
-    let too_old = newest.iter().rev().nth(KEPT).copied();
+    let too_old = newest.iter().rev().nth(KEPT + 1).copied();
     for row in rows.iter().filter(|row| current.is_none_or(|current| current.id != row.id)) {
         let end = match current {
             // Replaced: the database ends it, or we do.
