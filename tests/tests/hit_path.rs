@@ -12,7 +12,7 @@ const HITS: usize = 1_000;
 const STATEMENTS: &str = "artifactapi_sql_statements_total";
 const CALLS: &str = "artifactapi_blob_calls_total";
 /// Written in batches by tasks of their own, never by a request.
-const BACKGROUND: [&str; 3] = ["log_access", "touch", "notices"];
+const BACKGROUND: [&str; 6] = ["log_access", "touch", "notices", "observe", "schedule_probes", "take_probes"];
 
 struct Warm {
     proxy: Proxy,
