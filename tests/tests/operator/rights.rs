@@ -1,5 +1,7 @@
 //! The operator may do what its published roles say, and needs nothing more (RS-40).
 
+use std::time::Duration;
+
 use artifactapi_services::Access;
 use artifactapi_tests::{
     kubernetes::{Api, Object, roles},
@@ -61,7 +63,8 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
     }
     for one in &all {
         stage.api.delete(&Object::of(one)).await.ok();
-        stage.api.until_gone(&Object::of(one), SOON * 2).await;
+        // A purge takes its time.
+        stage.api.until_gone(&Object::of(one), Duration::from_secs(30)).await;
     }
     let audited = stage.audited();
     let refused: Vec<&Value> =
