@@ -25,6 +25,11 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
         json!({ "type": "npm", "baseURL": "https://a/", "auth": { "secretRef": { "name": "login" } } });
     let all = [
         stage.manifest("Remote", "a", closed),
+        stage.manifest(
+            "Remote",
+            "p",
+            json!({ "type": "npm", "baseURL": "https://p/", "deletionPolicy": "Purge" }),
+        ),
         stage.manifest("Virtual", "v", json!({ "type": "npm", "members": ["a"] })),
         stage.manifest("Local", "l", json!({ "type": "docker", "deletionPolicy": "Purge" })),
         stage.manifest(
@@ -42,6 +47,11 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
     let lost = stage.manifest("Remote", "lost", lost);
     stage.api.apply(&lost).await;
     stage.until_refused(&Object::of(&lost), "ConfigMapNotFound").await;
+    // A transition, of which an event tells.
+    let broken =
+        json!({ "type": "npm", "baseURL": "https://p/", "deletionPolicy": "Purge", "patterns": ["("] });
+    stage.api.apply(&stage.manifest("Remote", "p", broken)).await;
+    stage.until_refused(&stage.object("Remote", "p"), "Invalid").await;
     let token = stage.api.account_token(&stage.namespace, roles::ACCOUNT).await;
     let operator = Api::new(bench.kubernetes(), &token);
     let ours = "artifactapi.io";
