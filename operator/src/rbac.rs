@@ -21,7 +21,7 @@ const AGGREGATE: &str = "rbac.authorization.k8s.io/aggregate-to-";
 /// What the operator does in each namespace it looks after.
 pub fn rules() -> Vec<PolicyRule> {
     vec![
-        rule(GROUP, &KINDS, &["get", "list", "watch"]),
+        rule(GROUP, &KINDS, &["list", "watch"]),
         // The finalizer of `deletionPolicy: Purge`.
         rule(GROUP, &["locals", "remotes"], &["patch"]),
         rule(GROUP, &KINDS.map(|kind| format!("{kind}/status")), &["patch"]),

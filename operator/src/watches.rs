@@ -6,6 +6,7 @@ use std::{
     fmt::Debug,
     pin::pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use artifactapi_crds::{manifests::ObjectRef, schema::Kind};
@@ -17,6 +18,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
+        utils::Backoff,
         watcher::{self, Config, Event, watcher},
     },
 };
@@ -28,6 +30,37 @@ use crate::{
     seen::{Seen, resource},
     world::{Change, Scope},
 };
+
+/// Pause before a watch that broke off is tried again; it doubles.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause: kube's own grows to half a minute, in which an API server that is back must have been noticed and
+/// everything looked at (RS-134).
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pauses.
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Pauses(PAUSE)
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.0;
+        self.0 = (pause * 2).min(MAX_PAUSE);
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        *self = Pauses::default();
+    }
+}
 
 /// Which watches have seen everything there is, and what is wrong with those that have not.
 #[derive(Clone, Debug, Default)]
@@ -144,7 +177,7 @@ impl Watch {
         kind: Kind,
         events: impl Stream<Item = Result<Event<DynamicObject>, watcher::Error>> + Send,
     ) -> Option<()> {
-        let mut events = pin!(events.default_backoff());
+        let mut events = pin!(events.backoff(Pauses::default()));
         let mut present = BTreeSet::new();
         let mut is_listed = false;
         loop {
@@ -190,7 +223,7 @@ impl Watch {
             namespace: meta.namespace().unwrap_or_default(),
             name: meta.name_any(),
         };
-        let mut events = pin!(events.default_backoff());
+        let mut events = pin!(events.backoff(Pauses::default()));
         let (mut present, mut before) = (BTreeSet::new(), BTreeSet::new());
         let mut is_listed = false;
         loop {

@@ -34,9 +34,24 @@ impl Grounds {
     pub async fn start() -> Result<Self, Missing> {
         let (postgres, minio) = (Postgres::start()?, Minio::start_in_memory()?);
         postgres.database(TEMPLATE);
-        let told = command_with(["migrate"], &at_postgres(&postgres, TEMPLATE)).await;
+        let grounds = Grounds { postgres, minio };
+        let environment = [at_postgres(&grounds.postgres, TEMPLATE), grounds.at_minio(TEMPLATE)].concat();
+        let told = command_with(["migrate"], &environment).await;
         assert_eq!(told.code, Some(0), "migrate: {}", told.text);
-        Ok(Grounds { postgres, minio })
+        Ok(grounds)
+    }
+
+    fn at_minio(&self, bucket: &str) -> Vec<(String, String)> {
+        [
+            ("MINIO_ENDPOINT", self.minio.endpoint()),
+            ("MINIO_ACCESS_KEY", Minio::ACCESS_KEY.to_owned()),
+            ("MINIO_SECRET_KEY", Minio::SECRET_KEY.to_owned()),
+            ("MINIO_BUCKET", bucket.to_owned()),
+            ("MINIO_SECURE", "false".to_owned()),
+            ("MINIO_REGION", "us-east-1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
     }
 }
 
@@ -78,6 +93,10 @@ impl<'a> Site<'a> {
         self.grounds.postgres.sql(&self.name, sql)
     }
 
+    fn stores(&self) -> Vec<(String, String)> {
+        [at_postgres(&self.grounds.postgres, &self.name), self.grounds.at_minio(&self.name)].concat()
+    }
+
     /// Root URL of its proxy, without a slash at its end, whether that runs or not.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[0])
@@ -97,15 +116,9 @@ impl<'a> Site<'a> {
             Server::new("proxy", binary().expect("a built proxy"), format!("{}/readyz", self.url()));
         let [port, metrics, twins] = self.ports.map(|port| format!("127.0.0.1:{port}"));
         let cache = proxy.home().join("cache").to_string_lossy().into_owned();
-        proxy.arguments(&["serve"]).set_all(at_postgres(&self.grounds.postgres, &self.name)).set_all(
+        proxy.arguments(&["serve"]).set_all(self.stores()).set_all(
             [
                 ("REDIS_URL", self.redis.url()),
-                ("MINIO_ENDPOINT", self.grounds.minio.endpoint()),
-                ("MINIO_ACCESS_KEY", Minio::ACCESS_KEY.to_owned()),
-                ("MINIO_SECRET_KEY", Minio::SECRET_KEY.to_owned()),
-                ("MINIO_BUCKET", self.name.clone()),
-                ("MINIO_SECURE", "false".to_owned()),
-                ("MINIO_REGION", "us-east-1".to_owned()),
                 ("ARTIFACTAPI_PEER_KEY", PEER_KEY.to_owned()),
                 ("ARTIFACTAPI_CACHE_BYTES", "1073741824".to_owned()),
                 ("ARTIFACTAPI_CACHE_DIR", cache),
@@ -136,6 +149,6 @@ impl<'a> Site<'a> {
 
     /// Runs a subcommand of the proxy's binary on its stores.
     pub async fn command(&self, arguments: &[&str]) -> crate::proxy::Told {
-        command_with(arguments, &at_postgres(&self.grounds.postgres, &self.name)).await
+        command_with(arguments, &self.stores()).await
     }
 }

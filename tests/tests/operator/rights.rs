@@ -1,5 +1,7 @@
 //! The operator may do what its published roles say, and needs nothing more (RS-40).
 
+use std::time::Duration;
+
 use artifactapi_services::Access;
 use artifactapi_tests::{
     kubernetes::{Api, Object, roles},
@@ -23,6 +25,11 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
         json!({ "type": "npm", "baseURL": "https://a/", "auth": { "secretRef": { "name": "login" } } });
     let all = [
         stage.manifest("Remote", "a", closed),
+        stage.manifest(
+            "Remote",
+            "p",
+            json!({ "type": "npm", "baseURL": "https://p/", "deletionPolicy": "Purge" }),
+        ),
         stage.manifest("Virtual", "v", json!({ "type": "npm", "members": ["a"] })),
         stage.manifest("Local", "l", json!({ "type": "docker", "deletionPolicy": "Purge" })),
         stage.manifest(
@@ -49,6 +56,11 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
     let lost = stage.manifest("Remote", "lost", lost);
     stage.api.apply(&lost).await;
     stage.until_refused(&Object::of(&lost), "ConfigMapNotFound").await;
+    // A transition, of which an event tells.
+    let broken =
+        json!({ "type": "npm", "baseURL": "https://p/", "deletionPolicy": "Purge", "patterns": ["("] });
+    stage.api.apply(&stage.manifest("Remote", "p", broken)).await;
+    stage.until_refused(&stage.object("Remote", "p"), "Invalid").await;
     let token = stage.api.account_token(&stage.namespace, roles::ACCOUNT).await;
     let operator = Api::new(bench.kubernetes(), &token);
     let ours = "artifactapi.io";
@@ -70,7 +82,8 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
     }
     for one in &all {
         stage.api.delete(&Object::of(one)).await.ok();
-        stage.api.until_gone(&Object::of(one), SOON * 2).await;
+        // A purge takes its time.
+        stage.api.until_gone(&Object::of(one), Duration::from_secs(30)).await;
     }
     let audited = stage.audited();
     let refused: Vec<&Value> =

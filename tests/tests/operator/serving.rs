@@ -106,7 +106,7 @@ pub(crate) async fn deleted_while_pulled(bench: &Bench) -> Ending {
     stage.api.delete(&Object::of(&remote)).await.ok();
     stage.api.until_gone(&Object::of(&remote), SOON).await;
     // Those who come now are told so.
-    let told = stage.until_served(&(base.clone() + "big.bin"), SOON, |answer| answer.status == 404).await;
+    let told = stage.until_served(&(base.clone() + "small.bin"), SOON, |answer| answer.status == 404).await;
     assert!(told.complete);
     gate.open();
     let opened = Instant::now();

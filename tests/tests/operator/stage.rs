@@ -166,11 +166,12 @@ impl<'a> Stage<'a> {
     /// The configuration in the database, without what differs from one installation to the next.
     pub(crate) fn rows(&self) -> String {
         let objects = self.site.sql(
-            "SELECT kind, namespace, name, sealed, CASE WHEN sealed THEN '' ELSE document END, uid IS NOT NULL \
+            "SELECT kind, namespace, name, sealed, uid IS NOT NULL, \
+             CASE WHEN sealed THEN NULL ELSE document::jsonb #- '{metadata,uid}' END \
              FROM objects ORDER BY kind, namespace, name",
         );
         let repositories = self.site.sql(
-            "SELECT namespace, name, package_type, base_url, retired_at IS NULL FROM repositories \
+            "SELECT namespace, name, package_type, base_url FROM repositories WHERE retired_at IS NULL \
              ORDER BY namespace, name, package_type",
         );
         format!("{objects}\n--\n{repositories}").replace(&self.namespace, "NAMESPACE")
