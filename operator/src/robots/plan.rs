@@ -20,7 +20,7 @@ pub const ORPHAN: Duration = Duration::from_secs(120);
 pub const REPLACED: Duration = Duration::from_secs(3600);
 
 /// How long a token is there before another one can be asked for.
-pub const PACE: Duration = Duration::from_secs(10);
+pub const PACE: Duration = Duration::from_secs(2);
 /// Replaced tokens that live out their time; of more, the oldest end.
 pub const KEPT: usize = 3;
 
@@ -214,8 +214,8 @@ mod tests {
             (whole(), vec![endless.clone()], None, None, 900 * HOUR, "keep"),
             (whole(), vec![endless], ttl, None, 0, "the token has lived two thirds of its life"),
             (ours(Some(&token), false, None), vec![ends.clone()], ttl, None, 0, "mend"),
-            (whole(), vec![ends.clone()], ttl, Some("a"), 9_999, "keep"),
-            (whole(), vec![ends.clone()], ttl, Some("a"), 10_000, "another token is asked for"),
+            (whole(), vec![ends.clone()], ttl, Some("a"), 1_999, "keep"),
+            (whole(), vec![ends.clone()], ttl, Some("a"), 2_000, "another token is asked for"),
             (ours(Some(&token), true, Some("a")), vec![ends.clone()], ttl, Some("a"), 0, "keep"),
             (ours(Some(&token), true, Some("a")), vec![ends], ttl, None, 0, "keep"),
         ] {

@@ -1,17 +1,24 @@
 //! Robots' tokens in their Secrets, as those who use them see it.
 
+use std::sync::Arc;
+
 use artifactapi_crds::manifests::ObjectRef;
 use artifactapi_model::{
+    Timestamp,
     account::{Robot, RobotKey, RobotToken},
+    clock::ManualClock,
     ports::{
         Accounts as _,
         accounts::{Others, Source},
     },
 };
+use artifactapi_stores::MemoryMetadata;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::jiff;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, robot, secret};
+use crate::robots::plan::PACE;
 
 /// A bench whose store knows the robot `team/ci`.
 async fn bench() -> Bench {
@@ -130,6 +137,14 @@ async fn a_secret_of_somebody_else_is_left_alone() {
 #[tokio::test]
 async fn another_token_comes_on_request_and_the_old_one_has_time() {
     let mut bench = bench().await;
+    // Tokens that are asked for again have been there for a while.
+    let pace = i64::try_from(PACE.as_millis()).unwrap();
+    let start = Timestamp(jiff::Timestamp::now().as_millisecond() - 2 * pace);
+    let store = MemoryMetadata::with_clock(Arc::new(ManualClock::at(start)));
+    let ci_robot = Robot { key: key(), grants: vec!["*=pull".parse().unwrap()], token_ttl: None };
+    store.declare_robots(&[ci_robot], Others::Stay).await.unwrap();
+    bench.store = Some(Arc::new(store));
+    bench.restart().await;
     let mut ci = robot("team", "ci");
     let object = bench.apply(&ci);
     bench.settle().await;
