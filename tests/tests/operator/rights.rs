@@ -118,7 +118,7 @@ pub(crate) async fn people(bench: &Bench) -> Ending {
         [("list", true, true), ("watch", true, true), ("create", false, true), ("patch", false, true)]
     {
         for kind in ["remotes", "virtuals", "locals", "robots"] {
-            let may = [VIEWER, EDITOR].map(|user| person(user));
+            let may = [VIEWER, EDITOR].map(person);
             assert_eq!(may[0].may(verb, "artifactapi.io", kind, &namespace).await, viewer, "{verb} {kind}");
             assert_eq!(may[1].may(verb, "artifactapi.io", kind, &namespace).await, editor, "{verb} {kind}");
         }
