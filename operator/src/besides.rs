@@ -137,7 +137,7 @@ impl Besides {
             return;
         };
         match upstreams.look().await {
-            Ok(_) => self.is_failing = false,
+            Ok(()) => self.is_failing = false,
             Err(error) => {
                 if !self.is_failing {
                     tracing::warn!(error, "nobody tells how upstreams are");

@@ -7,11 +7,7 @@
 pub mod source;
 pub mod words;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use artifactapi_crds::manifests::ObjectRef;
 use artifactapi_model::{RepoName, observation::Observation, ports::observations::ProbeRequest};
@@ -98,11 +94,11 @@ impl Upstreams {
         self.seen.remove(&place_of(object));
     }
 
-    /// Asks for what was not asked yet, and looks what proxies have seen: the Remotes of which something has changed.
+    /// Asks for what was not asked yet, and looks what proxies have seen.
     ///
     /// # Errors
     /// Why the proxies cannot be reached; the next call does what is left.
-    pub async fn look(&mut self) -> Result<Vec<ObjectRef>, String> {
+    pub async fn look(&mut self) -> Result<(), String> {
         self.due = Instant::now() + PERIOD;
         let requests: Vec<ProbeRequest> =
             self.asked.iter().filter(|(_, it)| !it.is_sent).filter_map(request).collect();
@@ -112,12 +108,8 @@ impl Upstreams {
         }
         let (version, news) = self.source.news(self.version).await?;
         self.version = version;
-        let mut changed = BTreeSet::new();
-        for ((namespace, name), observation) in news {
-            changed.insert(ObjectRef { kind: "Remote", namespace: namespace.clone(), name: name.clone() });
-            self.seen.insert((namespace, name), observation);
-        }
-        Ok(changed.into_iter().collect())
+        self.seen.extend(news);
+        Ok(())
     }
 
     /// Says in the first status of `seen`, a Remote, that nobody has looked at its upstream yet: it need not be written for

@@ -243,10 +243,7 @@ impl Operator {
                     if self.besides.stored(seen, is_new, config) {
                         continue;
                     }
-                    let outcome = match self.besides.missing(seen) {
-                        Some(outcome) => outcome,
-                        None => Outcome::stored(),
-                    };
+                    let outcome = self.besides.missing(seen).unwrap_or_else(Outcome::stored);
                     (outcome, accepted.status.clone())
                 }
                 Verdict::Refuse { outcome, withdraw: _ } => {

@@ -2,7 +2,8 @@
 //!
 //! The order of the two writes is: the token's row first, then the Secret. A crash in between leaves a row of which
 //! nobody knows the token; it is revoked when it is [`ORPHAN`] old. A Secret whose token has no row is of no use and
-//! gets another one. A token that was replaced lives out its time, or [`REPLACED`] where tokens have no end.
+//! gets another one. A token that was replaced lives out its time, or [`REPLACED`] where tokens have no end; of more
+//! than [`KEPT`] the oldest end.
 
 use std::time::Duration;
 

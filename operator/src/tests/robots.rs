@@ -22,9 +22,15 @@ use crate::robots::plan::PACE;
 
 /// A bench whose store knows the robot `team/ci`.
 async fn bench() -> Bench {
-    let bench = Bench::with_store().await;
+    bench_of(MemoryMetadata::default()).await
+}
+
+async fn bench_of(store: MemoryMetadata) -> Bench {
+    let mut bench = Bench::new();
     let ci = Robot { key: key(), grants: vec!["*=pull".parse().unwrap()], token_ttl: None };
-    bench.store.as_ref().unwrap().declare_robots(&[ci], Others::Stay).await.unwrap();
+    store.declare_robots(&[ci], Others::Stay).await.unwrap();
+    bench.store = Some(Arc::new(store));
+    bench.restart().await;
     bench
 }
 
@@ -136,15 +142,10 @@ async fn a_secret_of_somebody_else_is_left_alone() {
 
 #[tokio::test]
 async fn another_token_comes_on_request_and_the_old_one_has_time() {
-    let mut bench = bench().await;
     // Tokens that are asked for again have been there for a while.
     let pace = i64::try_from(PACE.as_millis()).unwrap();
     let start = Timestamp(jiff::Timestamp::now().as_millisecond() - 2 * pace);
-    let store = MemoryMetadata::with_clock(Arc::new(ManualClock::at(start)));
-    let ci_robot = Robot { key: key(), grants: vec!["*=pull".parse().unwrap()], token_ttl: None };
-    store.declare_robots(&[ci_robot], Others::Stay).await.unwrap();
-    bench.store = Some(Arc::new(store));
-    bench.restart().await;
+    let mut bench = bench_of(MemoryMetadata::with_clock(Arc::new(ManualClock::at(start)))).await;
     let mut ci = robot("team", "ci");
     let object = bench.apply(&ci);
     bench.settle().await;
