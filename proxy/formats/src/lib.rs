@@ -21,6 +21,7 @@ pub mod inspect;
 mod json;
 pub mod limits;
 pub mod link;
+pub mod merge;
 mod negotiate;
 pub mod npm;
 mod placement;

@@ -1,0 +1,359 @@
+//! Merging: the indexes of a Virtual's members become one.
+//!
+//! A merge is a pure function of the members' documents, of [`Rules`] and of a signing key: replicas that hold the
+//! same documents write the same bytes. Documents come in as streams, in the form in which the member itself
+//! serves them, and leave as streams; memory holds what identifies each entry, never the entries themselves.
+//!
+//! What a merge writes is one *generation*: the index that was asked for, the files it names, and a [`Listed`] for
+//! every file of a member that it advertises. The engine serves exactly what is listed, from the member that
+//! listed it: advertised means downloadable, and the reverse (RS-48).
+//!
+//! A file of a member is advertised under the path that [`qualified`] gives, which names the member, wherever
+//! clients follow the index's own locations; types whose clients derive locations themselves (alpine) keep the
+//! member's path, and the first member that has the entry wins.
+
+use std::io::{self, BufRead, Write};
+
+use artifactapi_model::{Digest, RepoPath};
+
+use crate::IndexError;
+
+/// What separates the directory of an index from the member and the member's own path.
+const MARK: &str = "-/m/";
+
+/// One member, as a merge sees it.
+pub trait Member {
+    /// Its name, as in the URL.
+    fn name(&self) -> &str;
+
+    /// Whether its patterns let clients have the file at canonical `path`.
+    fn permits(&self, path: &str) -> bool;
+
+    /// Opens its document at canonical `path`, as it serves it; `None` when it has none. Only what
+    /// [`Merge::needs`] asked for can be opened.
+    ///
+    /// # Errors
+    /// [`IndexError::Io`].
+    fn open(&self, path: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError>;
+}
+
+/// What a merge must obey.
+pub trait Rules {
+    /// Whether a name belongs whole to the first member that has it (`resolution: firstMatch`).
+    fn names_first(&self) -> bool;
+
+    /// The only member, by its place among the members, that may have the package `name`; `None` when any may.
+    fn owner(&self, name: &str) -> Option<usize>;
+}
+
+/// Signs what clients verify with a key of the Virtual.
+pub trait Signer {
+    /// The file name under which clients have the public key (`{name}.rsa.pub`), without directory.
+    fn rsa_name(&self) -> String;
+
+    /// PKCS #1 v1.5 signature by the RSA key over the SHA-256 `digest`.
+    ///
+    /// # Errors
+    /// A text without secrets.
+    fn rsa_sha256(&self, digest: &Digest) -> Result<Vec<u8>, String>;
+
+    /// Detached, armored OpenPGP signature of `document`; `None` when repositories are not signed.
+    ///
+    /// # Errors
+    /// A text without secrets.
+    fn openpgp(&self, document: &[u8]) -> Result<Option<String>, String>;
+}
+
+/// A file of a member that the generation advertises.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Canonical path in the Virtual.
+    pub path: String,
+    /// The member's place among the members.
+    pub member: usize,
+}
+
+/// A file that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// Takes a generation.
+pub trait Output {
+    /// Writes one file; `content` streams its bytes. It becomes part of the generation when it gets a path.
+    ///
+    /// # Errors
+    /// Those of `content`, and [`IndexError`] when the bytes cannot be kept or are too many.
+    fn file(
+        &mut self,
+        content: &mut dyn FnMut(&mut dyn Write) -> Result<(), IndexError>,
+    ) -> Result<Written, IndexError>;
+
+    /// Gives the file that was written last its canonical path in the Virtual and its Content-Type.
+    fn publish(&mut self, path: String, content_type: &'static str);
+
+    /// Tells of an advertised file; each path once.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLarge`].
+    fn list(&mut self, listed: Listed) -> Result<(), IndexError>;
+}
+
+/// A type whose members' indexes can be merged.
+pub trait Merge: Send + Sync {
+    /// Canonical paths of the documents of `member` that go into the index at `path`. Asked again, with those at
+    /// hand, until it asks for nothing new; a document that the member does not have stays missing.
+    ///
+    /// # Errors
+    /// [`IndexError`] when a document is not what it should be.
+    fn needs(&self, path: &RepoPath, member: &dyn Member) -> Result<Vec<String>, IndexError>;
+
+    /// Merges what `members` have, first member first, into the index at `path`.
+    ///
+    /// # Errors
+    /// [`IndexError`] when a document is malformed or too large; the generation is then discarded whole. The
+    /// text names the member.
+    fn merge(
+        &self,
+        path: &RepoPath,
+        members: &[&dyn Member],
+        rules: &dyn Rules,
+        signer: &dyn Signer,
+        output: &mut dyn Output,
+    ) -> Result<(), IndexError>;
+}
+
+/// The Virtual's path for the file at `path` (canonical) of `member`, which an index in `directory` (canonical,
+/// empty or with a trailing slash) names: `{directory}-/m/{member}/{rest}`. `None` when the file lies outside of
+/// that directory.
+pub fn qualified(directory: &str, member: &str, path: &str) -> Option<String> {
+    Some(format!("{directory}{MARK}{member}/{}", path.strip_prefix(directory)?))
+}
+
+/// The member and its own path behind a [`qualified`] path.
+pub fn unqualified(path: &str) -> Option<(&str, String)> {
+    let at = if path.starts_with(MARK) { 0 } else { path.find("/-/m/")? + 1 };
+    let (member, rest) = path[at + MARK.len()..].split_once('/')?;
+    (!member.is_empty() && !rest.is_empty()).then(|| (member, format!("{}{rest}", &path[..at])))
+}
+
+/// Names whose owner is decided: for types where a name belongs whole to the first member that has it.
+#[derive(Debug, Default)]
+pub struct Claims(std::collections::HashMap<Box<str>, usize>);
+
+impl Claims {
+    /// Whether `member` may add entries of `name`, by `rules` and by what earlier members have. Members must come
+    /// in their order.
+    pub fn admit(&mut self, rules: &dyn Rules, member: usize, name: &str) -> bool {
+        if rules.owner(name).is_some_and(|owner| owner != member) {
+            return false;
+        }
+        !rules.names_first() || *self.0.entry(name.into()).or_insert(member) == member
+    }
+}
+
+/// Counts and hashes what passes, for formats that state the size and checksum of an opened form.
+pub(crate) struct Measured<'w> {
+    inner: &'w mut dyn Write,
+    hasher: sha2::Sha256,
+    size: u64,
+}
+
+impl<'w> Measured<'w> {
+    /// Measures what goes to `inner`.
+    pub(crate) fn new(inner: &'w mut dyn Write) -> Self {
+        Measured { inner, hasher: sha2::Digest::new(), size: 0 }
+    }
+
+    /// What has passed.
+    pub(crate) fn finish(self) -> Written {
+        let digest: [u8; 32] = sha2::Digest::finalize(self.hasher).into();
+        Written { digest: Digest(digest), size: self.size }
+    }
+}
+
+impl Write for Measured<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        sha2::Digest::update(&mut self.hasher, &bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Members, rules and an output in memory.
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A member that has `documents`.
+    #[derive(Default)]
+    pub(crate) struct Fake {
+        pub(crate) name: String,
+        pub(crate) documents: BTreeMap<String, Vec<u8>>,
+        pub(crate) hidden: Vec<String>,
+    }
+
+    impl Fake {
+        pub(crate) fn new(name: &str, documents: &[(&str, &[u8])]) -> Self {
+            let documents =
+                documents.iter().map(|(path, body)| ((*path).to_owned(), body.to_vec())).collect();
+            Fake { name: name.to_owned(), documents, hidden: Vec::new() }
+        }
+    }
+
+    impl Member for Fake {
+        fn name(&self) -> &str {
+            &self.name
+        }
+
+        fn permits(&self, path: &str) -> bool {
+            !self.hidden.iter().any(|hidden| hidden == path)
+        }
+
+        fn open(&self, path: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError> {
+            Ok(self.documents.get(path).map(|body| Box::new(&body[..]) as Box<dyn BufRead>))
+        }
+    }
+
+    /// Rules as a table.
+    #[derive(Default)]
+    pub(crate) struct Table {
+        pub(crate) names_first: bool,
+        pub(crate) owners: BTreeMap<String, usize>,
+    }
+
+    impl Rules for Table {
+        fn names_first(&self) -> bool {
+            self.names_first
+        }
+
+        fn owner(&self, name: &str) -> Option<usize> {
+            self.owners.get(name).copied()
+        }
+    }
+
+    /// Signs by repeating what it signs.
+    pub(crate) struct Echo;
+
+    impl Signer for Echo {
+        fn rsa_name(&self) -> String {
+            "echo.rsa.pub".to_owned()
+        }
+
+        fn rsa_sha256(&self, digest: &Digest) -> Result<Vec<u8>, String> {
+            Ok(digest.0.to_vec())
+        }
+
+        fn openpgp(&self, document: &[u8]) -> Result<Option<String>, String> {
+            Ok(Some(format!("signed {}", document.len())))
+        }
+    }
+
+    /// A generation in memory.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    pub(crate) struct Generation {
+        pub(crate) files: BTreeMap<String, Vec<u8>>,
+        pub(crate) listed: BTreeMap<String, usize>,
+        last: Vec<u8>,
+    }
+
+    impl Output for Generation {
+        fn file(
+            &mut self,
+            content: &mut dyn FnMut(&mut dyn Write) -> Result<(), IndexError>,
+        ) -> Result<Written, IndexError> {
+            self.last.clear();
+            content(&mut self.last)?;
+            Ok(Written { digest: Digest::of(&self.last), size: self.last.len() as u64 })
+        }
+
+        fn publish(&mut self, path: String, _content_type: &'static str) {
+            let taken = self.files.insert(path.clone(), std::mem::take(&mut self.last));
+            assert!(taken.is_none(), "{path} is written twice");
+        }
+
+        fn list(&mut self, listed: Listed) -> Result<(), IndexError> {
+            let taken = self.listed.insert(listed.path.clone(), listed.member);
+            assert_eq!(taken, None, "{} is listed twice", listed.path);
+            Ok(())
+        }
+    }
+
+    /// Merges `members` into the index at `path`, after asking for what is needed as the engine does.
+    pub(crate) fn merged(
+        merge: &dyn Merge,
+        path: &str,
+        members: &[Fake],
+        rules: &Table,
+    ) -> Result<Generation, IndexError> {
+        let path = RepoPath::from_canonical(path).expect("a canonical path");
+        let mut given = Vec::new();
+        for member in members {
+            let mut at_hand = Fake { documents: BTreeMap::new(), ..Fake::new(&member.name, &[]) };
+            at_hand.hidden.clone_from(&member.hidden);
+            loop {
+                let wanted = merge.needs(&path, &at_hand)?;
+                let known = at_hand.documents.len();
+                for path in wanted {
+                    if let Some(body) = member.documents.get(&path) {
+                        at_hand.documents.insert(path, body.clone());
+                    }
+                }
+                if at_hand.documents.len() == known {
+                    break;
+                }
+            }
+            given.push(at_hand);
+        }
+        let given: Vec<&dyn Member> = given.iter().map(|member| member as &dyn Member).collect();
+        let mut output = Generation::default();
+        merge.merge(&path, &given, rules, &Echo, &mut output)?;
+        Ok(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qualified_path_leads_back_to_member_and_path() {
+        for (directory, path, want) in [
+            ("", "charts/a-1.tgz", "-/m/one/charts/a-1.tgz"),
+            ("v3.20/main/", "v3.20/main/x/a.rpm", "v3.20/main/-/m/one/x/a.rpm"),
+        ] {
+            let made = qualified(directory, "one", path).unwrap();
+            assert_eq!(made, want);
+            assert_eq!(unqualified(&made), Some(("one", path.to_owned())));
+        }
+        assert_eq!(qualified("a/", "one", "b/c"), None);
+        for path in ["charts/a-1.tgz", "-/m/one", "-/m//a", "-/m/one/", "x-/m/one/a"] {
+            assert_eq!(unqualified(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_belong_to_the_first_member_only_where_the_rules_say_so() {
+        let owners = [("kept".to_owned(), 1)].into();
+        let rules = testing::Table { names_first: true, owners };
+        let mut claims = Claims::default();
+        assert!(claims.admit(&rules, 0, "a") && claims.admit(&rules, 0, "a"));
+        assert!(!claims.admit(&rules, 1, "a"));
+        assert!(!claims.admit(&rules, 0, "kept") && claims.admit(&rules, 1, "kept"));
+        let united = testing::Table { names_first: false, ..rules };
+        assert!(Claims::default().admit(&united, 1, "a"));
+        assert!(!Claims::default().admit(&united, 0, "kept"));
+    }
+}
