@@ -54,6 +54,17 @@ impl RemoteManifest {
     }
 }
 
+/// A Virtual document over `members`, with more fields of its spec.
+pub fn united(name: &str, package_type: PackageType, members: &[&str], spec: &Value) -> String {
+    let mut fields = json!({ "type": package_type.as_str(), "members": members });
+    if let (Some(fields), Some(more)) = (fields.as_object_mut(), spec.as_object()) {
+        fields.extend(more.clone());
+    }
+    let metadata = json!({ "name": name });
+    let manifest = json!({ "apiVersion": "artifactapi.io/v1alpha1", "kind": "Virtual", "metadata": metadata, "spec": fields });
+    format!("{manifest}\n")
+}
+
 /// A Secret document with plain strings.
 pub fn secret(name: &str, data: &Value) -> String {
     let manifest =

@@ -2,6 +2,8 @@
 //! proxy, warm (not one further request may reach the upstream), and warm with the upstream switched off and
 //! the proxy restarted. Each stage is a test of its own; all must leave the same files behind.
 
+mod united;
+
 use std::{
     collections::{BTreeSet, HashSet},
     panic::AssertUnwindSafe,
@@ -9,9 +11,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+pub use self::united::united;
 use artifactapi_model::PackageType;
 use async_trait::async_trait;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,6 +32,13 @@ pub struct World {
     pub upstream: Upstream,
     /// Another host, which indexes may name.
     pub files: Upstream,
+}
+
+impl World {
+    /// How many requests each has seen.
+    fn counted(&self) -> [usize; 2] {
+        [self.upstream.requests().len(), self.files.requests().len()]
+    }
 }
 
 /// Where a client installs from and to, in one stage.
@@ -110,23 +120,41 @@ impl Report {
 
 type Story = Result<Vec<Result<(), String>>, Missing>;
 
+/// Lives through all stages.
+type Live = for<'a> fn(&'a dyn Client, &'a Report) -> BoxFuture<'a, Story>;
+
 /// The client's stages as tests.
 pub fn trials(client: impl Client + 'static, report: &Report) -> Vec<Trial> {
+    staged(client, "", &STAGES, report, |client, report| Box::pin(live(client, report)))
+}
+
+/// `stages` of a client's story as tests, called `{type}::{client}::{story}{stage}`.
+fn staged(
+    client: impl Client + 'static,
+    story_name: &str,
+    stages: &[&str],
+    report: &Report,
+    live: Live,
+) -> Vec<Trial> {
     let client = Arc::new(client);
     let story: Arc<OnceLock<Story>> = Arc::default();
+    let count = stages.len();
     let trial = |(index, stage): (usize, &&str)| {
         let (client, story, report) = (client.clone(), story.clone(), report.clone());
-        let name = format!("{}::{}::{stage}", client.package_type(), client.name());
-        Trial::ignorable_test(name, move || match story.get_or_init(|| tell(&*client, &report)) {
-            Err(Missing(what)) => Ok(Completion::ignored_with(what)),
-            Ok(stages) => stages[index].clone().map(|()| Completion::Completed).map_err(Failed::from),
+        let separator = if story_name.is_empty() { "" } else { "::" };
+        let name = format!("{}::{}::{story_name}{separator}{stage}", client.package_type(), client.name());
+        Trial::ignorable_test(name, move || {
+            match story.get_or_init(|| tell(&*client, &report, count, live)) {
+                Err(Missing(what)) => Ok(Completion::ignored_with(what)),
+                Ok(stages) => stages[index].clone().map(|()| Completion::Completed).map_err(Failed::from),
+            }
         })
     };
-    let stages = STAGES.iter().enumerate().filter(|(_, stage)| **stage != "direct" || client.can_go_direct());
+    let stages = stages.iter().enumerate().filter(|(_, stage)| **stage != "direct" || client.can_go_direct());
     stages.map(trial).collect()
 }
 
-fn tell(client: &dyn Client, report: &Report) -> Story {
+fn tell(client: &dyn Client, report: &Report, stages: usize, live: Live) -> Story {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| Missing(format!("no runtime: {e}")))?;
     runtime.block_on(async {
@@ -135,7 +163,7 @@ fn tell(client: &dyn Client, report: &Report) -> Story {
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-                Ok(vec![Err(text.to_owned()); STAGES.len()])
+                Ok(vec![Err(text.to_owned()); stages])
             }
         }
     })
@@ -178,7 +206,7 @@ async fn live(client: &dyn Client, report: &Report) -> Story {
         }
         let dir = home.path().join(stage);
         let site = site(stage, &dir, &world, &proxy, client.needs_tls().then_some(&ca));
-        let before = [world.upstream.requests().len(), world.files.requests().len()];
+        let before = world.counted();
         let result = visit(client, &site, &mut first).await;
         let result = result.and_then(|()| judge(stage, &asked(&world, before)));
         told.push(result.map_err(|error| format!("{error}\n--- the proxy's log:\n{}", tail(&proxy.logs()))));

@@ -32,7 +32,8 @@ fn found(loaded: &Loaded) -> Vec<(&str, &str)> {
 }
 
 fn examples() -> Vec<(String, String)> {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is");
+    let directory = std::path::Path::new(&root).join("examples");
     let mut files: Vec<(String, String)> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| {

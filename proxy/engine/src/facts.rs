@@ -57,7 +57,7 @@ impl FactMap {
         self.files.entry(fact.path.into()).or_insert(Known { url: fact.url, checksums: fact.checksums });
     }
 
-    fn get(&self, path: &RepoPath, query: &str) -> Option<Known> {
+    pub(crate) fn get(&self, path: &RepoPath, query: &str) -> Option<Known> {
         if let Some(known) = self.files.get(path.as_str()) {
             return Some(known.clone());
         }
@@ -181,7 +181,7 @@ impl Engine {
         held.into_entry()
     }
 
-    async fn fact_map(
+    pub(crate) async fn fact_map(
         self: &Arc<Self>,
         remote: &Remote,
         path: &str,

@@ -28,7 +28,9 @@ mod fill;
 mod flights;
 pub mod gc;
 mod hot;
+
 mod lookup;
+mod members;
 mod negative;
 mod recheck;
 pub mod scrub;

@@ -145,6 +145,14 @@ impl PackageFormat for Docker {
     }
 }
 
+/// The image that canonical `path` is about, as the client names it.
+///
+/// # Errors
+/// [`PlanError`], as a plan of the path would give it.
+pub(crate) fn image(path: &str) -> Result<&str, PlanError> {
+    Route::parse(path).map(|route| route.name)
+}
+
 /// The names of one image.
 struct Names {
     /// The one in keys, towards upstream and in token scopes.

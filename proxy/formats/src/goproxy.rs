@@ -77,6 +77,29 @@ impl PackageFormat for Goproxy {
     }
 }
 
+/// What a path of the module proxy protocol names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Named<'p> {
+    /// A module, escaped.
+    Module(&'p str),
+    /// A module's record in a checksum database.
+    Record(&'p str),
+    /// Neither.
+    Nothing,
+}
+
+/// What canonical `path` names.
+pub(crate) fn module_of(path: &str) -> Named<'_> {
+    if let Some(rest) = path.strip_prefix("sumdb/") {
+        return match sumdb::Request::parse(rest) {
+            Some(sumdb::Request::Lookup { module, .. }) => Named::Record(module),
+            _ => Named::Nothing,
+        };
+    }
+    let module = path.strip_suffix("/@latest").or_else(|| path.rsplit_once("/@v/").map(|(module, _)| module));
+    module.filter(|module| escape::is_module(module)).map_or(Named::Nothing, Named::Module)
+}
+
 /// A path outside the checksum database.
 fn module(path: RepoPath) -> Result<Resource, PlanError> {
     let text = path.as_str();

@@ -31,6 +31,7 @@ pub mod puppet;
 pub mod pypi;
 mod query;
 pub mod rpm;
+pub mod subject;
 pub mod terraform;
 #[cfg(test)]
 mod testing;
@@ -46,6 +47,7 @@ use artifactapi_model::{
 use url::Url;
 
 pub use link::{LinkSigner, NamedFile};
+pub use subject::{Package, Subject, subject};
 
 /// A client's request below one repository.
 #[derive(Clone, Copy, Debug)]

@@ -116,6 +116,22 @@ impl PackageFormat for Npm {
     }
 }
 
+/// The package that canonical `path` is about; `None` for what belongs to the registry.
+///
+/// # Errors
+/// [`PlanError`], as a plan of the path would give it.
+pub(crate) fn subject(path: &str) -> Result<Option<&str>, PlanError> {
+    if let Place::Api(_) = name::place(path)? {
+        let named = path.strip_prefix("-/package/").or_else(|| path.strip_prefix("-/npm/v1/attestations/"));
+        return Ok(named.map(|named| {
+            let package = name::package_of(named);
+            // An attestation's version stands behind an `@`, which also begins a scope.
+            package.rfind('@').filter(|at| *at > 0).map_or(package, |at| &package[..at])
+        }));
+    }
+    Ok(Some(name::package_of(path)))
+}
+
 fn serve(resource: Resource) -> Plan {
     Plan::Serve(Box::new(resource))
 }

@@ -92,6 +92,26 @@ impl PackageFormat for Puppet {
     }
 }
 
+/// The module (`owner-name`) that canonical `path` with the raw `query` is about.
+pub(crate) fn module(path: &str, raw_query: &str) -> Option<String> {
+    let (collection, item) =
+        path.strip_prefix("v3/")?.split_once('/').unwrap_or((path.strip_prefix("v3/")?, ""));
+    let named = match collection {
+        "modules" if !item.is_empty() => item.to_owned(),
+        "releases" | "files" if !item.is_empty() => {
+            paths::module_of(item.strip_suffix(".tar.gz").unwrap_or(item))?.to_owned()
+        }
+        "releases" => {
+            let query = query::canonical(raw_query, &["module"]).ok()?;
+            let (_, module) = url::form_urlencoded::parse(query.as_bytes()).next()?;
+            module.replace('/', "-")
+        }
+        _ => return None,
+    };
+    let is_slug = named.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) && !named.is_empty();
+    is_slug.then_some(named)
+}
+
 fn document(path: RepoPath, raw_query: &str, parameters: &[&'static str]) -> Result<Resource, PlanError> {
     let query = query::canonical_with(raw_query, parameters, |name, value| match name {
         // `owner/name` and `owner-name` are one module, and files look for the list under the latter.

@@ -126,6 +126,25 @@ impl PackageFormat for Pypi {
     }
 }
 
+/// The project whose page or document is at canonical `path`, and the path of its page.
+pub(crate) fn project(path: &str) -> Option<(String, String)> {
+    let mut segments = path.split('/');
+    let (first, project) = (segments.next()?, segments.next().filter(|project| !project.is_empty())?);
+    let is_of_project = match first {
+        "simple" => matches!((segments.next(), segments.next()), (None | Some(""), None)),
+        "pypi" => path.ends_with("/json"),
+        _ => false,
+    };
+    let name = name::normalised(project);
+    is_of_project.then(|| (name.clone(), format!("simple/{name}/")))
+}
+
+/// Projects that the file at canonical `path` may belong to, likeliest first; none when it is no distribution.
+pub(crate) fn projects(path: &str) -> Vec<String> {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    name::distribution(file).map(name::projects_of).unwrap_or_default()
+}
+
 fn serve(resource: Resource) -> Plan {
     Plan::Serve(Box::new(resource))
 }

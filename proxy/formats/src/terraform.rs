@@ -10,7 +10,8 @@
 //!
 //! **Network mirror face**, for `provider_installation { network_mirror { … } }`, which keeps the origin's host in
 //! provider addresses: `{hostname}/{ns}/{type}/index.json` is the versions document in another form, and
-//! `{version}.json` is composed from it and `SHA256SUMS`. `{hostname}` must be `baseURL`'s own: no client
+//! `{version}.json` is composed from it and `SHA256SUMS`; the archives that it names are
+//! the registry's own, below `{hostname}/{ns}/{type}/{version}/`. `{hostname}` must be `baseURL`'s own: no client
 //! chooses a host (RS-34).
 //!
 //! - Archives are immutable and held against the document's `shasum`. Documents are mutable, and so are
@@ -82,6 +83,10 @@ impl PackageFormat for Terraform {
             Route::Versions(provider) => versions(&provider, &own)?,
             Route::Download(package) => download(&package, &own)?,
             Route::File(package, file) => package_file(&package, &file, &own)?,
+            Route::MirrorFile { hostname, package, file } => {
+                check_hostname(&hostname, &own)?;
+                package_file(&package, &file, &own)?
+            }
             Route::MirrorIndex { hostname, provider } => {
                 check_hostname(&hostname, &own)?;
                 Resource { representation: Some(MIRROR_INDEX), ..versions(&provider, &own)? }
@@ -147,6 +152,29 @@ impl PackageFormat for Terraform {
             _ => Ok(Step::Missing),
         }
     }
+}
+
+/// The provider that canonical `path` is about, with its host on the mirror face, and the document that exists where
+/// the provider does; `None` for the discovery document.
+///
+/// # Errors
+/// [`PlanError`], as a plan of the path would give it.
+pub(crate) fn provider(path: &str) -> Result<Option<(String, String)>, PlanError> {
+    let of = |provider: &Provider| Some((provider.to_string(), provider.versions()));
+    Ok(match Route::parse(path)? {
+        Route::Discovery => None,
+        Route::Versions(provider) => of(&provider),
+        Route::Download(package) | Route::File(package, _) => of(&package.provider),
+        Route::MirrorIndex { hostname, provider } | Route::MirrorVersion { hostname, provider, .. } => {
+            Some(mirrored(&hostname, &provider))
+        }
+        Route::MirrorFile { hostname, package, .. } => Some(mirrored(&hostname, &package.provider)),
+    })
+}
+
+fn mirrored(hostname: &str, provider: &Provider) -> (String, String) {
+    let name = format!("{}/{provider}", hostname.to_ascii_lowercase());
+    (name.clone(), format!("{name}/index.json"))
 }
 
 /// The hostname of provider addresses: `baseURL`'s host, with its port where that is not the scheme's.

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod good;
 pub mod manifests;
 pub mod meeting;
+pub mod owners;
 pub mod periods;
 mod purges;
 pub mod settings;
@@ -14,4 +15,4 @@ pub mod snapshot;
 
 pub use manifests::Manifests;
 pub use settings::Settings;
-pub use snapshot::{Face, LocalRepository, Repository, Snapshot};
+pub use snapshot::{Face, LocalRepository, Member, Repository, Snapshot, VirtualRepository};

@@ -2,7 +2,8 @@
 //!
 //! 1. [`serve`]: connections, their limits and their end; [`progress`] lets go of clients that take nothing;
 //! 2. [`route`]: the raw target → a typed route, and [`target`]: the repository it means;
-//! 3. [`handle`]: who may do that ([`admit`]), which URL clients know us by ([`forwarded`]), then the engine;
+//! 3. [`handle`]: who may do that ([`admit`]), which URL clients know us by ([`forwarded`]), then the engine
+//!    ([`fetched`]; [`virtuals`] finds the member that answers first) or a Local ([`locals`]);
 //! 4. [`respond`]: content → response, by [`conditional`], [`range`] and [`caching`], all pure;
 //! 5. [`body`]: bytes on their way out, in [`blocks`].
 //!
@@ -15,6 +16,7 @@ pub mod body;
 pub mod caching;
 pub mod conditional;
 pub mod errors;
+pub mod fetched;
 pub mod forwarded;
 pub mod handle;
 pub mod health;
@@ -32,4 +34,5 @@ pub mod route;
 pub mod serve;
 pub mod target;
 pub mod tls;
+pub mod virtuals;
 pub mod waiting;

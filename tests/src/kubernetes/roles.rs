@@ -17,7 +17,9 @@ pub const ACCOUNT: &str = "artifactapi-operator";
 
 /// A path in the checkout.
 pub fn checkout(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+    // Asked when it runs: the program may have been compiled for another checkout.
+    let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is");
+    Path::new(&here).join("..").join(path)
 }
 
 /// Installs the definitions and waits until objects of all kinds can be made.

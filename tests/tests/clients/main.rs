@@ -1,5 +1,5 @@
-//! The ecosystems' own clients through the proxy: directly, cold, warm, and warm with the upstream off; and before a
-//! closed door.
+//! The ecosystems' own clients through the proxy: directly, cold, warm, and warm with the upstream off; through a
+//! Virtual over two upstreams; and before a closed door.
 
 mod alpine;
 mod archives;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use artifactapi_tests::{
     fixtures::rpm::Compression,
-    scenario::{Report, trials},
+    scenario::{Report, trials, united},
 };
 use libtest_mimic::Arguments;
 
@@ -36,6 +36,14 @@ fn main() -> ExitCode {
         trials(systems::Puppet, &report),
         trials(systems::Terraform(systems::Face::Registry), &report),
         trials(systems::Terraform(systems::Face::Mirror), &report),
+        united(archives::Curl, &report),
+        united(docker::Skopeo, &report),
+        united(languages::Pip, &report),
+        united(languages::Npm, &report),
+        united(languages::GoVerified, &report),
+        united(systems::Puppet, &report),
+        united(systems::Terraform(systems::Face::Registry), &report),
+        united(systems::Terraform(systems::Face::Mirror), &report),
     ];
     let trials = clients.into_iter().flatten().chain(tokens::trials()).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);

@@ -230,9 +230,12 @@ async fn settle(subject: &Subject, world: &World, stores: &Stores<'_>) {
     let began = Instant::now();
     // Two phases, a run of the collector after each, and what a busy machine adds.
     let limit = GRACE * 2 + PATIENCE;
+    // Nobody pushes or deletes any more, so what is served is looked up once and then only the stores are asked.
+    let left = pushers::served(world).await;
+    let named = pushers::named(world, &left).await;
+    println!("\nfigure: {} manifests left, looked up in {:.1} s", left.len(), began.elapsed().as_secs_f64());
     loop {
-        let left = pushers::served(world).await;
-        let beside = stores.beside(&pushers::named(world, &left).await);
+        let beside = stores.beside(&named);
         if beside.is_empty() {
             break;
         }

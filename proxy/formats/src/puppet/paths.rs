@@ -86,7 +86,7 @@ fn documents(path: String, separator: char) -> [IndexRef; 2] {
 
 /// `{owner}-{module}` of a release's slug: neither part has a dash, the version may. `None` for a name that
 /// is no slug, and whose module would not be its own canonical query.
-fn module_of(slug: &str) -> Option<&str> {
+pub(super) fn module_of(slug: &str) -> Option<&str> {
     let mut parts = slug.splitn(3, '-');
     let (owner, module, version) = (parts.next()?, parts.next()?, parts.next()?);
     let is_word =

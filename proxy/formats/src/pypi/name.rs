@@ -131,7 +131,7 @@ pub(super) fn pages_of(parent: &str, name: &str) -> Vec<String> {
 
 /// Projects that a distribution file's name may belong to. A wheel says it plainly; in an sdist of old, both
 /// name and version may have dashes: the version begins at the first dash before a digit, or at the last dash.
-fn projects_of(name: &str) -> Vec<String> {
+pub(super) fn projects_of(name: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut add = |stem: &str| {
         let project = normalised(stem);

@@ -19,7 +19,8 @@ const PRIMARY: &str = "7276b4510da5e8fe36df95ac7f5ad77d8d4fb003e9591505092f5a261
 const PACKAGE: &str = "Packages/d/demo-plus++-1.0~rc1-1.noarch.rpm";
 
 fn fixture(path: &str) -> Vec<u8> {
-    fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/rpm").join(path)).unwrap()
+    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is");
+    fs::read(PathBuf::from(root).join("fixtures/rpm").join(path)).unwrap()
 }
 
 fn remote() -> RemoteSpec {

@@ -129,7 +129,7 @@ fn archives(packages: &[Package], sums: &BTreeMap<&str, Digest>) -> Map<String, 
         let name = format!("terraform-provider-{}_{version}_{os}_{arch}.zip", provider.name);
         let Some(digest) = sums.get(&*name) else { continue };
         // Relative to `{hostname}/{namespace}/{type}/{version}.json`.
-        let url = format!("../../../{}", package.file(&File::Archive(name)));
+        let url = format!("{version}/download/{os}/{arch}/{name}");
         let hashes = [format!("zh:{}", digest.to_hex())];
         archives.insert(format!("{os}_{arch}"), json!({ "url": url, "hashes": hashes }));
     }

@@ -36,6 +36,15 @@ pub(super) enum Route {
         /// Its version.
         version: String,
     },
+    /// A file of a package below the mirror's own address, so that it tells its host.
+    MirrorFile {
+        /// As in provider addresses.
+        hostname: String,
+        /// The package.
+        package: Package,
+        /// The file.
+        file: File,
+    },
 }
 
 /// A provider without its host: namespace and type, in lower case.
@@ -96,6 +105,10 @@ impl Route {
                     [file] => Route::File(package, File::of(file)?),
                     _ => return None,
                 }
+            }
+            [hostname, namespace, name, version, "download", os, arch, file] => {
+                let package = Package::of(Provider::of(namespace, name)?, version, os, arch)?;
+                Route::MirrorFile { hostname: (*hostname).to_owned(), package, file: File::of(file)? }
             }
             [hostname, namespace, name, file] => {
                 let provider = Provider::of(namespace, name)?;

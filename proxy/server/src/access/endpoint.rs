@@ -143,7 +143,7 @@ impl Known {
         match self {
             Known::Remote(repository) => Some(repository.face.protected()),
             Known::Local(repository) => Some(repository.face.protected()),
-            Known::Virtual(_) => None,
+            Known::Virtual(repository) => Some(repository.face.protected()),
         }
     }
 }

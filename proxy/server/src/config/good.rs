@@ -10,7 +10,7 @@ use std::{
 use artifactapi_crds::{
     manifests::ObjectRef,
     set::{Loaded, Stored},
-    validate::ValidRobot,
+    validate::{ValidRobot, ValidVirtual},
 };
 use artifactapi_model::{
     Local, Remote, RepoName,
@@ -22,7 +22,7 @@ use artifactapi_model::{
 use super::{
     directory::Unreadable,
     purges::Purges,
-    snapshot::{Known, LocalRepository, Repository, Snapshot},
+    snapshot::{Known, LocalRepository, Member, Repository, Snapshot, VirtualRepository},
 };
 use crate::App;
 
@@ -31,6 +31,7 @@ use crate::App;
 pub struct Good {
     remotes: BTreeMap<RepoName, RemoteSpec>,
     locals: BTreeMap<RepoName, LocalSpec>,
+    virtuals: BTreeMap<RepoName, Arc<ValidVirtual>>,
     robots: BTreeMap<RobotKey, Robot>,
     /// The file in which each object of ours was last found, sound or not.
     files: BTreeMap<ObjectRef, String>,
@@ -41,7 +42,6 @@ pub struct Good {
 /// What is to be in service next.
 pub struct Next {
     good: Good,
-    names: Vec<(RepoName, Known)>,
     problems: usize,
     /// Robots whose manifests are there and cannot be used; `None` when nobody can say which are there.
     unsound_robots: Option<Vec<RobotKey>>,
@@ -86,17 +86,17 @@ impl Good {
         report(&loaded, unreadable);
         let problems = loaded.errors.len() + unreadable.len();
         let has_nameless = loaded.errors.iter().any(|problem| problem.object.is_none());
-        let (names, good) = self.followed_by(loaded, unreadable);
+        let good = self.followed_by(loaded, unreadable);
         let is_unsound = |robot: &RobotKey| !good.robots.contains_key(robot);
         let unsound = good.files.keys().filter_map(robot_of).filter(is_unsound).collect();
         let unsound_robots = (!has_nameless && unreadable.is_empty()).then_some(unsound);
-        Next { good, names, problems, unsound_robots }
+        Next { good, problems, unsound_robots }
     }
 
     /// Puts `next` in service. `identities` says where stores know its repositories by; one that is missing there is not
     /// served.
     pub fn take_up(&mut self, app: &Arc<App>, next: Next, identities: &HashMap<RepoName, RepoIdentity>) {
-        let Next { good, names, problems, unsound_robots: _ } = next;
+        let Next { good, problems, unsound_robots: _ } = next;
         let mut snapshot = Snapshot::default();
         for spec in good.remotes.values() {
             let (name, package_type) = (&spec.name, spec.package_type);
@@ -119,13 +119,19 @@ impl Good {
             let repository = LocalRepository::new(local, app.metrics.repository(name, package_type));
             snapshot.add(name.clone(), Known::Local(Arc::new(repository)));
         }
-        for (name, known) in names {
-            snapshot.add(name, known);
+        let before = app.snapshot.load();
+        for spec in good.virtuals.values() {
+            let members = spec.members.iter().map(|name| Member::of(name, &snapshot)).collect();
+            let metrics = app.metrics.repository(&spec.name, spec.package_type);
+            let repository = VirtualRepository::new(spec.clone(), members, metrics).after(&before);
+            snapshot.add(spec.name.clone(), Known::Virtual(Arc::new(repository)));
         }
         for gone in self.remotes.values().filter(|spec| !good.remotes.contains_key(&spec.name)) {
             app.metrics.forget(&gone.name, gone.package_type);
         }
-        let before = app.snapshot.load();
+        for gone in self.virtuals.values().filter(|spec| !good.virtuals.contains_key(&spec.name)) {
+            app.metrics.forget(&gone.name, gone.package_type);
+        }
         for gone in self.locals.values().filter(|spec| !good.locals.contains_key(&spec.name)) {
             app.metrics.forget(&gone.name, gone.package_type);
             if let Some(Known::Local(repository)) = before.get(gone.name.as_str())
@@ -147,8 +153,7 @@ impl Good {
 
     /// What is in service after `loaded`: everything sound, and the last good version of what is there but
     /// unsound. An object in a file that cannot be read, or has a document nobody can name, counts as there.
-    /// Also returns the names of other kinds.
-    fn followed_by(&self, mut loaded: Loaded, unreadable: &[Unreadable]) -> (Vec<(RepoName, Known)>, Good) {
+    fn followed_by(&self, mut loaded: Loaded, unreadable: &[Unreadable]) -> Good {
         let nameless = loaded.errors.iter().filter(|problem| problem.object.is_none());
         let dark: BTreeSet<&str> = nameless
             .map(|problem| problem.origin.file.as_str())
@@ -163,6 +168,10 @@ impl Good {
             std::mem::take(&mut loaded.remotes).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
         let mut locals: BTreeMap<RepoName, LocalSpec> =
             std::mem::take(&mut loaded.locals).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        let mut virtuals: BTreeMap<RepoName, Arc<ValidVirtual>> = std::mem::take(&mut loaded.virtuals)
+            .into_iter()
+            .map(|spec| (spec.name.clone(), Arc::new(spec)))
+            .collect();
         let mut robots: BTreeMap<RobotKey, Robot> =
             loaded.robots.iter().map(ValidRobot::account).map(|robot| (robot.key.clone(), robot)).collect();
         for object in files.keys() {
@@ -184,12 +193,16 @@ impl Good {
                 tracing::warn!(local.name = %last.name, "its last good version stays in service");
                 locals.insert(last.name.clone(), last.clone());
             }
+            let last = self.virtuals.get(object.name.as_str()).filter(|_| object.kind == "Virtual");
+            if let Some(last) = last.filter(|last| last.namespace == object.namespace)
+                && !virtuals.contains_key(&last.name)
+            {
+                tracing::warn!(virtual.name = %last.name, "its last good version stays in service");
+                virtuals.insert(last.name.clone(), last.clone());
+            }
         }
-        let virtuals = loaded.virtuals.into_iter().map(|it| (it.name, Known::Virtual(it.package_type)));
-        (
-            virtuals.collect(),
-            Good { remotes, locals, robots, files, stored: loaded.stored, purges: Purges::default() },
-        )
+        let stored = loaded.stored;
+        Good { remotes, locals, virtuals, robots, files, stored, purges: Purges::default() }
     }
 }
 
@@ -231,7 +244,7 @@ mod tests {
         let texts = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let unreadable: Vec<_> =
             unreadable.iter().map(|file| Unreadable { file: (*file).into(), reason: "x".into() }).collect();
-        good.followed_by(Set::load_over(texts, &good.stored), &unreadable).1
+        good.followed_by(Set::load_over(texts, &good.stored), &unreadable)
     }
 
     fn served(good: &Good) -> Vec<String> {

@@ -3,12 +3,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use artifactapi_crds::validate::ValidVirtual;
 use artifactapi_model::{
     Local, PackageType, Remote, RepoId, RepoName,
     account::Protected,
     repository::{Delivery, ReadAccess},
 };
 
+use super::owners::Owners;
 use crate::telemetry::RepositoryMetrics;
 
 /// What logs, metrics and responses know of a repository, whatever its kind.
@@ -113,13 +115,108 @@ impl LocalRepository {
     }
 }
 
+/// A Virtual that is served.
+#[derive(Debug)]
+pub struct VirtualRepository {
+    /// What it shares with other kinds.
+    pub face: Arc<Face>,
+    /// The validated Virtual.
+    pub spec: Arc<ValidVirtual>,
+    /// Its members, in their order.
+    pub members: Vec<Member>,
+    /// Which member has which name.
+    pub owners: Arc<Owners>,
+}
+
+/// A member of a Virtual.
+#[derive(Clone, Debug)]
+pub enum Member {
+    /// A Remote.
+    Remote(Arc<Repository>),
+    /// A Local.
+    Local(Arc<LocalRepository>),
+    /// One that is not served at this moment: what it has is not known, so nobody else has it for sure.
+    Missing(RepoName),
+}
+
+impl Member {
+    /// The member called `name` as far as `snapshot` has it.
+    pub fn of(name: &RepoName, snapshot: &Snapshot) -> Self {
+        match snapshot.get(name.as_str()) {
+            Some(Known::Remote(repository)) => Member::Remote(repository.clone()),
+            Some(Known::Local(repository)) => Member::Local(repository.clone()),
+            Some(Known::Virtual(_)) | None => Member::Missing(name.clone()),
+        }
+    }
+
+    /// What it shares with other kinds; `None` when it is missing.
+    pub fn face(&self) -> Option<&Arc<Face>> {
+        match self {
+            Member::Remote(repository) => Some(&repository.face),
+            Member::Local(repository) => Some(&repository.face),
+            Member::Missing(_) => None,
+        }
+    }
+}
+
+impl VirtualRepository {
+    /// A repository of `spec` over `members`, which are in its order.
+    pub fn new(spec: Arc<ValidVirtual>, members: Vec<Member>, metrics: RepositoryMetrics) -> Self {
+        let is_closed = spec.read == ReadAccess::Authenticated;
+        let has_private = || members.iter().filter_map(Member::face).any(|face| face.is_private);
+        let face = Face {
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            package_type: spec.package_type,
+            read: spec.read,
+            is_private: is_closed || has_private(),
+            anonymous_write: false,
+            delivery: Delivery::Auto,
+            metrics,
+        };
+        VirtualRepository { face: Arc::new(face), spec, members, owners: Arc::default() }
+    }
+
+    /// The same with what it remembered in the snapshot `before`, where nothing that matters has changed since.
+    #[must_use]
+    pub fn after(self, before: &Snapshot) -> Self {
+        match before.get(self.face.name.as_str()) {
+            Some(Known::Virtual(last)) if last.decides_as(&self) => {
+                VirtualRepository { owners: last.owners.clone(), ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// Whether both find the same owners.
+    fn decides_as(&self, other: &VirtualRepository) -> bool {
+        let of = |repository: &VirtualRepository| {
+            let members = repository.members.iter().map(|member| match member {
+                Member::Remote(remote) => {
+                    format!("{:?} {:?}", remote.remote.identity, remote.remote.spec.policy)
+                }
+                Member::Local(local) => format!("{:?}", local.local.identity),
+                Member::Missing(name) => name.to_string(),
+            });
+            (members.collect::<Vec<_>>(), format!("{:?}", repository.spec.reserved))
+        };
+        of(self) == of(other)
+    }
+
+    /// The only member, by its place, that may be asked about `name`; `None` when any may.
+    pub fn reserved(&self, name: &str) -> Option<usize> {
+        let reserved = self.spec.reserved.iter().find(|reserved| reserved.patterns.matches(name))?;
+        self.spec.members.iter().position(|member| *member == reserved.member)
+    }
+}
+
 /// What a name stands for.
 #[derive(Clone, Debug)]
 pub enum Known {
     /// A Remote.
     Remote(Arc<Repository>),
-    /// A Virtual, not served yet.
-    Virtual(PackageType),
+    /// A Virtual.
+    Virtual(Arc<VirtualRepository>),
     /// A Local.
     Local(Arc<LocalRepository>),
 }
@@ -146,7 +243,10 @@ impl Snapshot {
                 let is_closed = repository.remote.spec.read == ReadAccess::Authenticated;
                 is_closed && repository.package_type() == PackageType::Docker
             }
-            Known::Virtual(_) => false,
+            Known::Virtual(repository) => {
+                let face = &repository.face;
+                face.read == ReadAccess::Authenticated && face.package_type == PackageType::Docker
+            }
             Known::Local(repository) => {
                 let face = &repository.face;
                 let is_open = face.anonymous_write && face.read == ReadAccess::Anonymous;

@@ -1,26 +1,25 @@
-//! One request → one response: parse, ask the engine, respond.
+//! One request → one response: parse, let the repository it means answer, respond.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use artifactapi_engine::{FetchError, Reply};
-use artifactapi_formats::{Method as FormatMethod, PublicBase, Request as FormatRequest};
-use artifactapi_model::ports::{BlobError, upstream::PostBody};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::ACCEPT, request::Parts};
+use artifactapi_formats::PublicBase;
+use http::{HeaderName, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 
 use super::{
     admit::{self, admit},
     body::ReplyBody,
-    errors::{Refused, refusal},
+    errors::Refused,
+    fetched,
     forwarded::{Ends, PublicUrl},
     health::Health,
     locals, passed, post,
     progress::{Progress, Turn},
     refuse::{self, API_VERSION, REGISTRY_2, Shape},
     request_id::RequestId,
-    respond::{self, Asked},
     route::{self, Route},
-    target::{self, RegistryTarget, Target},
+    target::{self, RegistryTarget},
+    virtuals,
 };
 use crate::{
     App,
@@ -35,7 +34,6 @@ const MAX_HEADERS: usize = 100;
 const CLIENT_CLOSED: u16 = 499;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-static OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
 /// What a request knows of its connection.
 #[derive(Clone, Debug)]
@@ -150,6 +148,13 @@ async fn dispatch(
                 // Boxed, so that hits do not carry its size.
                 return Box::pin(local(app, connection, parts, asked, body, &snapshot, record)).await;
             }
+            RegistryTarget::Virtual(repository, path) => {
+                drop(snapshot);
+                let prefix = format!("/v2/{}/", repository.face.name);
+                let (repository, query) = (&repository, request.query);
+                let asked = virtuals::Asked { app, connection, parts, repository, path, query, prefix };
+                return Box::pin(virtuals::answer(&asked, body, record)).await;
+            }
         },
         Route::RegistryPing => {
             let asks = snapshot.registry_asks();
@@ -164,7 +169,15 @@ async fn dispatch(
             drop(snapshot);
             return Box::pin(trade(app, connection, parts, body, record)).await;
         }
-        Route::Virtual(below) => return Err(target::not_served_yet(&snapshot, "virtual", &below)),
+        Route::Virtual(below) => {
+            let repository = target::united(&snapshot, &below)?;
+            drop(snapshot);
+            let (path, query) = (below.path, below.query);
+            let prefix = format!("/api/v1/virtual/{}/", repository.face.name);
+            let asked =
+                virtuals::Asked { app, connection, parts, repository: &repository, path, query, prefix };
+            return Box::pin(virtuals::answer(&asked, body, record)).await;
+        }
         Route::Local(below) => return Err(target::not_served_yet(&snapshot, "local", &below)),
         Route::Livez => return own_page(parts, record, Health::livez()),
         Route::Readyz { verbose } => {
@@ -188,12 +201,12 @@ async fn dispatch(
     };
     drop(snapshot);
     if let Some(entry) = record.entry() {
-        entry.repository = Some(target.repository.face.clone());
+        entry.repository = Some(target.face.clone());
     }
-    let repository = target.repository.face.protected();
+    let repository = target.face.protected();
     let action = rule.where_nothing_changes();
     admit(app, connection, parts, &repository, || target.scope(), action, record).await?;
-    serve(app, connection, parts, &target, body, record).await
+    fetched::serve(app, connection, parts, &target, body, record).await
 }
 
 /// A page of our own, for GET and HEAD.
@@ -296,139 +309,8 @@ async fn local(
     locals::answer(&request, path, body, record).await
 }
 
-/// Serves from one repository.
-async fn serve(
-    app: &Arc<App>,
-    connection: &Connection,
-    parts: &Parts,
-    target: &Target<'_>,
-    body: Incoming,
-    record: &mut Record,
-) -> Result<Response<ReplyBody>, Refused> {
-    let base = public_base(app, connection, parts, &target.prefix)?;
-    let accept = accept(parts);
-    let method = match parts.method {
-        Method::GET => FormatMethod::Get,
-        Method::HEAD => FormatMethod::Head,
-        Method::POST => FormatMethod::Post,
-        _ => FormatMethod::Other,
-    };
-    let request = FormatRequest { method, raw_path: target.path, query: target.query, accept: &accept };
-    let post = match method {
-        FormatMethod::Post => Some(Box::pin(post::read(parts, body)).await?),
-        _ => None,
-    };
-    let mut again = true;
-    let answer = loop {
-        let answer = ask(app, parts, target, &request, &base, post.clone(), record).await;
-        match &answer {
-            // The bytes are gone; the engine has forgotten them by now, and fetches them anew.
-            Err(FetchError::Blob(error))
-                if again && matches!(**error, BlobError::NotFound(_) | BlobError::Damaged(..)) =>
-            {
-                tracing::error!(remote.name = %target.repository.name(), error = %error, "stored bytes were lost");
-                again = false;
-            }
-            // The store cannot be read at this moment: upstream has the same bytes (RS-87).
-            Err(FetchError::Blob(error)) if again && matches!(**error, BlobError::Io { .. }) => {
-                tracing::warn!(remote.name = %target.repository.name(), error = %error, "served from upstream, past the store");
-                let repository = &target.repository;
-                let passed = app.engine.get_past_store(&repository.remote, &request, &base).await;
-                match passed {
-                    Ok(reply) => break respond(app, parts, target, &base, reply, record).await,
-                    Err(_) => break answer,
-                }
-            }
-            _ => break answer,
-        }
-    };
-    let mut response = match answer {
-        Ok(response) => response?,
-        Err(error) => return Err(refused(&error, target, record)),
-    };
-    if let Some(host) = target.namespace.as_deref().and_then(|host| HeaderValue::from_str(host).ok()) {
-        response.headers_mut().insert(&OCI_NAMESPACE, host);
-    }
-    Ok(response)
-}
-
-/// One question to the engine, and its answer as a response.
-async fn ask(
-    app: &Arc<App>,
-    parts: &Parts,
-    target: &Target<'_>,
-    request: &FormatRequest<'_>,
-    base: &PublicBase,
-    post: Option<PostBody>,
-    record: &mut Record,
-) -> Result<Result<Response<ReplyBody>, Refused>, FetchError> {
-    let reply = app.engine.get(&target.repository.remote, request, base, post).await?;
-    respond(app, parts, target, base, reply, record).await
-}
-
-/// The engine's answer as a response.
-async fn respond(
-    app: &Arc<App>,
-    parts: &Parts,
-    target: &Target<'_>,
-    base: &PublicBase,
-    reply: Reply,
-    record: &mut Record,
-) -> Result<Result<Response<ReplyBody>, Refused>, FetchError> {
-    let repository = &*target.repository.face;
-    match reply {
-        Reply::Content(content) => {
-            if let Some(entry) = record.entry() {
-                entry.canonical = Some(content.key.path.clone());
-                entry.outcome = content.outcome.into();
-            }
-            let (method, version, headers) = (&parts.method, parts.version, &parts.headers);
-            let asked = Asked { method, version, headers, repository };
-            respond::content(&app.engine, &app.budget, asked, *content).await.map(Ok)
-        }
-        Reply::Answer(answer) => {
-            if let Some(entry) = record.entry() {
-                entry.outcome = Outcome::Answer;
-            }
-            Ok(passed::answer(answer, &base.prefix))
-        }
-        Reply::Passed(answer) => {
-            if let Some(entry) = record.entry() {
-                entry.outcome = Outcome::Bypass;
-            }
-            passed::upstream(*answer).map(Ok)
-        }
-    }
-}
-
-/// Puts `error` into the status table, and into the log if it is ours or upstream's.
-fn refused(error: &FetchError, target: &Target<'_>, record: &Record) -> Refused {
-    let refused = refusal(error, target.path);
-    if refused.is_failure() {
-        let id = record.id().map_or("-", |id| &**id);
-        let name = target.repository.name();
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        match error {
-            FetchError::Blob(inner) => {
-                let cause = std::error::Error::source(&**inner).map(ToString::to_string).unwrap_or_default();
-                tracing::error!(request.id = id, remote.name = %name, error = %error, cause, "storage failed");
-            }
-            FetchError::Metadata(_) => {
-                tracing::error!(request.id = id, remote.name = %name, error = %error, cause, "storage failed");
-            }
-            _ => {
-                tracing::warn!(
-                    request.id = id, remote.name = %name, path = target.path, error = %error, cause,
-                    "upstream gave nothing to serve"
-                );
-            }
-        }
-    }
-    refused
-}
-
 /// How the client reaches `prefix`.
-fn public_base(
+pub(super) fn public_base(
     app: &App,
     connection: &Connection,
     parts: &Parts,
@@ -439,11 +321,4 @@ fn public_base(
     let url = url.map_err(|error| Refused::malformed(error.to_string()))?;
     let url = if app.outside.public_url.is_some() { url } else { app.origins.admit(url, ends) };
     Ok(PublicBase { origin: url.origin, prefix: format!("{}{prefix}", url.prefix) })
-}
-
-/// The `Accept` header; registry clients send one line per media type.
-fn accept(parts: &Parts) -> Cow<'_, str> {
-    let mut values = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let first = values.next().unwrap_or_default();
-    values.fold(Cow::Borrowed(first), |joined, value| Cow::Owned(format!("{joined}, {value}")))
 }

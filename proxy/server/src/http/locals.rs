@@ -12,7 +12,7 @@ use artifactapi_model::{
     account::{Action, Caller, Verdict, may},
     ports::UploadId,
 };
-use artifactapi_registry::Registry;
+use artifactapi_registry::{Registry, RegistryError};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 
@@ -63,6 +63,11 @@ impl Request<'_> {
         parameter(self.query, name)
     }
 
+    fn read(&self) -> Read<'_> {
+        let Request { app, repository, parts, query, .. } = *self;
+        Read { app, repository, parts, query, prefix: self.prefix.clone() }
+    }
+
     /// The public path of something of an image.
     fn path(&self, route: &LocalRoute, below: std::fmt::Arguments<'_>) -> HeaderValue {
         super::caching::header(format!("{}{}/{below}", self.prefix, route.name))
@@ -73,6 +78,69 @@ impl Request<'_> {
 fn parameter(query: &str, name: &str) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// A read that has been let in already, under whatever address.
+pub struct Read<'a> {
+    /// The proxy.
+    pub app: &'a Arc<App>,
+    /// The Local.
+    pub repository: &'a Arc<LocalRepository>,
+    /// Head of the request.
+    pub parts: &'a Parts,
+    /// Raw query.
+    pub query: &'a str,
+    /// Public path of the repository that was asked, with both slashes.
+    pub prefix: String,
+}
+
+impl Read<'_> {
+    fn registry(&self) -> &Registry {
+        &self.app.registry
+    }
+}
+
+/// Answers a read below a Local of type docker; whoever asks has been let in.
+///
+/// # Errors
+/// [`Refused`].
+pub async fn read(
+    request: &Read<'_>,
+    path: &str,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    let route = route::parse(path)?;
+    if let Some(entry) = record.entry() {
+        entry.outcome = Outcome::Answer;
+    }
+    read_route(request, &route, record).await
+}
+
+async fn read_route(
+    request: &Read<'_>,
+    route: &LocalRoute,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    match &route.endpoint {
+        Endpoint::Blob(digest) => pull::blob(request, route, digest, record).await,
+        Endpoint::Manifest(reference) => pull::manifest(request, route, reference, record).await,
+        Endpoint::Tags => pull::tags(request, route).await,
+        Endpoint::Referrers(subject) => pull::referrers(request, route, subject).await,
+        Endpoint::Uploads | Endpoint::Upload(_) => Err(Refused::method("GET, HEAD")),
+    }
+}
+
+/// Whether the Local has an image called `name`.
+///
+/// # Errors
+/// [`Refused`] when the database cannot tell, or nothing can be called so.
+pub async fn has(app: &Arc<App>, repository: &LocalRepository, name: &str) -> Result<bool, Refused> {
+    let Ok(name) = name.parse() else { return Ok(false) };
+    match app.registry.tags(&repository.local, &name, None, Some(1)).await {
+        Ok(_) => Ok(true),
+        Err(RegistryError::NameUnknown) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Answers a request below a Local of type docker.
@@ -99,16 +167,15 @@ pub async fn answer(
     let caller = admit(app, connection, request.parts, &repository, scope, action, record).await?;
     match (&route.endpoint, request.method()) {
         (Endpoint::Blob(digest), &Method::DELETE) => push::delete_blob(request, &route, digest).await,
-        (Endpoint::Blob(digest), _) => pull::blob(request, &route, digest, record).await,
         (Endpoint::Manifest(reference), &Method::PUT) => {
             push::put_manifest(request, &route, reference, body).await
         }
         (Endpoint::Manifest(reference), &Method::DELETE) => {
             push::delete_manifest(request, &route, reference).await
         }
-        (Endpoint::Manifest(reference), _) => pull::manifest(request, &route, reference, record).await,
-        (Endpoint::Tags, _) => pull::tags(request, &route).await,
-        (Endpoint::Referrers(subject), _) => pull::referrers(request, &route, subject).await,
+        (Endpoint::Blob(_) | Endpoint::Manifest(_) | Endpoint::Tags | Endpoint::Referrers(_), _) => {
+            read_route(&request.read(), &route, record).await
+        }
         (Endpoint::Uploads, _) => push::begin(request, &route, &caller, body).await,
         (Endpoint::Upload(None), _) => Err(errors::unknown_upload()),
         (Endpoint::Upload(Some(id)), method) => upload(request, &route, id, method, body, record).await,

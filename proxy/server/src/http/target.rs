@@ -9,13 +9,15 @@ use super::{
     errors::Refused,
     route::{Below, Registry},
 };
-use crate::config::{Face, LocalRepository, Repository, Snapshot, snapshot::Known};
+use crate::config::{Face, LocalRepository, Repository, Snapshot, VirtualRepository, snapshot::Known};
 
 /// A request below one repository.
 #[derive(Debug)]
 pub struct Target<'a> {
-    /// The repository.
+    /// The Remote that is asked.
     pub repository: Arc<Repository>,
+    /// The repository that the client asked: the same, or a Virtual that it is a member of.
+    pub face: Arc<Face>,
     /// Raw path below it.
     pub path: &'a str,
     /// Raw query.
@@ -29,7 +31,7 @@ pub struct Target<'a> {
 impl Target<'_> {
     /// What a registry client calls what it asks for: the image, in the repository where we have it.
     pub fn scope(&self) -> String {
-        let name = self.repository.name();
+        let name = &self.face.name;
         let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
         match ends.iter().filter_map(|end| self.path.rfind(end)).max() {
             Some(end) => format!("{name}/{}", &self.path[..end]),
@@ -50,13 +52,12 @@ pub fn remote<'a>(snapshot: &Snapshot, below: &Below<'a>) -> Result<Target<'a>, 
         None => return Err(unknown(name)),
     };
     if repository.package_type() == PackageType::Docker {
-        return Err(Refused::not_found(format!(
-            "{name} is a docker repository; it is served below /v2/{name}/"
-        )));
+        return Err(below_v2(name));
     }
     let prefix = format!("/api/v1/remote/{name}/");
     Ok(Target {
         repository: repository.clone(),
+        face: repository.face.clone(),
         path: below.path,
         query: below.query,
         prefix,
@@ -64,12 +65,27 @@ pub fn remote<'a>(snapshot: &Snapshot, below: &Below<'a>) -> Result<Target<'a>, 
     })
 }
 
-/// The answer to `/api/v1/virtual/…` and `/api/v1/local/…`.
+/// Finds the Virtual of `/api/v1/virtual/{name}/{path}`.
+///
+/// # Errors
+/// 404 for names that stand for nothing or for something else.
+pub fn united(snapshot: &Snapshot, below: &Below<'_>) -> Result<Arc<VirtualRepository>, Refused> {
+    match snapshot.get(below.name) {
+        Some(Known::Virtual(repository)) if repository.face.package_type == PackageType::Docker => {
+            Err(below_v2(below.name))
+        }
+        Some(Known::Virtual(repository)) => Ok(repository.clone()),
+        Some(Known::Remote(_)) => Err(Refused::not_found(format!("{} is a Remote, no Virtual", below.name))),
+        Some(known @ Known::Local(_)) => Err(elsewhere(below.name, known)),
+        None => Err(unknown(below.name)),
+    }
+}
+
+/// The answer to `/api/v1/local/…`.
 pub fn not_served_yet(snapshot: &Snapshot, kind: &'static str, below: &Below<'_>) -> Refused {
     match (kind, snapshot.get(below.name)) {
-        ("virtual", Some(known @ Known::Virtual(_))) | ("local", Some(known @ Known::Local(_))) => {
-            elsewhere(below.name, known)
-        }
+        ("local", Some(known @ Known::Local(_))) => elsewhere(below.name, known),
+        (_, Some(known @ Known::Virtual(_))) => elsewhere(below.name, known),
         (_, Some(Known::Remote(_))) => Refused::not_found(format!("{} is a Remote, no {kind}", below.name)),
         _ => unknown(below.name),
     }
@@ -84,6 +100,8 @@ pub enum RegistryTarget<'a> {
     Below(Target<'a>),
     /// A path below a Local of type docker.
     Local(Arc<LocalRepository>, &'a str),
+    /// A path below a Virtual of type docker.
+    Virtual(Arc<VirtualRepository>, &'a str),
     /// `/v2/_catalog`: the images of all Locals.
     Catalog,
 }
@@ -94,7 +112,7 @@ pub enum RegistryTarget<'a> {
 ///    requests). It wins over a repository whose name happens to be the image's first segment, or else whoever
 ///    may name a repository `library` could answer for Docker Hub's. Where the first segment is that very
 ///    Remote's name, it is the prefix of an `override_path` and no part of the image's name.
-/// 2. The first segment names a docker Remote or Local.
+/// 2. The first segment names a docker Remote, Local or Virtual.
 /// 3. Without `ns`, the root mirror, with the whole path (dockerd's `registry-mirrors`).
 ///
 /// # Errors
@@ -116,13 +134,20 @@ pub fn registry<'a>(snapshot: &Snapshot, request: &Registry<'a>) -> Result<Regis
             let namespace = mirror.and(ns);
             let prefix = format!("/v2/{name}/");
             let (repository, query) = (repository.clone(), request.query);
-            Ok(RegistryTarget::Below(Target { repository, path: below, query, prefix, namespace }))
+            let face = repository.face.clone();
+            Ok(RegistryTarget::Below(Target { repository, face, path: below, query, prefix, namespace }))
         }
         Some(Known::Local(repository)) if repository.package_type() == PackageType::Docker => {
             if below.is_empty() {
                 return Ok(RegistryTarget::Ping(repository.face.clone()));
             }
             Ok(RegistryTarget::Local(repository.clone(), below))
+        }
+        Some(Known::Virtual(repository)) if repository.face.package_type == PackageType::Docker => {
+            if below.is_empty() {
+                return Ok(RegistryTarget::Ping(repository.face.clone()));
+            }
+            Ok(RegistryTarget::Virtual(repository.clone(), below))
         }
         // No repository can be called so.
         None if name == "_catalog" && below.is_empty() && ns.is_none() => Ok(RegistryTarget::Catalog),
@@ -145,6 +170,7 @@ fn at_root<'a>(
 ) -> RegistryTarget<'a> {
     RegistryTarget::Below(Target {
         repository: repository.clone(),
+        face: repository.face.clone(),
         path: request.path,
         query: request.query,
         prefix: "/v2/".to_owned(),
@@ -166,14 +192,26 @@ fn elsewhere(name: &str, known: &Known) -> Refused {
     if let Known::Local(local) = known
         && local.package_type() == PackageType::Docker
     {
-        let message = format!("{name} is a docker repository; it is served below /v2/{name}/");
-        return Refused::not_found(message);
+        return below_v2(name);
     }
-    let (kind, package_type) = match known {
-        Known::Remote(repository) => ("Remote", repository.package_type()),
-        Known::Virtual(package_type) => ("Virtual", *package_type),
-        Known::Local(repository) => ("Local", repository.package_type()),
+    let message = match known {
+        Known::Remote(it) => {
+            format!(
+                "{name} is a Remote of type {}; it is served below /api/v1/remote/{name}/",
+                it.package_type()
+            )
+        }
+        Known::Virtual(it) => format!(
+            "{name} is a Virtual of type {}; it is served below /api/v1/virtual/{name}/",
+            it.face.package_type
+        ),
+        Known::Local(it) => {
+            format!("{name} is a Local of type {}, which this version does not serve yet", it.package_type())
+        }
     };
-    let message = format!("{name} is a {kind} of type {package_type}, which this version does not serve yet");
     Refused::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", message)
+}
+
+fn below_v2(name: &str) -> Refused {
+    Refused::not_found(format!("{name} is a docker repository; it is served below /v2/{name}/"))
 }

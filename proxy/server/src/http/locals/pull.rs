@@ -13,7 +13,7 @@ use artifactapi_registry::{Registry, registry::Page};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{OCI_FILTERS_APPLIED, Request, parameter, route::LocalRoute};
+use super::{OCI_FILTERS_APPLIED, Read, parameter, route::LocalRoute};
 use crate::{
     http::{
         body::ReplyBody,
@@ -30,12 +30,12 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// `blobs/{digest}`. A HEAD is a pusher's question whether it may leave out sending the bytes.
 pub(super) async fn blob(
-    request: &Request<'_>,
+    request: &Read<'_>,
     route: &LocalRoute,
     digest: &OciDigest,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let renew = request.method() == Method::HEAD;
+    let renew = request.parts.method == Method::HEAD;
     let local = &request.repository.local;
     let found = request.registry().blob(local, &route.name, digest, renew).await;
     let found = found?;
@@ -52,13 +52,13 @@ pub(super) async fn blob(
 
 /// `manifests/{reference}`. A HEAD is a pusher's question too, whether it may leave out pushing the manifest.
 pub(super) async fn manifest(
-    request: &Request<'_>,
+    request: &Read<'_>,
     route: &LocalRoute,
     reference: &Reference,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Refused> {
     let local = &request.repository.local;
-    let renew = request.method() == Method::HEAD;
+    let renew = request.parts.method == Method::HEAD;
     let found = request.registry().manifest(local, &route.name, reference, renew).await;
     let found = found?;
     let by_digest = matches!(reference, Reference::Digest(_));
@@ -98,7 +98,7 @@ fn content(local: &Local, route: &LocalRoute, digest: &OciDigest, content_type: 
 }
 
 async fn send(
-    request: &Request<'_>,
+    request: &Read<'_>,
     content: Content,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Refused> {
@@ -120,12 +120,14 @@ async fn send(
 }
 
 /// `tags/list`.
-pub(super) async fn tags(request: &Request<'_>, route: &LocalRoute) -> Result<Response<ReplyBody>, Refused> {
-    let last = request.parameter("last");
+pub(super) async fn tags(request: &Read<'_>, route: &LocalRoute) -> Result<Response<ReplyBody>, Refused> {
+    let last = parameter(request.query, "last");
     let local = &request.repository.local;
     let page = request.registry().tags(local, &route.name, last.as_deref(), size(request.query)?).await;
     let page = page?;
-    let name = format!("{}/{}", local.spec.name, route.name);
+    // What clients call it: below the address that they asked.
+    let repository = request.prefix.rsplit('/').nth(1).unwrap_or_default();
+    let name = format!("{repository}/{}", route.name);
     let tags: Vec<&str> = page.entries.iter().map(|tag| tag.as_str()).collect();
     let document = json!({"name": name, "tags": tags}).to_string();
     let path = format!("{}{}/tags/list", request.prefix, route.name);
@@ -148,12 +150,12 @@ pub(super) async fn catalog(
 
 /// `referrers/{digest}`.
 pub(super) async fn referrers(
-    request: &Request<'_>,
+    request: &Read<'_>,
     route: &LocalRoute,
     subject: &OciDigest,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let artifact_type = request.parameter("artifactType").filter(|text| !text.is_empty());
-    let last = request.parameter("last").map(|last| route::digest(&last)).transpose()?;
+    let artifact_type = parameter(request.query, "artifactType").filter(|text| !text.is_empty());
+    let last = parameter(request.query, "last").map(|last| route::digest(&last)).transpose()?;
     let (local, filter) = (&request.repository.local, artifact_type.as_deref());
     let page = request.registry().referrers(local, &route.name, subject, filter, last.as_ref()).await;
     let page = page?;

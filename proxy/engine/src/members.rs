@@ -1,0 +1,76 @@
+//! What a Virtual asks its members: whether they have a package, and whether its index lists a file.
+
+use std::sync::Arc;
+
+use artifactapi_formats::{Location, Plan, PlanError, Request, Resource, Subject, format_of};
+use artifactapi_model::{PackageType, Refusal, Remote};
+
+use crate::{Engine, error::FetchError, fetch::Need};
+
+impl Engine {
+    /// What `request` to a Virtual is about.
+    ///
+    /// # Errors
+    /// [`PlanError`], as the type's plan would give it.
+    pub fn subject(&self, package_type: PackageType, request: &Request<'_>) -> Result<Subject, PlanError> {
+        artifactapi_formats::subject(package_type, request, &self.links)
+    }
+
+    /// Whether `remote` has the package that `request` is about: its document at `proof` (canonical path, then
+    /// `?query`) exists, as its own rules of freshness say. A member whose `patterns` let neither the document nor
+    /// what is asked for through is not asked: it has nothing of that name. What its blocklist names is still its
+    /// own, and refused when it is asked for.
+    ///
+    /// # Errors
+    /// [`FetchError`] when it cannot say: that is no "no".
+    pub async fn has(
+        self: &Arc<Self>,
+        remote: &Remote,
+        proof: &str,
+        request: &Request<'_>,
+    ) -> Result<bool, FetchError> {
+        let document = match self.plan_document(remote, proof) {
+            Ok(document) => document,
+            Err(FetchError::Plan(PlanError::NotFound(_)) | FetchError::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let format = format_of(remote.spec.package_type);
+        let asked = match format.plan(request, &remote.spec, &self.links) {
+            Ok(Plan::Serve(asked)) => Some(asked),
+            Ok(Plan::Answer(_) | Plan::Pass(_)) | Err(_) => None,
+        };
+        if is_outside(remote, &document) && asked.is_none_or(|asked| is_outside(remote, &asked)) {
+            return Ok(false);
+        }
+        if document.location == Location::Composed {
+            return Ok(true);
+        }
+        match Box::pin(self.obtain(remote, &document, Need::Whole { depth: 0 })).await {
+            Ok(obtained) => obtained.into_entry().map(|_| true),
+            Err(FetchError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the document of `remote` at `index` lists what `request` asks for.
+    ///
+    /// # Errors
+    /// [`FetchError`] when it cannot say.
+    pub async fn lists(
+        self: &Arc<Self>,
+        remote: &Remote,
+        index: &str,
+        request: &Request<'_>,
+    ) -> Result<bool, FetchError> {
+        let plan = format_of(remote.spec.package_type).plan(request, &remote.spec, &self.links)?;
+        let Plan::Serve(asked) = plan else { return Ok(false) };
+        let entry = self.require(remote, index, 1).await?;
+        let facts = self.fact_map(remote, index, &entry).await?;
+        Ok(facts.get(&asked.path, &asked.query).is_some())
+    }
+}
+
+/// Whether `patterns` are set, and `resource` is not among what they let through.
+fn is_outside(remote: &Remote, resource: &Resource) -> bool {
+    matches!(Engine::permit(remote, resource), Err(FetchError::Refused(Refusal::NotAllowed)))
+}
