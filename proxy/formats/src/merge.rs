@@ -12,11 +12,18 @@
 //! clients follow the index's own locations; types whose clients derive locations themselves (alpine) keep the
 //! member's path, and the first member that has the entry wins.
 
+mod entries;
+mod reference;
+
 use std::io::{self, BufRead, Write};
 
-use artifactapi_model::{Digest, RepoPath};
+use artifactapi_model::{Digest, PackageType, RepoPath};
 
-use crate::IndexError;
+pub(crate) use self::{
+    entries::{Entries, Seen},
+    reference::below,
+};
+use crate::{IndexError, helm};
 
 /// What separates the directory of an index from the member and the member's own path.
 const MARK: &str = "-/m/";
@@ -105,6 +112,12 @@ pub trait Output {
 
 /// A type whose members' indexes can be merged.
 pub trait Merge: Send + Sync {
+    /// The merged index that decides about the request for `path` (canonical, in the Virtual): the path itself
+    /// when it is one, for the other files of a generation and for what it advertises the index of that
+    /// generation. `None` for paths that no generation can have. Only the path is looked at: whether the
+    /// generation has the file, it alone knows.
+    fn index_of(&self, path: &RepoPath) -> Option<RepoPath>;
+
     /// Canonical paths of the documents of `member` that go into the index at `path`. Asked again, with those at
     /// hand, until it asks for nothing new; a document that the member does not have stays missing.
     ///
@@ -112,7 +125,8 @@ pub trait Merge: Send + Sync {
     /// [`IndexError`] when a document is not what it should be.
     fn needs(&self, path: &RepoPath, member: &dyn Member) -> Result<Vec<String>, IndexError>;
 
-    /// Merges what `members` have, first member first, into the index at `path`.
+    /// Merges what `members` have, first member first, into the index at `path`. When no member has a document
+    /// for it, nothing is written: there is no such index.
     ///
     /// # Errors
     /// [`IndexError`] when a document is malformed or too large; the generation is then discarded whole. The
@@ -127,6 +141,30 @@ pub trait Merge: Send + Sync {
     ) -> Result<(), IndexError>;
 }
 
+/// The merge of a package type; `None` for types whose indexes are not merged.
+pub fn merge_of(package_type: PackageType) -> Option<&'static dyn Merge> {
+    match package_type {
+        PackageType::Helm => Some(&helm::merge::HelmMerge),
+        PackageType::Alpine
+        | PackageType::Rpm
+        | PackageType::Generic
+        | PackageType::Docker
+        | PackageType::Pypi
+        | PackageType::Npm
+        | PackageType::Puppet
+        | PackageType::Terraform
+        | PackageType::Goproxy => None,
+    }
+}
+
+/// Says of an error that it lies in what `member` has.
+pub(crate) fn of_member(member: &dyn Member) -> impl Fn(IndexError) -> IndexError {
+    move |error| match error {
+        named @ IndexError::Member { .. } => named,
+        other => IndexError::Member { name: member.name().to_owned(), source: Box::new(other) },
+    }
+}
+
 /// The Virtual's path for the file at `path` (canonical) of `member`, which an index in `directory` (canonical,
 /// empty or with a trailing slash) names: `{directory}-/m/{member}/{rest}`. `None` when the file lies outside of
 /// that directory.
@@ -136,9 +174,20 @@ pub fn qualified(directory: &str, member: &str, path: &str) -> Option<String> {
 
 /// The member and its own path behind a [`qualified`] path.
 pub fn unqualified(path: &str) -> Option<(&str, String)> {
+    let (directory, member, rest) = split(path)?;
+    Some((member, format!("{directory}{rest}")))
+}
+
+/// The directory of the index that names a [`qualified`] path.
+pub(crate) fn directory_of(path: &str) -> Option<&str> {
+    split(path).map(|(directory, _, _)| directory)
+}
+
+/// Directory, member and what follows of a [`qualified`] path.
+fn split(path: &str) -> Option<(&str, &str, &str)> {
     let at = if path.starts_with(MARK) { 0 } else { path.find("/-/m/")? + 1 };
     let (member, rest) = path[at + MARK.len()..].split_once('/')?;
-    (!member.is_empty() && !rest.is_empty()).then(|| (member, format!("{}{rest}", &path[..at])))
+    (!member.is_empty() && !rest.is_empty()).then(|| (&path[..at], member, rest))
 }
 
 /// Names whose owner is decided: for types where a name belongs whole to the first member that has it.
