@@ -13,6 +13,7 @@
 //! member's path, and the first member that has the entry wins.
 
 mod entries;
+mod outlet;
 mod reference;
 
 use std::io::{self, BufRead, Write};
@@ -21,9 +22,10 @@ use artifactapi_model::{Digest, PackageType, RepoPath};
 
 pub(crate) use self::{
     entries::{Entries, Seen},
+    outlet::{Outlet, gzip},
     reference::below,
 };
-use crate::{IndexError, helm};
+use crate::{IndexError, alpine, helm};
 
 /// What separates the directory of an index from the member and the member's own path.
 const MARK: &str = "-/m/";
@@ -145,8 +147,8 @@ pub trait Merge: Send + Sync {
 pub fn merge_of(package_type: PackageType) -> Option<&'static dyn Merge> {
     match package_type {
         PackageType::Helm => Some(&helm::merge::HelmMerge),
-        PackageType::Alpine
-        | PackageType::Rpm
+        PackageType::Alpine => Some(&alpine::merge::AlpineMerge),
+        PackageType::Rpm
         | PackageType::Generic
         | PackageType::Docker
         | PackageType::Pypi
