@@ -25,7 +25,7 @@ pub(crate) use self::{
     outlet::{Outlet, gzip},
     reference::below,
 };
-use crate::{IndexError, alpine, helm};
+use crate::{IndexError, alpine, helm, rpm};
 
 /// What separates the directory of an index from the member and the member's own path.
 const MARK: &str = "-/m/";
@@ -148,8 +148,8 @@ pub fn merge_of(package_type: PackageType) -> Option<&'static dyn Merge> {
     match package_type {
         PackageType::Helm => Some(&helm::merge::HelmMerge),
         PackageType::Alpine => Some(&alpine::merge::AlpineMerge),
-        PackageType::Rpm
-        | PackageType::Generic
+        PackageType::Rpm => Some(&rpm::merge::RpmMerge),
+        PackageType::Generic
         | PackageType::Docker
         | PackageType::Pypi
         | PackageType::Npm

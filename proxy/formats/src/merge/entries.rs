@@ -35,7 +35,6 @@ impl Seen {
     }
 
     /// Whether the identity was noted.
-    #[cfg_attr(not(test), expect(dead_code, reason = "joins come with rpm"))]
     pub(crate) fn has(&self, parts: &[&str]) -> bool {
         self.0.contains(&identity(parts))
     }
