@@ -166,11 +166,11 @@ impl<'a> Merging<'a> {
     }
 }
 
-/// Hands each entry of a member's index to `sink`, with the name of its chart and as it is written.
-fn scan(
-    document: &mut dyn BufRead,
-    sink: &mut dyn FnMut(&str, Vec<u8>) -> Result<(), IndexError>,
-) -> Result<(), IndexError> {
+/// Receives an entry: its chart, and how it is written.
+type Sink<'s> = dyn FnMut(&str, Vec<u8>) -> Result<(), IndexError> + 's;
+
+/// Hands each entry of a member's index to `sink`.
+fn scan(document: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {
     let mut reader = Reader::new(document)?;
     let mut has_entries = false;
     reader.object(&mut io::sink(), |reader, out, key| {

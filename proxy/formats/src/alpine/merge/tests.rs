@@ -43,14 +43,17 @@ fn merge(members: &[Fake], rules: &Table) -> Result<Generation, IndexError> {
     merged(&AlpineMerge, PATH, members, rules)
 }
 
-/// The gzip members of the index, as stored, and the files in both.
-fn opened(index: &[u8]) -> ([Vec<u8>; 2], Vec<(String, Vec<u8>)>) {
+/// A name and a content.
+type File = (String, Vec<u8>);
+
+/// The gzip member that the signature covers, as stored, and the files in both.
+fn opened(index: &[u8]) -> (Vec<u8>, Vec<File>) {
     let mut rest = index;
     let mut first = GzDecoder::new(&mut rest);
     let mut plain = Vec::new();
     first.read_to_end(&mut plain).unwrap();
     assert_eq!(plain.len(), 1024, "a header and a block, no end of the archive");
-    let (signature, covered) = (index[..index.len() - rest.len()].to_vec(), rest.to_vec());
+    let covered = rest.to_vec();
     GzDecoder::new(&covered[..]).read_to_end(&mut plain).unwrap();
     let mut files = Vec::new();
     crate::inspect::tar::walk(&mut &plain[..], |name, content| {
@@ -60,7 +63,7 @@ fn opened(index: &[u8]) -> ([Vec<u8>; 2], Vec<(String, Vec<u8>)>) {
         Ok(())
     })
     .unwrap();
-    ([signature, covered], files)
+    (covered, files)
 }
 
 fn records_of(generation: &Generation) -> String {
@@ -120,7 +123,7 @@ fn records_are_joined_byte_for_byte_and_the_first_member_has_the_file_name() {
 #[test]
 fn the_signature_covers_exactly_what_follows_it() {
     let got = merge(&[member("one", &[record("a", "1-r0", "x86_64", "")])], &Table::default()).unwrap();
-    let ([_, covered], files) = opened(&got.files[PATH]);
+    let (covered, files) = opened(&got.files[PATH]);
     let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, [".SIGN.RSA256.echo.rsa.pub", "DESCRIPTION", "APKINDEX"]);
     assert_eq!(files[0].1, Echo.rsa_sha256(&Digest::of(&covered)).unwrap());
@@ -175,7 +178,7 @@ fn rs_63_what_apk_would_refuse_is_an_error_that_names_the_member() {
         ("HTML", b"<html>sign in</html>".to_vec()),
         ("empty", Vec::new()),
     ] {
-        let members = [member("good", &[good.clone()]), Fake::new("bad", &[(PATH, &body)])];
+        let members = [member("good", std::slice::from_ref(&good)), Fake::new("bad", &[(PATH, &body)])];
         let error = merge(&members, &Table::default()).unwrap_err().to_string();
         assert!(error.starts_with("member bad: the index "), "{what}: {error}");
     }

@@ -1,14 +1,15 @@
 //! Merged repositories, as dnf reads them.
 
+mod hostile;
 mod oracle;
+mod properties;
 mod repository;
 
 use std::{collections::BTreeMap, io::Read as _};
 
 use artifactapi_model::{Checksum, Digest, PackageType};
-use proptest::prelude::*;
 
-use self::repository::{Package, REPOMD, Repository, gzip, package};
+use self::repository::{Package, REPOMD, Repository, package};
 use super::*;
 use crate::{
     Fact, Reach,
@@ -280,115 +281,6 @@ fn a_repository_that_nobody_has_and_one_that_is_empty() {
     assert!(file(&got, "-primary.xml.gz").unwrap().contains("packages=\"0\""));
 }
 
-/// A repository with `body` as its metadata of `kind`.
-fn bad(kind: &'static str, body: impl Into<Vec<u8>>) -> Fake {
-    let repository = Repository::of(&[package("b", "1")]);
-    let mut member = repository.with(kind, String::new()).member("bad");
-    let path = member.documents.keys().find(|path| path.contains(&format!("-{kind}."))).unwrap().clone();
-    member.documents.insert(path, body.into());
-    member
-}
-
-#[test]
-fn rs_62_rs_63_hostile_members_end_in_an_error_that_names_them() {
-    let one = |inner: &str| format!("<metadata><package type='rpm'>{inner}</package></metadata>");
-    let identity =
-        "<name>a</name><arch>x</arch><version ver='1'/><checksum>0123456789abcdef0123456789abcdef</checksum>";
-    let whole = format!("{identity}<location href='a.rpm'/>");
-    let deep = "<a>".repeat(100_000);
-    let update = |inner: &str| format!("<updates><update>{inner}</update></updates>");
-    for (what, member) in [
-        ("no primary", Fake::new("bad", &[(REPOMD, b"<repomd/>")])),
-        (
-            "no such primary",
-            Fake::new(
-                "bad",
-                &[(REPOMD, b"<repomd><data type='primary'><location href='x'/></data></repomd>")],
-            ),
-        ),
-        (
-            "primary elsewhere",
-            Fake::new(
-                "bad",
-                &[(REPOMD, b"<repomd><data type='primary'><location href='../x'/></data></repomd>")],
-            ),
-        ),
-        (
-            "two primaries",
-            Fake::new(
-                "bad",
-                &[(
-                    REPOMD,
-                    b"<repomd><data type='primary'><location href='x'/><location href='y'/></data></repomd>",
-                )],
-            ),
-        ),
-        ("repomd is HTML", Fake::new("bad", &[(REPOMD, b"<html>sign in</html>")])),
-        ("no location", bad("primary", one(identity))),
-        (
-            "no checksum",
-            bad("primary", one(&whole.replace("<checksum>0123456789abcdef0123456789abcdef</checksum>", ""))),
-        ),
-        ("checksum with a line end", bad("primary", one(&whole.replace("<checksum>", "<checksum>\n")))),
-        ("checksum that is none", bad("primary", one(&whole.replace("abcdef", "ghijkl")))),
-        ("empty name", bad("primary", one(&whole.replace("<name>a</name>", "<name/>")))),
-        ("two names", bad("primary", one(&format!("{whole}<name>kept</name>")))),
-        ("two locations", bad("primary", one(&format!("{whole}<location href='b.rpm'/>")))),
-        ("empty package", bad("primary", "<metadata><package/></metadata>")),
-        ("broken attribute", bad("primary", one(&format!("{whole}<x a=b/>")))),
-        ("attribute twice", bad("primary", one(&format!("{whole}<x a='1' a='2'/>")))),
-        ("entity of its own", bad("primary", one(&format!("{whole}<x>&own;</x>")))),
-        ("entity in an attribute", bad("primary", one(&format!("{whole}<x a='&own;'/>")))),
-        ("control character", bad("primary", one(&format!("{whole}<x>\u{1}</x>")))),
-        ("its reference", bad("primary", one(&format!("{whole}<x>&#1;</x>")))),
-        ("document type", bad("primary", format!("<!DOCTYPE m [<!ENTITY a 'b'>]>{}", one(&whole)))),
-        ("two roots", bad("primary", one(&whole).repeat(2))),
-        ("text behind", bad("primary", one(&whole) + "x")),
-        (
-            "namespace of another meaning",
-            bad("primary", one(&whole).replace("<metadata>", "<metadata xmlns:rpm='x'>")),
-        ),
-        ("torn", bad("primary", one(&whole)[..60].to_owned())),
-        ("depth", bad("primary", one(&deep))),
-        ("long name", bad("primary", one(&whole.replace("<name>a", &format!("<name>{}", "a".repeat(5000)))))),
-        ("bomb", bad("primary", gzip(&vec![b' '; 64 << 20]))),
-        ("bomb of files", bad("filelists", gzip(&vec![b' '; 64 << 20]))),
-        ("files of another root", bad("filelists", "<metadata/>")),
-        ("no id", bad("updateinfo", update("<title>x</title>"))),
-        ("two ids", bad("updateinfo", update("<id>1</id><id>2</id>"))),
-        ("groups torn", bad("group", "<comps><group>")),
-        ("modules are no YAML", bad("modules", "---\ndata: [\n")),
-        ("modules are no mapping", bad("modules", "---\n- a\n")),
-        ("modules on the line of a mark", bad("modules", "--- {a: b}\n")),
-        (
-            "one long module",
-            bad("modules", gzip(format!("---\nx: {}\n", "0123456789abcdef ".repeat(300_000)).as_bytes())),
-        ),
-    ] {
-        let members = [Repository::of(&[package("good", "1")]).member("good"), member];
-        let error = merge(&members, &Table::default()).unwrap_err().to_string();
-        assert!(error.starts_with("member bad: the index "), "{what}: {error}");
-    }
-}
-
-type Generated = Vec<Vec<(u8, u8, u8)>>;
-
-const EPOCHS: [&str; 3] = ["0", "", "1"];
-const NAMES: [&str; 3] = ["p0", "p1", "p2"];
-const NOTES: [&str; 4] = ["m0", "m1", "m2", "m3"];
-
-fn generated(members: &Generated) -> Vec<Vec<Package>> {
-    let of = |(place, packages): (usize, &Vec<(u8, u8, u8)>)| {
-        let of = |(name, epoch, version): &(u8, u8, u8)| Package {
-            epoch: EPOCHS[usize::from(*epoch)],
-            note: NOTES[place],
-            ..package(NAMES[usize::from(*name)], ["1", "2"][usize::from(*version)])
-        };
-        packages.iter().map(of).collect()
-    };
-    members.iter().enumerate().map(of).collect()
-}
-
 fn build(members: &[Vec<Package>], hidden: &str) -> Vec<Fake> {
     let build = |(place, packages): (usize, &Vec<Package>)| {
         let mut member = Repository::of(packages).member(&format!("m{place}"));
@@ -396,67 +288,4 @@ fn build(members: &[Vec<Package>], hidden: &str) -> Vec<Fake> {
         member
     };
     members.iter().enumerate().map(build).collect()
-}
-
-fn naive(members: &[Vec<Package>], rules: &Table, hidden: &str) -> BTreeMap<String, usize> {
-    let (mut listed, mut owners, mut nevras) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    for (place, packages) in members.iter().enumerate() {
-        for package in packages {
-            let nevra = (package.name, package.epoch.max("0"), package.version);
-            if package.path() == hidden
-                || rules.owners.get(package.name).is_some_and(|owner| *owner != place)
-                || rules.names_first && *owners.entry(package.name).or_insert(place) != place
-                || nevras.contains(&nevra)
-            {
-                continue;
-            }
-            nevras.push(nevra);
-            listed.insert(format!("-/m/m{place}/{}", package.path()), place);
-        }
-    }
-    listed
-}
-
-fn any_members() -> impl Strategy<Value = Generated> {
-    prop::collection::vec(prop::collection::vec((0..3u8, 0..3u8, 0..2u8), 0..8), 1..4)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
-
-    #[test]
-    fn a_merge_is_what_going_through_everything_gives(
-        members in any_members(), names_first: bool, owned in prop::option::of((0..3usize, 0..3usize)),
-    ) {
-        let owners = owned.map(|(name, owner)| (NAMES[name].to_owned(), owner % members.len()));
-        let rules = Table { names_first, owners: owners.into_iter().collect() };
-        let members = generated(&members);
-        let hidden = package("p0", "2").path();
-        let built = build(&members, &hidden);
-        let got = merge(&built, &rules).unwrap();
-        let want = naive(&members, &rules, &hidden);
-        prop_assert_eq!(&got.listed, &want);
-        prop_assert_eq!(advertised(&got), want.into_keys().collect::<Vec<_>>());
-        for end in ["-filelists.xml.gz", "-other.xml.gz"] {
-            prop_assert_eq!(file(&got, end).unwrap().matches("<package ").count(), got.listed.len());
-        }
-        prop_assert_eq!(&merge(&built, &rules).unwrap(), &got, "deterministic");
-        // A member behind itself adds nothing.
-        let twice: Vec<_> = build(&members, &hidden).into_iter().chain(build(&members, &hidden)).collect();
-        prop_assert_eq!(&merge(&twice, &rules).unwrap(), &got, "idempotent");
-    }
-
-    #[test]
-    fn rs_63_a_torn_or_bent_document_is_an_error_or_read_alike(kind in 0..3usize, cut in 0..400usize, byte: u8) {
-        let kind = ["primary", "filelists", "other"][kind];
-        let whole = Repository::of(&[package("b", "1")]);
-        let mut body = whole.document(kind).into_bytes();
-        let cut = cut % body.len();
-        body[cut] = byte;
-        if let Ok(got) = merge(&[bad(kind, body.clone())], &Table::default()) {
-            prop_assert_eq!(got.listed.keys().cloned().collect::<Vec<_>>(), advertised(&got));
-        }
-        body.truncate(cut);
-        prop_assert!(merge(&[bad(kind, body)], &Table::default()).is_err());
-    }
 }
