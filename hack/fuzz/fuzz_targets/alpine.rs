@@ -1,11 +1,11 @@
 //! Alpine indexes, packed from the input as well as the input itself: facts name packages beside the index,
-//! and it does not matter how many gzip members and tar entries carry a record.
+//! it does not matter how many gzip members and tar entries carry a record, and a merged index lists what it names.
 #![no_main]
 
 use std::io::Write;
 
 use artifactapi_formats::{Fact, inspect};
-use artifactapi_fuzz::index::Document;
+use artifactapi_fuzz::{index::Document, merge};
 use artifactapi_model::{Checksum, PackageType::Alpine};
 use flate2::{Compression, write::GzEncoder};
 
@@ -58,6 +58,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     members.extend(gzip(&index[..cut]));
     members.extend(gzip(&index[cut..]));
     assert_eq!(facts(&members), whole, "members and entries around it say nothing");
+    let path = "v3.20/main/x86_64/APKINDEX.tar.gz";
+    for body in [data.to_vec(), members.clone()] {
+        merge::check(Alpine, path, &[(path.to_owned(), body)].into());
+    }
     // The identity chain of a package never panics, and no package is what it is not.
     let chained = Checksum::ApkControl([0; 20]);
     for package in [data.to_vec(), gzip(&index), members] {

@@ -1,8 +1,9 @@
 //! Helm chart indexes: the layout scanner reads what the complete YAML parser reads, every chart URL leads to
-//! a file that the facts know, and our own index reads as the same.
+//! a file that the facts know, our own index reads as the same, and merged with nothing else it leads to the same
+//! files.
 #![no_main]
 
-use artifactapi_fuzz::index::Document;
+use artifactapi_fuzz::{index::Document, merge};
 use artifactapi_model::PackageType::Helm;
 use serde_json::Value;
 
@@ -34,6 +35,14 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             again["entries"].as_object().map(|e| e.len()),
             index["entries"].as_object().map(|e| e.len())
         );
+    }
+    // As we serve it, and as it came.
+    for body in reading.output.iter().map(Vec::as_slice).chain([data]) {
+        let documents = [("charts/index.yaml".to_owned(), body.to_vec())].into();
+        if let Some(merged) = merge::check(Helm, "charts/index.yaml", &documents) {
+            serde_json::from_slice::<Value>(&merged.files["charts/index.yaml"])
+                .expect("a merged index is JSON");
+        }
     }
     // A comment changes nothing in YAML, but it is none of what the scanner knows: so this is the parser.
     let is_json = data.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');

@@ -1,10 +1,17 @@
 //! RPM repository metadata, plain and compressed, and mirror lists: facts stay in the repository (RS-26) and
-//! mirror lists lead to us alone.
+//! mirror lists lead to us alone; merged metadata reads as what it lists.
 #![no_main]
 
 use artifactapi_formats::Reach;
-use artifactapi_fuzz::index::{self, Document};
+use artifactapi_fuzz::{
+    index::{self, Document},
+    merge,
+};
 use artifactapi_model::PackageType::Rpm;
+
+/// One package.
+const PRIMARY: &[u8] = b"<metadata><package type='rpm'><name>a</name><arch>x</arch><version ver='1'/>\
+    <checksum type='md5'>0123456789abcdef0123456789abcdef</checksum><size package='1'/><location href='a.rpm'/></package></metadata>";
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let read =
@@ -14,6 +21,19 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             assert!(fact.reach != Reach::Prefix);
             assert!(fact.reach == Reach::File || target.ends_with("repomd.xml"), "{fact:?}");
         }
+    }
+    let repomd = "os/repodata/repomd.xml".to_owned();
+    merge::check(Rpm, &repomd, &[(repomd.clone(), data.to_vec())].into());
+    for kind in ["primary", "filelists", "updateinfo", "group", "modules"] {
+        let mut index =
+            String::from("<repomd><data type='primary'><location href='repodata/primary'/></data>");
+        if kind != "primary" {
+            index += &format!("<data type='{kind}'><location href='repodata/{kind}'/></data>");
+        }
+        let mut documents = merge::Documents::from([(repomd.clone(), (index + "</repomd>").into_bytes())]);
+        documents.insert("os/repodata/primary".to_owned(), PRIMARY.to_vec());
+        documents.insert(format!("os/repodata/{kind}"), data.to_vec());
+        merge::check(Rpm, &repomd, &documents);
     }
     let ours = index::base().url();
     if let Some(list) = read("mirrorlist?repo=a").output {

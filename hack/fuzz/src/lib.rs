@@ -2,6 +2,7 @@
 //! that every index keeps whatever its type.
 
 pub mod index;
+pub mod merge;
 pub mod torn;
 
 use artifactapi_formats::{LinkSigner, Method, Plan, PlanError, Request, Resource, format_of};

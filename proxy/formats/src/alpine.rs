@@ -11,6 +11,7 @@
 //! and the engine must let a fact of the held index decide whether a stored one is fresh.
 
 mod index;
+pub(crate) mod merge;
 #[cfg(test)]
 mod tests;
 

@@ -11,6 +11,7 @@
 mod block;
 mod charts;
 mod layout;
+pub(crate) mod merge;
 mod read;
 mod scalar;
 mod shape;

@@ -369,6 +369,14 @@ pub enum IndexError {
     /// Its bytes could not be read or written.
     #[error("reading the index failed: {0}")]
     Io(#[source] io::Error),
+    /// One of these is wrong with what a member of a Virtual has.
+    #[error("member {name}: {source}")]
+    Member {
+        /// The member's name.
+        name: String,
+        /// What is wrong.
+        source: Box<IndexError>,
+    },
 }
 
 impl From<io::Error> for IndexError {

@@ -12,11 +12,22 @@
 //! clients follow the index's own locations; types whose clients derive locations themselves (alpine) keep the
 //! member's path, and the first member that has the entry wins.
 
+mod entries;
+mod outlet;
+mod reference;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::io::{self, BufRead, Write};
 
-use artifactapi_model::{Digest, RepoPath};
+use artifactapi_model::{Digest, PackageType, RepoPath};
 
-use crate::IndexError;
+pub(crate) use self::{
+    entries::{Entries, Seen},
+    outlet::{Outlet, gzip},
+    reference::below,
+};
+use crate::{IndexError, alpine, helm, rpm};
 
 /// What separates the directory of an index from the member and the member's own path.
 const MARK: &str = "-/m/";
@@ -105,6 +116,12 @@ pub trait Output {
 
 /// A type whose members' indexes can be merged.
 pub trait Merge: Send + Sync {
+    /// The merged index that decides about the request for `path` (canonical, in the Virtual): the path itself
+    /// when it is one, for the other files of a generation and for what it advertises the index of that
+    /// generation. `None` for paths that no generation can have. Only the path is looked at: whether the
+    /// generation has the file, it alone knows.
+    fn index_of(&self, path: &RepoPath) -> Option<RepoPath>;
+
     /// Canonical paths of the documents of `member` that go into the index at `path`. Asked again, with those at
     /// hand, until it asks for nothing new; a document that the member does not have stays missing.
     ///
@@ -112,7 +129,8 @@ pub trait Merge: Send + Sync {
     /// [`IndexError`] when a document is not what it should be.
     fn needs(&self, path: &RepoPath, member: &dyn Member) -> Result<Vec<String>, IndexError>;
 
-    /// Merges what `members` have, first member first, into the index at `path`.
+    /// Merges what `members` have, first member first, into the index at `path`. When no member has a document
+    /// for it, nothing is written: there is no such index.
     ///
     /// # Errors
     /// [`IndexError`] when a document is malformed or too large; the generation is then discarded whole. The
@@ -127,6 +145,30 @@ pub trait Merge: Send + Sync {
     ) -> Result<(), IndexError>;
 }
 
+/// The merge of a package type; `None` for types whose indexes are not merged.
+pub fn merge_of(package_type: PackageType) -> Option<&'static dyn Merge> {
+    match package_type {
+        PackageType::Helm => Some(&helm::merge::HelmMerge),
+        PackageType::Alpine => Some(&alpine::merge::AlpineMerge),
+        PackageType::Rpm => Some(&rpm::merge::RpmMerge),
+        PackageType::Generic
+        | PackageType::Docker
+        | PackageType::Pypi
+        | PackageType::Npm
+        | PackageType::Puppet
+        | PackageType::Terraform
+        | PackageType::Goproxy => None,
+    }
+}
+
+/// Says of an error that it lies in what `member` has.
+pub(crate) fn of_member(member: &dyn Member) -> impl Fn(IndexError) -> IndexError {
+    move |error| match error {
+        named @ IndexError::Member { .. } => named,
+        other => IndexError::Member { name: member.name().to_owned(), source: Box::new(other) },
+    }
+}
+
 /// The Virtual's path for the file at `path` (canonical) of `member`, which an index in `directory` (canonical,
 /// empty or with a trailing slash) names: `{directory}-/m/{member}/{rest}`. `None` when the file lies outside of
 /// that directory.
@@ -136,9 +178,20 @@ pub fn qualified(directory: &str, member: &str, path: &str) -> Option<String> {
 
 /// The member and its own path behind a [`qualified`] path.
 pub fn unqualified(path: &str) -> Option<(&str, String)> {
+    let (directory, member, rest) = split(path)?;
+    Some((member, format!("{directory}{rest}")))
+}
+
+/// The directory of the index that names a [`qualified`] path.
+pub(crate) fn directory_of(path: &str) -> Option<&str> {
+    split(path).map(|(directory, _, _)| directory)
+}
+
+/// Directory, member and what follows of a [`qualified`] path.
+fn split(path: &str) -> Option<(&str, &str, &str)> {
     let at = if path.starts_with(MARK) { 0 } else { path.find("/-/m/")? + 1 };
     let (member, rest) = path[at + MARK.len()..].split_once('/')?;
-    (!member.is_empty() && !rest.is_empty()).then(|| (member, format!("{}{rest}", &path[..at])))
+    (!member.is_empty() && !rest.is_empty()).then(|| (&path[..at], member, rest))
 }
 
 /// Names whose owner is decided: for types where a name belongs whole to the first member that has it.
@@ -186,141 +239,6 @@ impl Write for Measured<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    //! Members, rules and an output in memory.
-
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    /// A member that has `documents`.
-    #[derive(Default)]
-    pub(crate) struct Fake {
-        pub(crate) name: String,
-        pub(crate) documents: BTreeMap<String, Vec<u8>>,
-        pub(crate) hidden: Vec<String>,
-    }
-
-    impl Fake {
-        pub(crate) fn new(name: &str, documents: &[(&str, &[u8])]) -> Self {
-            let documents =
-                documents.iter().map(|(path, body)| ((*path).to_owned(), body.to_vec())).collect();
-            Fake { name: name.to_owned(), documents, hidden: Vec::new() }
-        }
-    }
-
-    impl Member for Fake {
-        fn name(&self) -> &str {
-            &self.name
-        }
-
-        fn permits(&self, path: &str) -> bool {
-            !self.hidden.iter().any(|hidden| hidden == path)
-        }
-
-        fn open(&self, path: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError> {
-            Ok(self.documents.get(path).map(|body| Box::new(&body[..]) as Box<dyn BufRead>))
-        }
-    }
-
-    /// Rules as a table.
-    #[derive(Default)]
-    pub(crate) struct Table {
-        pub(crate) names_first: bool,
-        pub(crate) owners: BTreeMap<String, usize>,
-    }
-
-    impl Rules for Table {
-        fn names_first(&self) -> bool {
-            self.names_first
-        }
-
-        fn owner(&self, name: &str) -> Option<usize> {
-            self.owners.get(name).copied()
-        }
-    }
-
-    /// Signs by repeating what it signs.
-    pub(crate) struct Echo;
-
-    impl Signer for Echo {
-        fn rsa_name(&self) -> String {
-            "echo.rsa.pub".to_owned()
-        }
-
-        fn rsa_sha256(&self, digest: &Digest) -> Result<Vec<u8>, String> {
-            Ok(digest.0.to_vec())
-        }
-
-        fn openpgp(&self, document: &[u8]) -> Result<Option<String>, String> {
-            Ok(Some(format!("signed {}", document.len())))
-        }
-    }
-
-    /// A generation in memory.
-    #[derive(Debug, Default, PartialEq, Eq)]
-    pub(crate) struct Generation {
-        pub(crate) files: BTreeMap<String, Vec<u8>>,
-        pub(crate) listed: BTreeMap<String, usize>,
-        last: Vec<u8>,
-    }
-
-    impl Output for Generation {
-        fn file(
-            &mut self,
-            content: &mut dyn FnMut(&mut dyn Write) -> Result<(), IndexError>,
-        ) -> Result<Written, IndexError> {
-            self.last.clear();
-            content(&mut self.last)?;
-            Ok(Written { digest: Digest::of(&self.last), size: self.last.len() as u64 })
-        }
-
-        fn publish(&mut self, path: String, _content_type: &'static str) {
-            let taken = self.files.insert(path.clone(), std::mem::take(&mut self.last));
-            assert!(taken.is_none(), "{path} is written twice");
-        }
-
-        fn list(&mut self, listed: Listed) -> Result<(), IndexError> {
-            let taken = self.listed.insert(listed.path.clone(), listed.member);
-            assert_eq!(taken, None, "{} is listed twice", listed.path);
-            Ok(())
-        }
-    }
-
-    /// Merges `members` into the index at `path`, after asking for what is needed as the engine does.
-    pub(crate) fn merged(
-        merge: &dyn Merge,
-        path: &str,
-        members: &[Fake],
-        rules: &Table,
-    ) -> Result<Generation, IndexError> {
-        let path = RepoPath::from_canonical(path).expect("a canonical path");
-        let mut given = Vec::new();
-        for member in members {
-            let mut at_hand = Fake { documents: BTreeMap::new(), ..Fake::new(&member.name, &[]) };
-            at_hand.hidden.clone_from(&member.hidden);
-            loop {
-                let wanted = merge.needs(&path, &at_hand)?;
-                let known = at_hand.documents.len();
-                for path in wanted {
-                    if let Some(body) = member.documents.get(&path) {
-                        at_hand.documents.insert(path, body.clone());
-                    }
-                }
-                if at_hand.documents.len() == known {
-                    break;
-                }
-            }
-            given.push(at_hand);
-        }
-        let given: Vec<&dyn Member> = given.iter().map(|member| member as &dyn Member).collect();
-        let mut output = Generation::default();
-        merge.merge(&path, &given, rules, &Echo, &mut output)?;
-        Ok(output)
     }
 }
 

@@ -24,6 +24,7 @@
 //! Packages point at the `repomd.xml` of every directory above them; its facts lead to `primary.xml`, whose
 //! facts give each package's checksum and size.
 
+pub(crate) mod merge;
 mod mirrors;
 mod paths;
 mod repodata;

@@ -17,6 +17,8 @@ use crate::{
 
 /// Longest line, in bytes: a description, or what a large package provides.
 const MAX_LINE: u64 = 1 << 20;
+/// Longest record, in bytes.
+const MAX_RECORD: usize = 4 << 20;
 
 /// Streams a fact per package in `directory` (canonical, with trailing slash).
 ///
@@ -27,6 +29,26 @@ pub(super) fn read_facts(
     input: &mut dyn BufRead,
     sink: &mut dyn FnMut(Fact),
 ) -> Result<(), IndexError> {
+    records(input, &mut |lines| {
+        let mut record = Record::default();
+        for line in lines.split(|byte| *byte == b'\n') {
+            if let [field, b':', value @ ..] = line {
+                record.set(*field, value);
+            }
+        }
+        record.fact(directory).map(&mut *sink);
+        Ok(())
+    })
+}
+
+/// Hands each record's lines, as they are written, to `visit`.
+///
+/// # Errors
+/// As [`read_facts`], and whatever `visit` returns.
+pub(super) fn records(
+    input: &mut dyn BufRead,
+    visit: &mut dyn FnMut(&[u8]) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
     let mut indexes = 0;
     let mut archive = inflate::open(input).map_err(index_error)?;
     tar::walk(&mut archive, |name, content| {
@@ -34,7 +56,7 @@ pub(super) fn read_facts(
             return Ok(());
         }
         indexes += 1;
-        read_records(directory, content, sink)
+        split(content, visit)
     })?;
     match indexes {
         1 => Ok(()),
@@ -43,35 +65,34 @@ pub(super) fn read_facts(
     }
 }
 
-fn read_records(
-    directory: &str,
+fn split(
     content: &mut dyn Read,
-    sink: &mut dyn FnMut(Fact),
+    visit: &mut dyn FnMut(&[u8]) -> Result<(), IndexError>,
 ) -> Result<(), IndexError> {
     let mut content = BufReader::new(content);
-    let mut record = Record::default();
     let mut records = 0;
-    let mut line = Vec::new();
+    let mut record = Vec::new();
     loop {
-        line.clear();
-        let read = content.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(index_error)?;
+        let start = record.len();
+        let read = content.by_ref().take(MAX_LINE).read_until(b'\n', &mut record).map_err(index_error)?;
         if read as u64 == MAX_LINE {
             return Err(IndexError::TooLarge("line of an APKINDEX"));
         }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        if text.is_empty() {
+        if record.len() > MAX_RECORD {
+            return Err(IndexError::TooLarge("record of an APKINDEX"));
+        }
+        if matches!(record[start..], [] | [b'\n']) {
             records += 1;
             if records > MAX_ENTRIES {
                 return Err(IndexError::TooLarge("number of packages"));
             }
-            std::mem::take(&mut record).fact(directory).map(&mut *sink);
+            if start > 0 {
+                visit(&record[..start])?;
+            }
             if read == 0 {
                 return Ok(());
             }
-            continue;
-        }
-        if let [field, b':', value @ ..] = text {
-            record.set(*field, value);
+            record.clear();
         }
     }
 }

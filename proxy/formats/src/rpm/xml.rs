@@ -20,12 +20,13 @@ use crate::{
 /// Largest single tag, text or comment, in bytes.
 const MAX_TOKEN: usize = 1 << 20;
 
-/// A pull reader. Empty elements come as a start and an end.
+/// A pull reader. Empty elements come as a start and an end, or as they are ([`Xml::verbatim`]).
 pub(super) struct Xml<R: BufRead> {
     reader: Reader<Budget<R>>,
     buffer: Vec<u8>,
     depth: usize,
     seen_root: bool,
+    names_document_type: bool,
 }
 
 impl<R: BufRead> Xml<R> {
@@ -33,7 +34,15 @@ impl<R: BufRead> Xml<R> {
     pub(super) fn new(input: R) -> Self {
         let mut reader = Reader::from_reader(Budget { inner: input, left: MAX_TOKEN });
         reader.config_mut().expand_empty_elements = true;
-        Xml { reader, buffer: Vec::new(), depth: 0, seen_root: false }
+        Xml { reader, buffer: Vec::new(), depth: 0, seen_root: false, names_document_type: false }
+    }
+
+    /// Reads a document whose events are to be written again: empty elements stay empty. A document type may be
+    /// named, as comps do, but declares nothing.
+    pub(super) fn verbatim(input: R) -> Self {
+        let mut xml = Xml { names_document_type: true, ..Xml::new(input) };
+        xml.reader.config_mut().expand_empty_elements = false;
+        xml
     }
 
     /// Elements open around the next event.
@@ -50,18 +59,19 @@ impl<R: BufRead> Xml<R> {
         self.reader.get_mut().left = MAX_TOKEN;
         let event = self.reader.read_event_into(&mut self.buffer).map_err(xml_error)?;
         match &event {
-            Event::Start(tag) => {
+            Event::Start(tag) | Event::Empty(tag) => {
                 // The parser takes any bytes for a name; written again they could be other tags.
                 if tag.contains('<') || tag.name().as_ref().contains(['/', '=', '"', '\'']) {
                     return Err(malformed("it has a tag whose name is no name"));
                 }
-                self.depth += 1;
+                self.depth += usize::from(matches!(event, Event::Start(_)));
                 self.seen_root = true;
                 if self.depth > MAX_DEPTH {
                     return Err(IndexError::TooLarge("XML depth"));
                 }
             }
             Event::End(_) => self.depth = self.depth.saturating_sub(1),
+            Event::DocType(name) if self.names_document_type && !name.contains('[') => {}
             Event::DocType(_) => return Err(malformed("it declares a document type")),
             Event::Eof if self.depth > 0 || !self.seen_root => {
                 return Err(malformed("it ends before its root element does"));
@@ -96,11 +106,13 @@ pub(super) fn character(reference: &BytesRef<'_>) -> Result<char, IndexError> {
         .ok_or_else(|| malformed("it refers to an entity that XML does not define"))
 }
 
-fn malformed(what: &str) -> IndexError {
+/// The error of a document that is not as it should be.
+pub(super) fn malformed(what: &str) -> IndexError {
     IndexError::Malformed(what.to_owned())
 }
 
-fn xml_error(error: impl Into<quick_xml::Error>) -> IndexError {
+/// The error of the parser, told apart from one of the bytes it reads.
+pub(super) fn xml_error(error: impl Into<quick_xml::Error>) -> IndexError {
     match error.into() {
         quick_xml::Error::Io(io) => match breach(&io) {
             Some(limit) => IndexError::TooLarge(limit),

@@ -1,0 +1,184 @@
+//! Merging `APKINDEX.tar.gz`: the members' records one after another, byte for byte, signed with our own key.
+//!
+//! apk derives a package's location itself, `{name}-{version}.apk` beside the index; so each file name belongs
+//! to the first member that has it, whatever its architecture and checksum are, and is listed under the member's
+//! own path.
+//!
+//! The index is written behind its signature, which covers it as it is compressed. So the members are read three
+//! times: to choose the records (the archive states their size first), to hash, and to write. Memory holds a name
+//! in 16 bytes and a mark per record.
+//!
+//! A record that apk would not take makes it refuse the whole index: such a member is an error here.
+//!
+//! Sources: apk-tools `database.c` (`load_index`), `package.c`, `extract_v2.c`; abuild `abuild-sign`, `abuild-tar`.
+
+mod record;
+mod tar;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+
+use artifactapi_model::{Digest, RepoPath};
+
+use self::record::Identity;
+use super::{INDEX, index};
+use crate::{
+    IndexError,
+    merge::{
+        Claims, Entries, Listed, Measured, Member, Merge, Outlet, Output, Rules, Seen, Signer, gzip,
+        of_member,
+    },
+};
+
+/// What apk shows of the index; at most 160 bytes.
+const DESCRIPTION: &[u8] = b"merged";
+
+/// The merge of `APKINDEX.tar.gz`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AlpineMerge;
+
+impl Merge for AlpineMerge {
+    fn index_of(&self, path: &RepoPath) -> Option<RepoPath> {
+        let name = path.file_name();
+        if name == INDEX {
+            return Some(path.clone());
+        }
+        let is_package = name.strip_suffix(".apk").is_some_and(|name| !name.is_empty());
+        is_package.then(|| RepoPath::from_canonical(&format!("{}{INDEX}", path.parent())).ok())?
+    }
+
+    fn needs(&self, path: &RepoPath, _member: &dyn Member) -> Result<Vec<String>, IndexError> {
+        Ok(vec![path.as_str().to_owned()])
+    }
+
+    fn merge(
+        &self,
+        path: &RepoPath,
+        members: &[&dyn Member],
+        rules: &dyn Rules,
+        signer: &dyn Signer,
+        output: &mut dyn Output,
+    ) -> Result<(), IndexError> {
+        let index = choose(path, members, rules, output)?;
+        if index.parts.is_empty() {
+            return Ok(());
+        }
+        let mut nowhere = io::sink();
+        let mut measured = Measured::new(&mut nowhere);
+        index.write(&mut measured)?;
+        let signature = sign(&measured.finish().digest, signer)?;
+        output.file(&mut |out| {
+            out.write_all(&signature)?;
+            index.write(out)
+        })?;
+        output.publish(path.as_str().to_owned(), "application/gzip");
+        Ok(())
+    }
+}
+
+/// The records that are merged.
+struct Index<'a> {
+    path: &'a RepoPath,
+    parts: Vec<Part<'a>>,
+    /// Bytes of all of them.
+    size: u64,
+}
+
+/// Which records of a member are among them.
+struct Part<'a> {
+    member: &'a dyn Member,
+    chosen: Vec<bool>,
+}
+
+fn choose<'a>(
+    path: &'a RepoPath,
+    members: &[&'a dyn Member],
+    rules: &dyn Rules,
+    output: &mut dyn Output,
+) -> Result<Index<'a>, IndexError> {
+    let (mut claims, mut entries, mut seen) = (Claims::default(), Entries::default(), Seen::default());
+    let mut index = Index { path, parts: Vec::new(), size: 0 };
+    for (place, member) in members.iter().copied().enumerate() {
+        let Some(mut document) = member.open(path.as_str()).map_err(of_member(member))? else { continue };
+        let mut part = Part { member, chosen: Vec::new() };
+        let mut listed = Vec::new();
+        index::records(&mut *document, &mut |lines| {
+            entries.count()?;
+            let record = Identity::parse(path.parent(), lines)?;
+            let is_chosen = member.permits(record.path.as_str())
+                && claims.admit(rules, place, record.name)
+                && seen.first(&[record.path.as_str()]);
+            part.chosen.push(is_chosen);
+            if is_chosen {
+                index.size += written(lines);
+                listed.push(record.path.as_str().to_owned());
+            }
+            Ok(())
+        })
+        .map_err(of_member(member))?;
+        for path in listed {
+            output.list(Listed { path, member: place })?;
+        }
+        index.parts.push(part);
+    }
+    Ok(index)
+}
+
+/// Bytes that a record takes: its lines, the last one ended, and an empty one.
+fn written(lines: &[u8]) -> u64 {
+    lines.len() as u64 + u64::from(!lines.ends_with(b"\n")) + 1
+}
+
+impl Index<'_> {
+    /// Writes the member that the signature covers.
+    fn write(&self, out: &mut dyn Write) -> Result<(), IndexError> {
+        let mut packed = gzip(out);
+        tar::entry(&mut packed, "DESCRIPTION", DESCRIPTION)?;
+        packed.write_all(&tar::header("APKINDEX", self.size)?)?;
+        let mut left = self.size;
+        for part in &self.parts {
+            let mut outlet = Outlet::new(&mut packed);
+            let copied = part.copy(self.path, &mut outlet, &mut left);
+            outlet.copied(part.member, copied)?;
+        }
+        if left > 0 {
+            return Err(changed());
+        }
+        packed.write_all(tar::padding(self.size))?;
+        packed.write_all(&tar::END)?;
+        packed.finish()?;
+        Ok(())
+    }
+}
+
+impl Part<'_> {
+    /// Copies its records; `left` is what the archive has room for.
+    fn copy(&self, path: &RepoPath, out: &mut dyn Write, left: &mut u64) -> Result<(), IndexError> {
+        let mut document = self.member.open(path.as_str())?.ok_or_else(changed)?;
+        let mut chosen = self.chosen.iter();
+        index::records(&mut *document, &mut |lines| {
+            if *chosen.next().ok_or_else(changed)? {
+                *left = left.checked_sub(written(lines)).ok_or_else(changed)?;
+                out.write_all(lines)?;
+                out.write_all(if lines.ends_with(b"\n") { b"\n" } else { b"\n\n" })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn changed() -> IndexError {
+    IndexError::Malformed("it changed while it was read".to_owned())
+}
+
+/// The gzip member in front, with the signature of the one whose SHA-256 is `digest`. Its archive has no end, so
+/// that the two are one.
+fn sign(digest: &Digest, signer: &dyn Signer) -> Result<Vec<u8>, IndexError> {
+    let signature = signer
+        .rsa_sha256(digest)
+        .map_err(|why| IndexError::Io(io::Error::other(format!("the index cannot be signed: {why}"))))?;
+    let mut packed = gzip(Vec::new());
+    tar::entry(&mut packed, &format!(".SIGN.RSA256.{}", signer.rsa_name()), &signature)?;
+    Ok(packed.finish()?)
+}

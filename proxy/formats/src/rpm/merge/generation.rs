@@ -1,0 +1,124 @@
+//! Writing the files of a generation and the `repomd.xml` that names them.
+
+use std::io::{self, Write};
+
+use artifactapi_model::RepoPath;
+
+use super::Part;
+use crate::{
+    IndexError,
+    merge::{Measured, Output, Signer, Written, gzip},
+};
+
+/// How a file is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Gzip,
+    Plain,
+}
+
+/// A file that `repomd.xml` names.
+struct Data {
+    kind: &'static str,
+    /// Below the root.
+    file: String,
+    stored: Written,
+    /// What it inflates to.
+    opened: Option<Written>,
+}
+
+/// A generation being written.
+pub(super) struct Writing<'a> {
+    root: &'a str,
+    output: &'a mut dyn Output,
+    data: Vec<Data>,
+}
+
+impl<'a> Writing<'a> {
+    pub(super) fn new(root: &'a str, output: &'a mut dyn Output) -> Self {
+        Writing { root, output, data: Vec::new() }
+    }
+
+    /// Writes the file of `kind`, whose name is its checksum and `name`.
+    ///
+    /// # Errors
+    /// Those of `content` and of the output.
+    pub(super) fn data(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        form: Form,
+        content: &mut dyn FnMut(&mut dyn Write) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        let mut opened = None;
+        let stored = self.output.file(&mut |out| {
+            if form == Form::Plain {
+                return content(out);
+            }
+            let mut packed = gzip(out);
+            let mut measured = Measured::new(&mut packed);
+            content(&mut measured)?;
+            opened = Some(measured.finish());
+            packed.finish()?;
+            Ok(())
+        })?;
+        let file = format!("repodata/{}-{name}", stored.digest.to_hex());
+        let content_type = if form == Form::Plain { "text/xml" } else { "application/gzip" };
+        self.output.publish(format!("{}{file}", self.root), content_type);
+        self.data.push(Data { kind, file, stored, opened });
+        Ok(())
+    }
+
+    /// Writes the index at `path`, and its signature where repositories are signed.
+    ///
+    /// # Errors
+    /// Those of the output and of `signer`.
+    pub(super) fn repomd(
+        self,
+        path: &RepoPath,
+        parts: &[Part<'_>],
+        signer: &dyn Signer,
+    ) -> Result<(), IndexError> {
+        let latest = parts.iter().map(|part| part.repomd.latest).max().unwrap_or(0);
+        let document = self.index(latest);
+        self.output.file(&mut |out| Ok(out.write_all(document.as_bytes())?))?;
+        self.output.publish(path.as_str().to_owned(), "text/xml");
+        let signature = signer
+            .openpgp(document.as_bytes())
+            .map_err(|why| IndexError::Io(io::Error::other(format!("repomd.xml cannot be signed: {why}"))))?;
+        if let Some(signature) = signature {
+            self.output.file(&mut |out| Ok(out.write_all(signature.as_bytes())?))?;
+            self.output.publish(format!("{path}.asc"), "application/pgp-signature");
+        }
+        Ok(())
+    }
+
+    fn index(&self, latest: u64) -> String {
+        let mut text = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+             <repomd xmlns=\"http://linux.duke.edu/metadata/repo\" xmlns:rpm=\"http://linux.duke.edu/metadata/rpm\">\n  \
+             <revision>{latest}</revision>\n"
+        );
+        for Data { kind, file, stored, opened } in &self.data {
+            text += &format!(
+                "  <data type=\"{kind}\">\n    <checksum type=\"sha256\">{}</checksum>\n",
+                stored.digest.to_hex()
+            );
+            if let Some(opened) = opened {
+                text += &format!(
+                    "    <open-checksum type=\"sha256\">{}</open-checksum>\n",
+                    opened.digest.to_hex()
+                );
+            }
+            text += &format!(
+                "    <location href=\"{file}\"/>\n    <timestamp>{latest}</timestamp>\n    <size>{}</size>\n",
+                stored.size
+            );
+            if let Some(opened) = opened {
+                text += &format!("    <open-size>{}</open-size>\n", opened.size);
+            }
+            text += "  </data>\n";
+        }
+        text + "</repomd>\n"
+    }
+}
