@@ -81,10 +81,15 @@ impl Engine {
     /// A reader of a stored body.
     pub(crate) async fn reader_of(&self, entry: &HotEntry) -> Result<Arc<dyn BlobReader>, FetchError> {
         match &entry.body {
-            Some(body) => Ok(Arc::new(MemoryReader(body.clone()))),
+            Some(body) => Ok(in_memory(body.clone())),
             None => Ok(self.ports.blobs.open(&entry.row.digest).await?),
         }
     }
+}
+
+/// A reader of bytes in memory.
+pub(crate) fn in_memory(bytes: Bytes) -> Arc<dyn BlobReader> {
+    Arc::new(MemoryReader(bytes))
 }
 
 struct MemoryReader(Bytes);

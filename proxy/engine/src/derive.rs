@@ -37,7 +37,7 @@ const SCHEME: u32 = 1;
 pub(crate) struct Derivations(Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Derivations {
-    fn turn(&self, inputs: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn turn(&self, inputs: &Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(*inputs).or_default().clone()
@@ -182,6 +182,9 @@ impl Engine {
 
     /// Drops derived documents whose bytes are gone.
     pub(crate) async fn forget_derived(&self, digest: &Digest) -> Result<(), FetchError> {
+        for inputs in self.merged.forget(digest) {
+            self.ports.metadata.forget_derived(&inputs).await?;
+        }
         for inputs in self.hot.derived_with(digest) {
             self.hot.remove_derived(&inputs);
             self.ports.metadata.forget_derived(&inputs).await?;
@@ -196,10 +199,11 @@ struct Made {
     content_type: String,
 }
 
-struct Written {
-    staged: Box<dyn StagedBlob>,
-    digest: Digest,
-    size: u64,
+/// A staged body, not durable yet.
+pub(crate) struct Written {
+    pub(crate) staged: Box<dyn StagedBlob>,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
 }
 
 fn rewrite(
@@ -224,13 +228,21 @@ fn rewrite(
     let content_type =
         format.rewrite(inputs.resource, &document, &inputs.context(), &mut input, &mut output)?;
     let plain = output.finish().map_err(IndexError::from)?;
-    let gzip = if plain.size >= MIN_GZIP {
-        Some(compress(&plain, packed, handle).map_err(IndexError::from)?)
-            .filter(|gzip| gzip.size < plain.size)
-    } else {
-        None
-    };
+    let gzip = compressed(&plain, packed, handle)?;
     Ok(Made { plain, gzip, content_type })
+}
+
+/// The gzip form of `plain`, written to `packed`; `None` when it is not worth it.
+pub(crate) fn compressed(
+    plain: &Written,
+    packed: Box<dyn StagedBlob>,
+    handle: &Handle,
+) -> Result<Option<Written>, IndexError> {
+    if plain.size < MIN_GZIP {
+        return Ok(None);
+    }
+    let gzip = compress(plain, packed, handle)?;
+    Ok(Some(gzip).filter(|gzip| gzip.size < plain.size))
 }
 
 fn compress(plain: &Written, packed: Box<dyn StagedBlob>, handle: &Handle) -> io::Result<Written> {
@@ -241,7 +253,7 @@ fn compress(plain: &Written, packed: Box<dyn StagedBlob>, handle: &Handle) -> io
 }
 
 /// A staged blob as `Write`, for the blocking pool.
-struct StageWriter {
+pub(crate) struct StageWriter {
     staged: Box<dyn StagedBlob>,
     buffer: Vec<u8>,
     hasher: Hasher,
@@ -252,7 +264,7 @@ struct StageWriter {
 impl StageWriter {
     const BLOCK: usize = 256 << 10;
 
-    fn new(staged: Box<dyn StagedBlob>, handle: Handle) -> Self {
+    pub(crate) fn new(staged: Box<dyn StagedBlob>, handle: Handle) -> Self {
         StageWriter {
             staged,
             buffer: Vec::with_capacity(Self::BLOCK),
@@ -275,7 +287,7 @@ impl StageWriter {
         self.handle.block_on(self.staged.write(block.into())).map_err(io::Error::other)
     }
 
-    fn finish(mut self) -> io::Result<Written> {
+    pub(crate) fn finish(mut self) -> io::Result<Written> {
         self.drain()?;
         let hashed = self.hasher.finish();
         Ok(Written { staged: self.staged, digest: hashed.digest, size: hashed.size })

@@ -1,7 +1,7 @@
 //! The engine's face: its ports, its options, and the three calls a server makes.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     facts::FactCache,
     flights::Flights,
     hot::HotIndex,
+    keys::Keys,
     lookup::Lookups,
     negative::NegativeCache,
     share::{RECHECKS, RecheckAges},
@@ -55,6 +56,10 @@ pub struct Options {
     pub negative_entries: usize,
     /// Rewrites and index readings at the same time.
     pub workers: usize,
+    /// Bytes of merged indexes' files and lists kept in memory.
+    pub generation_bytes: u64,
+    /// How long an earlier generation of a merged index stays for the clients that hold it.
+    pub keep_generations: Duration,
     /// How long a row may lie in memory unquestioned.
     pub recheck: RecheckAges,
 }
@@ -67,6 +72,9 @@ impl Default for Options {
             fact_bytes: 48 << 20,
             negative_entries: 100_000,
             workers: 2,
+            generation_bytes: 64 << 20,
+            // What dnf calls `metadata_expire`.
+            keep_generations: Duration::from_secs(48 * 3600),
             recheck: RecheckAges::default(),
         }
     }
@@ -88,6 +96,8 @@ pub struct Engine {
     pub(crate) lookups: Lookups,
     pub(crate) workers: Arc<tokio::sync::Semaphore>,
     pub(crate) derivations: crate::derive::Derivations,
+    pub(crate) merged: crate::merged::Merged,
+    pub(crate) keys: OnceLock<Arc<dyn Keys>>,
     /// Counts stored indexes, so that bodies are held against new ones.
     pub(crate) generation: AtomicU64,
 }
@@ -108,10 +118,18 @@ impl Engine {
             lookups: Lookups::default(),
             workers: Arc::new(tokio::sync::Semaphore::new(options.workers)),
             derivations: crate::derive::Derivations::default(),
+            merged: crate::merged::Merged::new(options.generation_bytes),
+            keys: OnceLock::new(),
             generation: AtomicU64::new(1),
             ports,
             options,
         })
+    }
+
+    /// Gives it the keys that merged indexes are signed with; the first ones stay.
+    pub fn set_keys(&self, keys: Arc<dyn Keys>) {
+        // Whoever comes second changes nothing.
+        let _ = self.keys.set(keys);
     }
 
     /// Answers `request` to `remote`, whose public URL is `base`. `body` is the request's own, for the few

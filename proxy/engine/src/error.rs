@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use artifactapi_formats::{IndexError, PlanError};
 use artifactapi_model::{
-    Digest, Refusal,
+    Digest, Refusal, RepoName,
     ports::{BlobError, MetadataError, UpstreamError},
 };
+
+use crate::keys::KeyError;
 
 /// Why there is nothing to serve.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -75,6 +77,17 @@ pub enum FetchError {
     /// Another replica tried, and this is what it said.
     #[error("{0}")]
     Elsewhere(String),
+    /// A member of a Virtual cannot say what it has, so that nobody else has it for sure.
+    #[error("its member {name} cannot say what it has: {cause}")]
+    Member {
+        /// The member.
+        name: RepoName,
+        /// Why.
+        cause: Arc<FetchError>,
+    },
+    /// There is no key to sign with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Everyone who wanted the body left.
     #[error("the fetch was given up because every client had left")]
     Abandoned,
@@ -122,6 +135,8 @@ impl FetchError {
             | FetchError::TooLarge { .. }
             | FetchError::Truncated(_)
             | FetchError::Elsewhere(_)
+            | FetchError::Member { .. }
+            | FetchError::Key(_)
             | FetchError::Abandoned
             | FetchError::Index(_)
             | FetchError::Blob(_)

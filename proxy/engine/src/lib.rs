@@ -29,8 +29,10 @@ mod flights;
 pub mod gc;
 mod hot;
 
+pub mod keys;
 mod lookup;
 mod members;
+pub mod merged;
 mod negative;
 mod recheck;
 pub mod scrub;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use artifactapi_formats::{Location, Plan, PlanError, Request, Resource, Subject, format_of};
-use artifactapi_model::{PackageType, Refusal, Remote};
+use artifactapi_model::{Mutability, PackageType, Refusal, Remote};
 
 use crate::{Engine, error::FetchError, fetch::Need};
 
@@ -50,6 +50,13 @@ impl Engine {
             Err(FetchError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether `request` asks for a file that an index of `remote`'s type lists, by its path alone: of united indexes
+    /// only what they list is served.
+    pub fn asks_for_package(&self, remote: &Remote, request: &Request<'_>) -> bool {
+        let plan = format_of(remote.spec.package_type).plan(request, &remote.spec, &self.links);
+        matches!(plan, Ok(Plan::Serve(asked)) if asked.mutability == Mutability::Immutable)
     }
 
     /// Whether the document of `remote` at `index` lists what `request` asks for.

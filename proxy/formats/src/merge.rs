@@ -116,6 +116,11 @@ pub trait Output {
 
 /// A type whose members' indexes can be merged.
 pub trait Merge: Send + Sync {
+    /// Raised whenever what it writes changes.
+    fn version(&self) -> u32 {
+        1
+    }
+
     /// The merged index that decides about the request for `path` (canonical, in the Virtual): the path itself
     /// when it is one, for the other files of a generation and for what it advertises the index of that
     /// generation. `None` for paths that no generation can have. Only the path is looked at: whether the

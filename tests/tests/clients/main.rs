@@ -41,6 +41,8 @@ fn main() -> ExitCode {
         united(languages::Pip, &report),
         united(languages::Npm, &report),
         united(languages::GoVerified, &report),
+        united(archives::Helm, &report),
+        united(systems::Dnf(Compression::Gzip), &report),
         united(systems::Puppet, &report),
         united(systems::Terraform(systems::Face::Registry), &report),
         united(systems::Terraform(systems::Face::Mirror), &report),

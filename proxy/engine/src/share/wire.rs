@@ -96,6 +96,8 @@ impl Ending {
             FetchError::Plan(_)
             | FetchError::Refused(_)
             | FetchError::Suspended
+            | FetchError::Member { .. }
+            | FetchError::Key(_)
             | FetchError::Abandoned
             | FetchError::Blob(_)
             | FetchError::Metadata(_) => return Ending::Gone,

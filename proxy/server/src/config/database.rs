@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use artifactapi_crds::set::Set;
 use artifactapi_model::{
     Notice, Sealer,
-    ports::{Heard, MetadataError},
+    ports::{Heard, MetadataError, MetadataStore},
     seal::SealError,
 };
 use artifactapi_stores::{
@@ -17,7 +17,7 @@ use artifactapi_upstream::HttpUpstream;
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::good::Good;
+use super::{good::Good, manifests::united};
 use crate::App;
 
 /// How often the version is looked at.
@@ -78,8 +78,10 @@ impl Database {
         let loaded = tokio::task::spawn_blocking(move || Set::load_over(texts, &stored)).await;
         let loaded = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         let next = self.good.next(loaded, &[]);
-        let identities: HashMap<_, _> =
+        let mut identities: HashMap<_, _> =
             repositories.into_iter().map(|(declared, identity)| (declared.name, identity)).collect();
+        let metadata: Arc<dyn MetadataStore> = self.store.clone();
+        identities.extend(united(&next, &metadata).await?);
         self.good.take_up(app, next, &identities);
         app.set_config_version(version);
         self.version = Some(version);

@@ -58,6 +58,11 @@ impl Next {
         self.good.locals.values()
     }
 
+    /// Its Virtuals.
+    pub fn virtuals(&self) -> impl Iterator<Item = &ValidVirtual> {
+        self.good.virtuals.values().map(|spec| &**spec)
+    }
+
     /// Its robots.
     pub fn robots(&self) -> Vec<Robot> {
         self.good.robots.values().cloned().collect()
@@ -123,7 +128,8 @@ impl Good {
         for spec in good.virtuals.values() {
             let members = spec.members.iter().map(|name| Member::of(name, &snapshot)).collect();
             let metrics = app.metrics.repository(&spec.name, spec.package_type);
-            let repository = VirtualRepository::new(spec.clone(), members, metrics).after(&before);
+            let identity = identities.get(&spec.name).copied();
+            let repository = VirtualRepository::new(spec.clone(), members, identity, metrics).after(&before);
             snapshot.add(spec.name.clone(), Known::Virtual(Arc::new(repository)));
         }
         for gone in self.remotes.values().filter(|spec| !good.remotes.contains_key(&spec.name)) {

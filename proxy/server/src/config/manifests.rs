@@ -3,13 +3,18 @@
 use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use artifactapi_crds::set::Set;
-use artifactapi_model::ports::{Accounts, MetadataError, MetadataStore, Observations};
+use artifactapi_model::{
+    RepoName,
+    ports::{Accounts, MetadataError, MetadataStore, Observations},
+    repository::RepoIdentity,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     directory::{Files, Stamps},
-    good::Good,
+    good::{Good, Next},
     meeting::Meeting,
+    snapshot::is_merged,
 };
 use crate::App;
 
@@ -89,6 +94,7 @@ impl Manifests {
                 metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
             identities.insert(spec.name.clone(), identity);
         }
+        identities.extend(united(&next, metadata).await?);
         self.accounts.declare_robots(&next.robots(), next.other_robots()).await?;
         self.good.take_up(app, next, &identities);
         app.set_config_version(0);
@@ -115,6 +121,20 @@ impl Manifests {
             told = failure;
         }
     }
+}
+
+/// Where stores know the Virtuals of `next` by. They have no cache of their own, only the generations of their merged
+/// indexes.
+pub(super) async fn united(
+    next: &Next,
+    metadata: &Arc<dyn MetadataStore>,
+) -> Result<Vec<(RepoName, RepoIdentity)>, MetadataError> {
+    let mut identities = Vec::new();
+    for spec in next.virtuals().filter(|spec| is_merged(spec)) {
+        let identity = metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
+        identities.push((spec.name.clone(), identity));
+    }
+    Ok(identities)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -3,11 +3,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use artifactapi_crds::validate::ValidVirtual;
+use artifactapi_crds::{validate::ValidVirtual, virtuals::Resolution};
+use artifactapi_formats::merge::merge_of;
 use artifactapi_model::{
     Local, PackageType, Remote, RepoId, RepoName,
     account::Protected,
-    repository::{Delivery, ReadAccess},
+    repository::{Delivery, ReadAccess, RepoIdentity},
 };
 
 use super::owners::Owners;
@@ -126,6 +127,8 @@ pub struct VirtualRepository {
     pub members: Vec<Member>,
     /// Which member has which name.
     pub owners: Arc<Owners>,
+    /// Where stores know it by, for the generations of its merged indexes.
+    pub identity: Option<RepoIdentity>,
 }
 
 /// A member of a Virtual.
@@ -161,7 +164,12 @@ impl Member {
 
 impl VirtualRepository {
     /// A repository of `spec` over `members`, which are in its order.
-    pub fn new(spec: Arc<ValidVirtual>, members: Vec<Member>, metrics: RepositoryMetrics) -> Self {
+    pub fn new(
+        spec: Arc<ValidVirtual>,
+        members: Vec<Member>,
+        identity: Option<RepoIdentity>,
+        metrics: RepositoryMetrics,
+    ) -> Self {
         let is_closed = spec.read == ReadAccess::Authenticated;
         let has_private = || members.iter().filter_map(Member::face).any(|face| face.is_private);
         let face = Face {
@@ -174,7 +182,7 @@ impl VirtualRepository {
             delivery: Delivery::Auto,
             metrics,
         };
-        VirtualRepository { face: Arc::new(face), spec, members, owners: Arc::default() }
+        VirtualRepository { face: Arc::new(face), spec, members, owners: Arc::default(), identity }
     }
 
     /// The same with what it remembered in the snapshot `before`, where nothing that matters has changed since.
@@ -203,11 +211,23 @@ impl VirtualRepository {
         of(self) == of(other)
     }
 
+    /// Whether its indexes are merged, rather than one member's.
+    pub fn is_merged(&self) -> bool {
+        is_merged(&self.spec)
+    }
+
     /// The only member, by its place, that may be asked about `name`; `None` when any may.
     pub fn reserved(&self, name: &str) -> Option<usize> {
         let reserved = self.spec.reserved.iter().find(|reserved| reserved.patterns.matches(name))?;
         self.spec.members.iter().position(|member| *member == reserved.member)
     }
+}
+
+/// Whether indexes of a Virtual of `spec` are merged. Those of whole systems always are: a name that belongs to one
+/// member is then a rule of the merge.
+pub fn is_merged(spec: &ValidVirtual) -> bool {
+    let is_system = matches!(spec.package_type, PackageType::Helm | PackageType::Rpm | PackageType::Alpine);
+    merge_of(spec.package_type).is_some() && (is_system || spec.resolution == Resolution::Union)
 }
 
 /// What a name stands for.
@@ -307,6 +327,20 @@ impl Snapshot {
             Known::Remote(repository) => Some(repository),
             Known::Virtual(_) | Known::Local(_) => None,
         })
+    }
+
+    /// All Virtuals, in no order.
+    pub fn virtuals(&self) -> impl Iterator<Item = &Arc<VirtualRepository>> {
+        self.repositories.values().filter_map(|known| match known {
+            Known::Virtual(repository) => Some(repository),
+            Known::Remote(_) | Known::Local(_) => None,
+        })
+    }
+
+    /// Where stores know Locals and Virtuals by, in no order.
+    pub fn others(&self) -> impl Iterator<Item = RepoId> {
+        let united = self.virtuals().filter_map(|repository| repository.identity);
+        self.locals().map(|it| it.local.identity.id).chain(united.map(|identity| identity.id))
     }
 
     /// All Locals, in no order.

@@ -104,6 +104,13 @@ pub fn refusal(error: &FetchError, path: &str) -> Refused {
             Refused { retry_after: Some(retry_after.unwrap_or(LATER)), ..refused }
         }
         FetchError::Upstream(error) => of_upstream(error),
+        // Never its status: a member that has nothing is no answer for all of them.
+        FetchError::Member { cause, .. } => {
+            let cause = refusal(cause, path);
+            let status = if cause.is_failure() { cause.status } else { StatusCode::BAD_GATEWAY };
+            Refused { status, allow: None, ..Refused::new(status, "UNAVAILABLE", words) }
+        }
+        FetchError::Key(_) => Refused::unavailable(words, LATER),
         FetchError::Denied(_)
         | FetchError::UpstreamStatus(_)
         | FetchError::Mismatch { .. }

@@ -6,9 +6,13 @@
 //! ends the search, or else a name would change hands whenever its owner is away. `reserved` names are looked for
 //! in one member only.
 //!
+//! Types whose indexes are united (helm, rpm, alpine) are asked for everything at once: see [`merged`].
+//!
 //! **Rights.** Whoever may read the Virtual may read through it what its members have, as far as the Virtual is not
 //! more open than they are: of a Virtual that anyone may read, a member that not anyone may read shows itself to
 //! those who may read that member. To others what it owns does not exist, and does not become somebody else's.
+
+mod merged;
 
 use std::{sync::Arc, time::Duration};
 
@@ -84,6 +88,11 @@ pub async fn answer(
         _ => return Err(Refused::method("GET, HEAD")),
     }
     let visible = asked.visible(record).await?;
+    if repository.is_merged()
+        && let Some(response) = asked.merged(&visible, record).await?
+    {
+        return Ok(response);
+    }
     let accept = fetched::accept(parts);
     let request = fetched::format_request(parts, asked.path, asked.query, &accept);
     let subject = app.engine.subject(face.package_type, &request);
@@ -92,6 +101,7 @@ pub async fn answer(
         Subject::Anything { tells: true, .. } if !repository.spec.reserved.is_empty() => {
             Err(Refused::not_found("this would tell members about names that are reserved for others"))
         }
+        Subject::Anything { .. } if asked.is_unlisted(&request) => Err(asked.nobody()),
         Subject::Anything { name, .. } => asked.anyone(&name, &visible, body, record).await,
     }
 }
@@ -130,6 +140,15 @@ impl Asked<'_> {
                     .is_some_and(|face| may(&caller, &face.protected(), Action::Pull) == Verdict::Allowed)
         };
         Ok(members.iter().map(sees).collect())
+    }
+
+    /// Whether it is a package that no merged index lists under this path.
+    fn is_unlisted(&self, request: &artifactapi_formats::Request<'_>) -> bool {
+        let asks = |member: &Member| match member {
+            Member::Remote(remote) => self.app.engine.asks_for_package(&remote.remote, request),
+            Member::Local(_) | Member::Missing(_) => false,
+        };
+        self.repository.is_merged() && self.repository.members.iter().any(asks)
     }
 
     /// The answer of the member that has one of `packages`.

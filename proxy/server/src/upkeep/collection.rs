@@ -79,7 +79,7 @@ impl Collection {
         let snapshot = app.snapshot.load_full();
         let configured = app.health.is_loaded().then(|| Configured {
             remotes: snapshot.remotes().map(|repository| repository.remote.clone()).collect(),
-            others: snapshot.locals().map(|repository| repository.local.identity.id).collect(),
+            others: snapshot.others().collect(),
         });
         self.sweep(app, &snapshot, &options).await;
         let outcome = self.collector.run_once(configured.as_ref(), &options).await;

@@ -1,0 +1,223 @@
+//! The members' documents that go into a merge, each fetched or revalidated by its member's own rules.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader},
+    sync::Arc,
+    time::Duration,
+};
+
+use artifactapi_formats::{
+    IndexError,
+    merge::{Member, Merge, Signer},
+};
+use artifactapi_model::{Digest, Remote, RepoPath, Timestamp, ports::BlobReader};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::runtime::Handle;
+
+use super::Union;
+use crate::{
+    Engine,
+    blocking::BlockingReader,
+    content::CacheOutcome,
+    decide::{Decision, Held, decide, effective_mutability},
+    error::FetchError,
+    fetch::{Need, Obtained},
+};
+
+/// Members asked at the same time.
+const AT_ONCE: usize = 8;
+/// Most documents of one member.
+const MAX_DOCUMENTS: usize = 32;
+/// Raised when gathering or building changes what is stored.
+const SCHEME: u32 = 1;
+
+/// A member's document, as the member serves it.
+pub(super) struct Document {
+    digest: Digest,
+    size: u64,
+    reader: Arc<dyn BlobReader>,
+}
+
+/// A member with what it has.
+pub(super) struct Gathered {
+    pub(super) remote: Remote,
+    documents: BTreeMap<String, Document>,
+    handle: Handle,
+}
+
+/// All members, and how long their word counts.
+pub(super) struct All {
+    pub(super) members: Vec<Gathered>,
+    /// When the oldest document was confirmed.
+    pub(super) checked_at: Timestamp,
+    /// For how long the first document to grow stale is fresh.
+    pub(super) life: Duration,
+    /// Whether a document is stale.
+    pub(super) is_stale: bool,
+}
+
+impl Member for Gathered {
+    fn name(&self) -> &str {
+        self.remote.spec.name.as_str()
+    }
+
+    fn permits(&self, path: &str) -> bool {
+        self.remote.spec.policy.permits([path]).is_ok()
+    }
+
+    fn open(&self, path: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError> {
+        let Some(document) = self.documents.get(path) else { return Ok(None) };
+        let reader = BlockingReader::new(document.reader.clone(), document.size, self.handle.clone());
+        Ok(Some(Box::new(BufReader::with_capacity(256 << 10, reader))))
+    }
+}
+
+impl All {
+    /// Digest of everything that a merge of this depends on.
+    pub(super) fn inputs(
+        &self,
+        union: &Union,
+        merge: &dyn Merge,
+        index: &RepoPath,
+        signer: &dyn Signer,
+    ) -> Digest {
+        let mut text = format!(
+            "merged {SCHEME}\n{} {}\n{index}\n{}\n{}\n",
+            union.package_type,
+            merge.version(),
+            signer.rsa_name(),
+            union.fingerprint
+        );
+        for member in &self.members {
+            text += &format!("{}\n", member.name());
+            for (path, document) in &member.documents {
+                text += &format!("{path} {}\n", document.digest);
+            }
+        }
+        Digest::of(text.as_bytes())
+    }
+}
+
+/// One document with its freshness.
+struct Found {
+    document: Document,
+    checked_at: Timestamp,
+    /// `None`: it is stale.
+    fresh_for: Option<Duration>,
+}
+
+impl Engine {
+    /// Asks every member of `union` for what goes into the index at `index`.
+    ///
+    /// # Errors
+    /// That of the first member that cannot say what it has.
+    pub(super) async fn gather(
+        self: &Arc<Self>,
+        union: &Arc<Union>,
+        merge: &'static dyn Merge,
+        index: &RepoPath,
+    ) -> Result<All, FetchError> {
+        let each = union.members.iter().map(|remote| self.gather_one(union, merge, index, remote.clone()));
+        let each: Vec<_> = each.collect();
+        let each: Vec<_> = futures_util::stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+        let mut all = All {
+            members: Vec::with_capacity(each.len()),
+            checked_at: self.ports.clock.now(),
+            life: Duration::MAX,
+            is_stale: false,
+        };
+        for (member, found) in each {
+            // A member without an index is asked again when its absence is forgotten.
+            if member.documents.is_empty() {
+                all.life = all.life.min(member.remote.spec.negative_ttl);
+            }
+            for (checked_at, fresh_for) in found {
+                all.checked_at = all.checked_at.min(checked_at);
+                all.is_stale |= fresh_for.is_none();
+                all.life = all.life.min(fresh_for.unwrap_or_default());
+            }
+            all.members.push(member);
+        }
+        Ok(all)
+    }
+
+    async fn gather_one(
+        self: &Arc<Self>,
+        union: &Arc<Union>,
+        merge: &'static dyn Merge,
+        index: &RepoPath,
+        remote: Remote,
+    ) -> Result<(Gathered, Vec<(Timestamp, Option<Duration>)>), FetchError> {
+        let name = remote.spec.name.clone();
+        let of_member = |error: FetchError| FetchError::Member { name: name.clone(), cause: Arc::new(error) };
+        let mut member = Gathered { remote, documents: BTreeMap::new(), handle: Handle::current() };
+        let (mut asked, mut found) = (BTreeSet::new(), Vec::new());
+        loop {
+            let worker = self.worker().await;
+            let index = index.clone();
+            let look = move || {
+                let _worker = worker;
+                let wanted = merge.needs(&index, &member);
+                (member, wanted)
+            };
+            let (back, wanted) =
+                tokio::task::spawn_blocking(look).await.map_err(|_| FetchError::Abandoned)?;
+            member = back;
+            let wanted = wanted.map_err(|error| of_member(error.into()))?;
+            let wanted: Vec<_> = wanted.into_iter().filter(|path| asked.insert(path.clone())).collect();
+            if wanted.is_empty() {
+                return Ok((member, found));
+            }
+            if asked.len() > MAX_DOCUMENTS {
+                return Err(of_member(IndexError::TooLarge("number of documents").into()));
+            }
+            for path in wanted {
+                match self.document(union, &member.remote, &path).await {
+                    Ok(it) => {
+                        found.push((it.checked_at, it.fresh_for));
+                        member.documents.insert(path, it.document);
+                    }
+                    Err(FetchError::NotFound { .. }) => {}
+                    Err(error) => return Err(of_member(error)),
+                }
+            }
+        }
+    }
+
+    async fn document(
+        self: &Arc<Self>,
+        union: &Union,
+        remote: &Remote,
+        path: &str,
+    ) -> Result<Found, FetchError> {
+        let resource = self.plan_document(remote, path)?;
+        let obtained = Box::pin(self.obtain(remote, &resource, Need::Whole { depth: 0 })).await?;
+        let is_stale = matches!(obtained, Obtained::Held { outcome: CacheOutcome::Stale, .. });
+        let entry = obtained.into_entry()?;
+        let key = Self::key(remote, &resource);
+        let by_policy = remote.spec.policy.mutability(&key.path, resource.mutability);
+        let mutability = effective_mutability(by_policy, Some(entry.row.mutability));
+        let held = Held { checked_at: entry.row.checked_at };
+        let fresh_for =
+            match decide(Some(held), &Self::rules(remote, &key, mutability), self.ports.clock.now()) {
+                _ if is_stale => None,
+                Decision::Serve { fresh_for } => Some(fresh_for.unwrap_or(Duration::MAX)),
+                // Its time to live is none: it was confirmed for this look.
+                _ => Some(Duration::ZERO),
+            };
+        let document = if resource.representation.is_some() {
+            let (_, derived) = self.derive(remote, &resource, &union.base, &entry).await?;
+            let row = &derived.row;
+            let reader = match &derived.body {
+                Some(body) => crate::blocking::in_memory(body.clone()),
+                None => self.ports.blobs.open(&row.digest).await?,
+            };
+            Document { digest: row.digest, size: row.size, reader }
+        } else {
+            let reader = self.reader_of(&entry).await?;
+            Document { digest: entry.row.digest, size: entry.row.size, reader }
+        };
+        Ok(Found { document, checked_at: entry.row.checked_at, fresh_for })
+    }
+}
