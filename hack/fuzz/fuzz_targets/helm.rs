@@ -36,9 +36,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             index["entries"].as_object().map(|e| e.len())
         );
     }
-    // As we serve it, and as it came.
-    for body in reading.output.iter().map(Vec::as_slice).chain([data]) {
-        let documents = [("charts/index.yaml".to_owned(), body.to_vec())].into();
+    if let Some(body) = &reading.output {
+        let documents = [("charts/index.yaml".to_owned(), body.clone())].into();
         if let Some(merged) = merge::check(Helm, "charts/index.yaml", &documents) {
             serde_json::from_slice::<Value>(&merged.files["charts/index.yaml"])
                 .expect("a merged index is JSON");

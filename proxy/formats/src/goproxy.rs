@@ -16,6 +16,7 @@
 //! `{module}` does not tell.
 
 mod escape;
+pub(crate) mod merge;
 mod sumdb;
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ pub(crate) use self::{
     outlet::{Outlet, gzip},
     reference::below,
 };
-use crate::{IndexError, alpine, helm, rpm};
+use crate::{IndexError, alpine, goproxy, helm, npm, rpm};
 
 /// What separates the directory of an index from the member and the member's own path.
 const MARK: &str = "-/m/";
@@ -156,13 +156,13 @@ pub fn merge_of(package_type: PackageType) -> Option<&'static dyn Merge> {
         PackageType::Helm => Some(&helm::merge::HelmMerge),
         PackageType::Alpine => Some(&alpine::merge::AlpineMerge),
         PackageType::Rpm => Some(&rpm::merge::RpmMerge),
+        PackageType::Npm => Some(&npm::merge::NpmMerge),
+        PackageType::Goproxy => Some(&goproxy::merge::GoproxyMerge),
         PackageType::Generic
         | PackageType::Docker
         | PackageType::Pypi
-        | PackageType::Npm
         | PackageType::Puppet
-        | PackageType::Terraform
-        | PackageType::Goproxy => None,
+        | PackageType::Terraform => None,
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod dist;
 mod facts;
+pub(crate) mod merge;
 mod name;
 mod packument;
 #[cfg(test)]

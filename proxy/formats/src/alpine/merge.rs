@@ -17,7 +17,7 @@ mod tar;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use artifactapi_model::{Digest, RepoPath};
 
@@ -133,7 +133,7 @@ fn written(lines: &[u8]) -> u64 {
 impl Index<'_> {
     /// Writes the member that the signature covers.
     fn write(&self, out: &mut dyn Write) -> Result<(), IndexError> {
-        let mut packed = gzip(out);
+        let mut packed = BufWriter::with_capacity(64 << 10, gzip(out));
         tar::entry(&mut packed, "DESCRIPTION", DESCRIPTION)?;
         packed.write_all(&tar::header("APKINDEX", self.size)?)?;
         let mut left = self.size;
@@ -147,7 +147,7 @@ impl Index<'_> {
         }
         packed.write_all(tar::padding(self.size))?;
         packed.write_all(&tar::END)?;
-        packed.finish()?;
+        packed.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
         Ok(())
     }
 }

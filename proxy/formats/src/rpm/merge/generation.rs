@@ -1,6 +1,6 @@
 //! Writing the files of a generation and the `repomd.xml` that names them.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use artifactapi_model::RepoPath;
 
@@ -56,8 +56,10 @@ impl<'a> Writing<'a> {
                 return content(out);
             }
             let mut packed = gzip(out);
-            let mut measured = Measured::new(&mut packed);
-            content(&mut measured)?;
+            // Content comes in tags and words, and each write costs the packer.
+            let mut buffered = BufWriter::with_capacity(64 << 10, Measured::new(&mut packed));
+            content(&mut buffered)?;
+            let measured = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
             opened = Some(measured.finish());
             packed.finish()?;
             Ok(())

@@ -73,6 +73,33 @@ fn members() -> Vec<Vec<Package>> {
     vec![one, two, vec![Package { note: "three", ..package("d", "1") }, package("e", "1")]]
 }
 
+/// Those members with everything that is united, one of its own each.
+fn furnished() -> Vec<Fake> {
+    let build = |(place, packages): (usize, &Vec<Package>)| {
+        let update = format!(
+            "<update from='x' status='stable' type='security' version='1'><id>ADV-{place}</id><title>t</title>\
+             <issued date='2024-01-01 00:00:00'/><description>d</description><pkglist><collection short='c'>\
+             <name>c</name><package name='b' version='1' release='' epoch='0' arch='x86_64' src='b.src.rpm'>\
+             <filename>b-0:1.x86_64.rpm</filename></package></collection></pkglist></update>"
+        );
+        let group = format!(
+            "<group><id>group-{place}</id><name>Group {place}</name><description/><default>true</default>\
+             <uservisible>true</uservisible><packagelist><packagereq type='mandatory'>a</packagereq></packagelist></group>"
+        );
+        let module = format!(
+            "---\ndocument: modulemd\nversion: 2\ndata:\n  name: module{place}\n  stream: 1.10\n  version: 8010\n  \
+             context: abcd\n  arch: x86_64\n  summary: A module\n  description: A module\n  \
+             license:\n    module: [MIT]\n...\n"
+        );
+        Repository::of(packages)
+            .with("updateinfo", format!("<updates>{update}</updates>"))
+            .with("group", format!("<comps>{group}</comps>"))
+            .with("modules", module)
+            .member(&format!("m{place}"))
+    };
+    members().iter().enumerate().map(build).collect()
+}
+
 #[test]
 fn the_packages_are_those_of_mergerepo_c() {
     if !is_there("mergerepo_c", "the_packages_are_those_of_mergerepo_c") {
@@ -89,7 +116,7 @@ fn the_packages_are_those_of_mergerepo_c() {
     }
     run("mergerepo_c", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let theirs = packages(&only(&scratch.path().join("out/repodata"), "-primary.xml.gz"));
-    let got = merge(&built, &Table::default()).unwrap();
+    let got = merge(&furnished(), &Table::default()).unwrap();
     write(&scratch.path().join("ours"), &got.files);
     let ours = packages(&only(&scratch.path().join("ours/repodata"), "-primary.xml.gz"));
     assert_eq!(ours, theirs);
@@ -118,24 +145,30 @@ fn dnf_finds_every_package_where_it_is_listed() {
     }
     let scratch = tempfile::tempdir().unwrap();
     let at = |name: &str| scratch.path().join(name).to_string_lossy().into_owned();
-    let got = merge(&build(&members(), ""), &Table::default()).unwrap();
+    let got = merge(&furnished(), &Table::default()).unwrap();
     write(&scratch.path().join("ours"), &got.files);
-    let found = run(
-        "dnf",
-        &[
-            "--quiet",
-            "--installroot",
-            &at("root"),
-            "--releasever=1",
-            "--forcearch=x86_64",
-            "--setopt=reposdir=/dev/null",
-            &format!("--setopt=cachedir={}", at("cache")),
-            &format!("--repofrompath=ours,file://{}", at("ours")),
-            "--repo=ours",
-            "repoquery",
-            "--queryformat=%{location}",
-        ],
-    );
+    let dnf = |arguments: &[&str]| {
+        let options = [
+            "--quiet".to_owned(),
+            format!("--installroot={}", at("root")),
+            "--releasever=1".to_owned(),
+            "--forcearch=x86_64".to_owned(),
+            "--setopt=reposdir=/dev/null".to_owned(),
+            format!("--setopt=cachedir={}", at("cache")),
+            format!("--repofrompath=ours,file://{}", at("ours")),
+            "--repo=ours".to_owned(),
+        ];
+        run("dnf", &options.iter().map(String::as_str).chain(arguments.iter().copied()).collect::<Vec<_>>())
+    };
+    let found = dnf(&["repoquery", "--queryformat=%{location}"]);
     let found: BTreeSet<_> = found.lines().filter(|line| line.contains(".rpm")).collect();
     assert_eq!(found, got.listed.keys().map(String::as_str).collect());
+    let files = dnf(&["repoquery", "--list", "e"]);
+    assert!(files.contains("/usr/bin/"), "{files}");
+    let (groups, modules) = (dnf(&["group", "list"]), dnf(&["module", "list"]));
+    for place in 0..3 {
+        assert!(groups.contains(&format!("Group {place}")), "{groups}");
+        let stream = |line: &str| line.starts_with(&format!("module{place}")) && line.contains(" 1.10 ");
+        assert!(modules.lines().any(stream), "{modules}");
+    }
 }
