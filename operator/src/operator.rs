@@ -205,7 +205,8 @@ impl Operator {
         while !stop.is_cancelled() {
             self.work().await;
             self.metrics.waiting.set(self.world.waiting().try_into().unwrap_or(i64::MAX));
-            self.metrics.statuses.set(self.outbox.len().try_into().unwrap_or(i64::MAX));
+            let letters = self.outbox.len() + self.besides.letters.len();
+            self.metrics.statuses.set(letters.try_into().unwrap_or(i64::MAX));
             self.metrics.leader.set(i64::from(self.term.is_some()));
             let due = self.due();
             tokio::select! {
