@@ -6,9 +6,9 @@ use artifactapi_crds::manifests::ObjectRef;
 use tokio::time::Instant;
 
 /// Looks at one object in [`WINDOW`]; then it waits for the window's end.
-const LOOKS: u32 = 30;
-/// The time in which looks are counted.
-const WINDOW: Duration = Duration::from_secs(10);
+const LOOKS: u32 = 20;
+/// The time in which looks are counted: short beside the time in which people are told (RS-132).
+const WINDOW: Duration = Duration::from_secs(2);
 
 /// Counts looks.
 #[derive(Debug, Default)]

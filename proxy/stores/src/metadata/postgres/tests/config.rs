@@ -178,7 +178,7 @@ async fn two_that_apply_at_once_take_turns() {
     }
     assert_eq!(all, (1..=40).collect(), "every change has its own");
     let config = first.load_config().await.unwrap();
-    assert_eq!((config.version, config.objects.len(), config.repositories.len()), (40, 41, 2));
+    assert_eq!((config.mark.version, config.objects.len(), config.repositories.len()), (40, 41, 2));
 }
 
 #[tokio::test]
