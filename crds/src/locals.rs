@@ -29,6 +29,11 @@ use crate::{
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = "1"),
     printcolumn(
         name = "Message",

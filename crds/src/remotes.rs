@@ -38,6 +38,11 @@ pub use upstream::{Auth, Egress, ObjectReference, PUBLIC_HOSTS, Timeouts, Tls};
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
         name = "Reachable",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"UpstreamReachable\")].status"

@@ -25,6 +25,11 @@ use crate::{duration::DurationString, limits, schema, status::RobotStatus};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.tokenExpiresAt", priority = "1"),
     printcolumn(
         name = "Message",

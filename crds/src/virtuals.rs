@@ -30,6 +30,11 @@ use crate::{access::ReadOnlyAccess, limits, schema, status::RepositoryStatus};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = "1"),
     printcolumn(
         name = "Message",

@@ -15,7 +15,7 @@ use crate::{
         self,
         keeper::{Keeper, Kept},
     },
-    seen::Seen,
+    seen::{Seen, Text},
     status::{Letter, Outbox, Sent},
     upstreams::{self, Upstreams, source::Source},
     world::{Change, World},
@@ -112,7 +112,7 @@ impl Besides {
     pub fn missing(&self, seen: &Seen) -> Option<Outcome> {
         (seen.kind == Kind::Robot && self.keeper.is_none()).then(|| Outcome {
             reason: Reason::TokensUnavailable,
-            message: "it is stored, and has no Secret: tokens are made in PostgreSQL, which this operator does not use \
+            message: "the Robot is stored, and has no Secret: tokens are made in PostgreSQL, which this operator does not use \
                       (ARTIFACTAPI_SINK_DIR); `artifactapi token create` makes one at the proxy"
                 .to_owned(),
         })
@@ -147,14 +147,16 @@ impl Besides {
             }
         }
         let now = Timestamp::now();
-        let known =
-            upstreams::remotes(world).filter(|seen| upstreams.knows(&seen.object) && is_stored(&seen.object));
-        for seen in known {
-            let before = self.letters.waiting(&seen.object).map_or(&seen.status, |letter| &letter.status);
+        for object in upstreams.doubtful() {
+            let Some(seen) = world.get(&object).filter(|seen| seen.deleting.is_none()) else { continue };
+            if !upstreams.knows(&object) || !is_stored(&object) {
+                continue;
+            }
+            let before = self.letters.waiting(&object).map_or(&seen.status, |letter| &letter.status).read();
             let status = upstreams.status(seen, now);
-            if !upstreams::is_there(before, &status) {
-                let (object, uid, before) = (seen.object.clone(), seen.uid.clone(), seen.status.clone());
-                self.letters.put(Letter { object, uid, status, before });
+            if !upstreams::is_there(&before, &status) {
+                let (uid, before) = (seen.uid.clone(), seen.status.clone());
+                self.letters.put(Letter { object, uid, status: Text::of(&status), before });
             }
         }
     }

@@ -10,7 +10,7 @@
 //! kstatus reads Ready=False with Stalled as failed and without as in progress; conditions that are abnormal when True
 //! are there only while they are. `UpstreamReachable` and `CredentialsValid` have another owner and never feed Ready.
 
-use artifactapi_crds::FieldError;
+use artifactapi_crds::{FieldError, schema::Kind};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -42,11 +42,12 @@ pub enum Reason {
     StoreUnavailable,
     StoreRefused,
     TokensUnavailable,
+    PublicURLMissing,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::Stored,
         Reason::Invalid,
         Reason::NameConflict,
@@ -64,6 +65,7 @@ impl Reason {
         Reason::StoreUnavailable,
         Reason::StoreRefused,
         Reason::TokensUnavailable,
+        Reason::PublicURLMissing,
     ];
 
     /// As it stands in conditions and metrics.
@@ -86,6 +88,7 @@ impl Reason {
             Reason::StoreUnavailable => "StoreUnavailable",
             Reason::StoreRefused => "StoreRefused",
             Reason::TokensUnavailable => "TokensUnavailable",
+            Reason::PublicURLMissing => "PublicURLMissing",
         }
     }
 
@@ -100,6 +103,7 @@ impl Reason {
                 | Reason::SecretConflict
                 | Reason::StoreRefused
                 | Reason::TokensUnavailable
+                | Reason::PublicURLMissing
         )
     }
 
@@ -131,9 +135,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// It is stored.
-    pub fn stored() -> Self {
-        Outcome { reason: Reason::Stored, message: "it is valid and handed to the proxies".into() }
+    /// An object of `kind` is stored.
+    pub fn stored(kind: Kind) -> Self {
+        let message = format!("the {} is valid and handed to the proxies", kind.as_str());
+        Outcome { reason: Reason::Stored, message }
     }
 
     /// What is wrong with it, with field paths.

@@ -10,7 +10,7 @@ use artifactapi_stores::{
 };
 use ipnet::IpNet;
 
-use crate::{ceilings::Ceilings, world::Scope};
+use crate::{ceilings::Ceilings, names::GRACE, world::Scope};
 
 /// The variables, for `--help`.
 pub const HELP: &str = "\
@@ -27,6 +27,7 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   ARTIFACTAPI_ALLOW_CIDRS        networks within which egress.allowCIDRs must lie, comma-separated [none]
   ARTIFACTAPI_ALLOW_PROXIES      proxies that egress.proxyURL may name, as URLs, comma-separated, or * [none]
   ARTIFACTAPI_RESYNC             how often what is stored is compared with what should be [5m]
+  ARTIFACTAPI_NAME_GRACE         how long a namespace keeps the name of a repository that is deleted [2m]
   ARTIFACTAPI_METRICS_ADDR       address of /livez, /readyz and /metrics [:9090]
   KUBECONFIG                     how to reach the Kubernetes API [the pod's service account]
   RUST_LOG                       what is logged [info]";
@@ -67,6 +68,8 @@ pub struct Settings {
     pub own_namespace: Option<String>,
     /// How often what is stored is compared with what should be, if it was said.
     pub resync: Option<Duration>,
+    /// How long a namespace keeps the name of an object that is deleted.
+    pub name_grace: Duration,
     /// How far namespaces may go.
     pub ceilings: Ceilings,
     /// Address of health and metrics.
@@ -87,7 +90,8 @@ impl Settings {
         });
         let namespaces = namespaces(&mut reader);
         let own_namespace = reader.text("ARTIFACTAPI_NAMESPACE");
-        let resync = resync(&mut reader);
+        let resync = duration(&mut reader, "ARTIFACTAPI_RESYNC");
+        let name_grace = duration(&mut reader, "ARTIFACTAPI_NAME_GRACE").unwrap_or(GRACE);
         let ceilings = ceilings(&mut reader);
         let metrics = reader.address("ARTIFACTAPI_METRICS_ADDR", ":9090");
         match sink {
@@ -97,6 +101,7 @@ impl Settings {
                 namespaces,
                 own_namespace,
                 resync,
+                name_grace,
                 ceilings,
                 metrics,
             }),
@@ -139,13 +144,13 @@ fn namespaces(reader: &mut Reader<'_>) -> Namespaces {
     Namespaces::These(None)
 }
 
-/// Every second at most: each time everything is read.
-fn resync(reader: &mut Reader<'_>) -> Option<Duration> {
-    let text = reader.text("ARTIFACTAPI_RESYNC")?;
+/// Of a second or more: a look at everything reads everything.
+fn duration(reader: &mut Reader<'_>, name: &str) -> Option<Duration> {
+    let text = reader.text(name)?;
     let period = DurationString::from(text.as_str()).parse().ok();
     let period = period.filter(|period| *period >= Duration::from_secs(1));
     if period.is_none() {
-        reader.errors.push(format!("ARTIFACTAPI_RESYNC: {text:?} is no duration of a second or more, as 5m"));
+        reader.errors.push(format!("{name}: {text:?} is no duration of a second or more, as 5m"));
     }
     period
 }

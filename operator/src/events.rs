@@ -28,20 +28,31 @@ pub struct Notice {
     pub note: String,
 }
 
-/// What the owner of an object is told when its status goes from `before` to `after`: that it is not ready, or not ready
-/// for another reason, or ready again. That it has become ready for the first time is no news.
-pub fn transition(object: &ObjectRef, uid: &str, before: &Value, after: &Value) -> Option<Notice> {
-    let (was, is) = (conditions::status_of(before, "Ready"), conditions::status_of(after, "Ready")?);
+/// The condition that says whether an object is stored.
+pub const READY: &str = "Ready";
+
+/// What the owner of an object is told when its condition `kind` goes from `before` to `after`: that it does not hold, or
+/// not for another reason, or that it holds again. That it holds for the first time is no news, and neither is that nobody
+/// knows.
+pub fn transition(
+    object: &ObjectRef,
+    uid: &str,
+    kind: &str,
+    before: &Value,
+    after: &Value,
+) -> Option<Notice> {
+    let (was, is) = (conditions::status_of(before, kind), conditions::status_of(after, kind)?);
     let is_news = match is {
         ("False", _) => was != Some(is),
-        _ => was.is_some_and(|(status, _)| status == "False"),
+        ("True", _) => was.is_some_and(|(status, _)| status == "False"),
+        _ => false,
     };
     is_news.then(|| Notice {
         object: object.clone(),
         uid: uid.to_owned(),
         is_warning: is.0 == "False",
         reason: is.1.to_owned(),
-        note: conditions::message_of(after, "Ready").unwrap_or_default().chars().take(MAX_NOTE).collect(),
+        note: conditions::message_of(after, kind).unwrap_or_default().chars().take(MAX_NOTE).collect(),
     })
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::State,
+    extract::{RawQuery, State},
     http::{HeaderName, StatusCode, header::CONTENT_TYPE},
     routing::get,
 };
@@ -41,14 +41,18 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
     }
 }
 
-/// Ready once it has seen everything; whether it leads makes no difference.
-async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, String) {
+/// Ready once it has seen everything, or goes on without the rest; whether it leads makes no difference. With `?verbose`
+/// it says what is missing.
+async fn ready(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> (StatusCode, String) {
     let Some(progress) = health.progress.get() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "waiting for the database\n".into());
     };
     let missing = progress.missing();
-    if missing.is_empty() {
+    let is_verbose = query.is_some_and(|query| query.split('&').any(|one| one.starts_with("verbose")));
+    if missing.is_empty() || progress.goes_on() && !is_verbose {
         (StatusCode::OK, "ok\n".into())
+    } else if progress.goes_on() {
+        (StatusCode::OK, format!("ok, without what cannot be listed:\n{}\n", missing.join("\n")))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n")))
     }

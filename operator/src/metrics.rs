@@ -31,6 +31,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Failures of the sink.
     pub sink_failures: Counter,
+    /// Watches without which the operator goes on since they cannot be listed.
+    pub lists_missing: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +69,7 @@ impl Metrics {
             statuses: Gauge::default(),
             leader: Gauge::default(),
             sink_failures: Counter::default(),
+            lists_missing: Gauge::default(),
         };
         // What has never happened shows as 0, so that alerts need no case for it.
         for kind in Kind::ALL {
@@ -98,6 +101,11 @@ impl Metrics {
             "sink_failures",
             "Times that accepted objects could not be handed on",
             self.sink_failures.clone(),
+        );
+        registry.register(
+            "lists_missing",
+            "Watches that cannot be listed, and without which the operator goes on",
+            self.lists_missing.clone(),
         );
         self
     }

@@ -34,12 +34,16 @@ use crate::{
     conditions::OURS,
     events::{self, Notice},
     lease::Leadership,
+    memo::Memo,
     metrics::Metrics,
+    names::Vacated,
+    pace::Pace,
     picture::Picture,
     purge::{self, Ended, PATIENCE, Purges},
     sink::{Sink, SinkError},
     status::{Letter, MANAGER, Outbox, Sent},
     upstreams::source::Source,
+    watches::Progress,
     world::{Change, World},
 };
 
@@ -53,6 +57,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(20);
 /// Most events under way.
 const MAX_CHORES: usize = 256;
+/// How long all namespaces are waited for; then it goes on without those that cannot be listed.
+const LISTED_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time to finish what is under way at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -78,6 +84,10 @@ pub struct Parts {
     pub floor: watch::Sender<i64>,
     /// Where it is counted what happens.
     pub metrics: Arc<Metrics>,
+    /// How far the watches are.
+    pub progress: Progress,
+    /// How long a namespace keeps the name of an object that is deleted.
+    pub name_grace: Duration,
 }
 
 /// The operator.
@@ -90,7 +100,13 @@ pub struct Operator {
     leader: watch::Receiver<Option<Leadership>>,
     floor: watch::Sender<i64>,
     metrics: Arc<Metrics>,
+    progress: Progress,
     sync_every: Duration,
+    /// When it goes on without the namespaces that do not answer.
+    patient_until: Instant,
+    vacated: Vacated,
+    memo: Memo,
+    pace: Pace,
     world: World,
     term: Option<Term>,
     outbox: Outbox,
@@ -132,8 +148,20 @@ impl From<SinkError> for Stop {
 impl Operator {
     /// Puts one together; `world` knows the namespaces.
     pub fn new(parts: Parts, world: World) -> Self {
-        let Parts { client, sink, source, accounts, ceilings, public_url, changes, leader, floor, metrics } =
-            parts;
+        let Parts {
+            client,
+            sink,
+            source,
+            accounts,
+            ceilings,
+            public_url,
+            changes,
+            leader,
+            floor,
+            metrics,
+            progress,
+            name_grace,
+        } = parts;
         let (outbox, recorder) = (Outbox::new(client.clone(), MANAGER), events::recorder(&client));
         let besides = Besides::new(&client, source, accounts, public_url.as_ref());
         let purges = Purges::new(sink.clone());
@@ -146,6 +174,11 @@ impl Operator {
             leader,
             floor,
             metrics,
+            progress,
+            patient_until: Instant::now() + LISTED_WITHIN,
+            vacated: Vacated::new(name_grace),
+            memo: Memo::default(),
+            pace: Pace::default(),
             sync_every: SYNC,
             world,
             term: None,
@@ -172,7 +205,8 @@ impl Operator {
         while !stop.is_cancelled() {
             self.work().await;
             self.metrics.waiting.set(self.world.waiting().try_into().unwrap_or(i64::MAX));
-            self.metrics.statuses.set(self.outbox.len().try_into().unwrap_or(i64::MAX));
+            let letters = self.outbox.len() + self.besides.letters.len();
+            self.metrics.statuses.set(letters.try_into().unwrap_or(i64::MAX));
             self.metrics.leader.set(i64::from(self.term.is_some()));
             let due = self.due();
             tokio::select! {
@@ -212,13 +246,19 @@ impl Operator {
             self.world.take(change);
             next = self.changes.try_recv().ok();
         }
+        if self.world.is_wider()
+            && let Some(term) = &mut self.term
+        {
+            // What is stored for objects that went has to go in a namespace that is seen by now.
+            term.next_sync = Instant::now();
+        }
     }
 
     fn note(&mut self, sent: Sent) {
         let Sent::Written(Letter { object, uid, status, before }) = sent else { return };
-        if let Some(notice) = events::transition(&object, &uid, &before, &status) {
-            self.tell(notice);
-        }
+        let (before, status) = (before.read(), status.read());
+        let notice = events::transition(&object, &uid, events::READY, &before, &status);
+        notice.into_iter().for_each(|notice| self.tell(notice));
         self.metrics.wrote_status(1);
         self.world.note_status(&object, &uid, &status, &OURS);
     }
@@ -280,6 +320,8 @@ impl Operator {
         let sync = self.term.iter().map(|term| term.next_sync);
         let besides = self.term.as_ref().and(self.besides.due());
         let retry = self.not_before;
+        let patience = (!self.world.is_complete()).then_some(self.patient_until);
+        let patience = patience.filter(|until| Instant::now() < *until);
         let now = Instant::now();
         let waiting = self.term.iter().filter(|_| self.world.waiting() > 0).map(|_| now);
         let idle = now + SYNC;
@@ -287,6 +329,7 @@ impl Operator {
         delayed
             .chain(sync)
             .chain(retry)
+            .chain(patience)
             .chain(besides)
             .chain(waiting)
             .map(|at| at.max(blocked))
@@ -301,7 +344,7 @@ impl Operator {
             self.resign();
             return;
         };
-        if self.not_before.is_some_and(|at| Instant::now() < at) || !self.world.is_complete() {
+        if self.not_before.is_some_and(|at| Instant::now() < at) || !self.has_seen_enough() {
             return;
         }
         self.not_before = None;
@@ -323,6 +366,25 @@ impl Operator {
             }
             Err(Stop::Failed(error)) => self.fail(&error),
         }
+    }
+
+    /// Whether it may begin: everything was seen once, or something and the rest was waited for long enough. One namespace
+    /// without a role must not stop all others.
+    fn has_seen_enough(&mut self) -> bool {
+        if self.world.is_complete() {
+            self.metrics.lists_missing.set(0);
+            return true;
+        }
+        if Instant::now() < self.patient_until || !self.world.is_begun() {
+            return false;
+        }
+        let missing = self.progress.missing();
+        if self.progress.go_on() {
+            let missing = missing.join("; ");
+            tracing::error!(missing, "not everything can be listed, and the operator goes on with what can");
+        }
+        self.metrics.lists_missing.set(missing.len().try_into().unwrap_or(i64::MAX));
+        true
     }
 
     fn resign(&mut self) {

@@ -60,11 +60,16 @@ pub struct Facts {
     pub proxy: Option<String>,
     /// Secrets and ConfigMaps it names.
     pub named: Vec<ObjectRef>,
+    /// Repositories that a Robot is granted by their whole names, by the path of the field.
+    pub granted: BTreeMap<String, String>,
 }
 
 impl Facts {
     /// Reads them from a manifest, sound or not.
     pub fn of(object: &ObjectRef, manifest: &Value) -> Self {
+        if object.kind == "Robot" {
+            return Facts { granted: granted(manifest), ..Facts::default() };
+        }
         let Some(kind) = custom_kind(object.kind).filter(|kind| kind.is_repository()) else {
             return Facts::default();
         };
@@ -82,8 +87,22 @@ impl Facts {
         }
         let networks = texts("/spec/egress/allowCIDRs");
         let proxy = manifest.pointer("/spec/egress/proxyURL").and_then(Value::as_str).map(str::to_owned);
-        Facts { repository, mirrors, networks, proxy, named: named_by(manifest) }
+        Facts { repository, mirrors, networks, proxy, named: named_by(manifest), granted: BTreeMap::new() }
     }
+}
+
+/// Names without a `*` in the grants of a Robot, by their paths.
+fn granted(manifest: &Value) -> BTreeMap<String, String> {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut granted = BTreeMap::new();
+    for (index, grant) in list(manifest.pointer("/spec/grants")).iter().enumerate() {
+        for (place, name) in list(grant.get("repositories")).iter().enumerate() {
+            if let Some(name) = name.as_str().filter(|name| !name.contains('*')) {
+                granted.insert(format!("spec.grants[{index}].repositories[{place}]"), name.to_owned());
+            }
+        }
+    }
+    granted
 }
 
 impl Picture {

@@ -156,7 +156,8 @@ impl Purges {
 
 /// The repository that an object was.
 fn repository_of(seen: &Seen) -> Option<Declared> {
-    let text = seen.manifest.pointer("/spec/type").and_then(Value::as_str)?;
+    let manifest = seen.manifest.read();
+    let text = manifest.pointer("/spec/type").and_then(Value::as_str)?;
     Some(Declared {
         namespace: seen.object.namespace.clone(),
         name: RepoName::try_from(seen.object.name.as_str()).ok()?,

@@ -18,11 +18,11 @@ pub fn describe(robot: &ValidRobot, accepted: &mut Accepted) {
 
 /// What is to be done for `seen`, which was accepted.
 pub fn job(seen: &Seen) -> Option<Job> {
-    let spec: RobotSpec = serde_json::from_value(seen.manifest.get("spec")?.clone()).ok()?;
+    let spec: RobotSpec = serde_json::from_value(seen.manifest.read().get_mut("spec")?.take()).ok()?;
     let RobotSpec { grants: _, token_ttl, secret_name } = spec;
     let name = &seen.object.name;
     let secret = secret_name.unwrap_or_else(|| name.clone());
-    let before = seen.status.get("secretName").and_then(Value::as_str).map(str::to_owned);
+    let before = seen.status.read().get("secretName").and_then(Value::as_str).map(str::to_owned);
     Some(Job {
         key: RobotKey { namespace: seen.object.namespace.clone(), name: name.parse().ok()? },
         object: seen.object.clone(),

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Changes that wait to be taken up.
-const QUEUE: usize = 1_024;
+const QUEUE: usize = 128;
 /// Pause before a service that was not ready is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -43,8 +43,16 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// What keeps it from working at all, in a sentence.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
-    let Settings { sink, public_url, namespaces, own_namespace, resync, ceilings, metrics: address } =
-        settings;
+    let Settings {
+        sink,
+        public_url,
+        namespaces,
+        own_namespace,
+        resync,
+        name_grace,
+        ceilings,
+        metrics: address,
+    } = settings;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone())?);
     let listener = health::listen(address).await?;
@@ -66,7 +74,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let (changes, received) = mpsc::channel(QUEUE);
     let progress = watches::start(&client, &scope, &changes, &stop);
     drop(changes);
-    begun.set(progress).unwrap_or_else(|_| unreachable!("it is set once"));
+    begun.set(progress.clone()).unwrap_or_else(|_| unreachable!("it is set once"));
     let floor = watch::Sender::new(floor);
     let candidate = Candidate::new(&client, &own_namespace, identity(), floor.subscribe());
     let leader = candidate.outcome();
@@ -83,6 +91,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         leader,
         floor,
         metrics,
+        progress,
+        name_grace,
     };
     let operator = Operator::new(parts, World::new(scope));
     let operator = match resync {

@@ -109,12 +109,12 @@ impl Read {
 
     /// What could not be read that `seen` names, for the moment.
     pub fn failure(&self, seen: &Seen) -> Option<&str> {
-        named_by(&seen.manifest).iter().find_map(|named| self.failed.get(named)).map(String::as_str)
+        named_by(&seen.manifest.read()).iter().find_map(|named| self.failed.get(named)).map(String::as_str)
     }
 
     /// Why `seen` cannot be judged for good: something that it names must not be read.
     pub fn refusal(&self, seen: &Seen) -> Option<Outcome> {
-        let named = named_by(&seen.manifest);
+        let named = named_by(&seen.manifest.read());
         if let Some(account) = named.iter().find(|named| self.accounts.contains(named)) {
             let message = format!(
                 "{account} is the token of a service account, which is shown to no upstream: put the upstream's own \

@@ -7,6 +7,23 @@ use artifactapi_crds::{GROUP, VERSION, manifests::ObjectRef, schema::Kind};
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
+/// JSON that is kept as text: a tree of thousands of objects takes several times the memory, and is looked at rarely.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text(Box<str>);
+
+impl Text {
+    /// Keeps `value`.
+    pub fn of(value: &Value) -> Self {
+        Text(value.to_string().into())
+    }
+
+    /// The JSON; null where none was kept.
+    pub fn read(&self) -> Value {
+        // It was written by `of`.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
 /// An object of one of our kinds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
@@ -27,11 +44,13 @@ pub struct Seen {
     /// What somebody has asked for by annotation: a look at the upstream of a Remote, another token of a Robot.
     pub requested_at: Option<String>,
     /// The manifest without what the API server keeps for itself; without its spec when that is too large.
-    pub manifest: Value,
+    pub manifest: Text,
     /// Whether its spec is larger than [`MAX_SPEC`].
     pub is_oversized: bool,
     /// Its status.
-    pub status: Value,
+    pub status: Text,
+    /// Whether its end means the end of its bytes.
+    pub purges: bool,
 }
 
 /// The finalizer of objects with `deletionPolicy: Purge`.
@@ -61,6 +80,7 @@ impl Seen {
             "metadata": { "namespace": namespace, "name": name },
             "spec": spec,
         });
+        let purges = manifest.pointer("/spec/deletionPolicy").and_then(Value::as_str) == Some("Purge");
         Some(Seen {
             object: ObjectRef { kind: kind.as_str(), namespace, name },
             kind,
@@ -73,9 +93,10 @@ impl Seen {
                 .and_then(|mut all| all.remove(REQUESTED_AT))
                 .filter(|value| !value.is_empty() && value.len() <= MAX_REQUEST),
             is_held: metadata.finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER)),
-            manifest,
+            manifest: Text::of(&manifest),
             is_oversized,
-            status: take("status"),
+            status: Text::of(&take("status")),
+            purges,
         })
     }
 
@@ -92,11 +113,6 @@ impl Seen {
             && self.is_held == other.is_held
             && self.requested_at == other.requested_at
             && self.manifest == other.manifest
-    }
-
-    /// Whether its end means the end of its bytes.
-    pub fn purges(&self) -> bool {
-        self.manifest.pointer("/spec/deletionPolicy").and_then(Value::as_str) == Some("Purge")
     }
 }
 

@@ -14,10 +14,14 @@ use kube::{
     Client,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::{api, seen::custom_kind, watches::dynamic};
+use crate::{
+    api,
+    seen::{Text, custom_kind},
+    watches::dynamic,
+};
 
 /// Who writes: the field manager of our part of the status.
 pub const MANAGER: &str = "artifactapi-operator";
@@ -36,9 +40,9 @@ pub struct Letter {
     /// Its identity: another object of the name is none of our business.
     pub uid: String,
     /// The status.
-    pub status: Value,
+    pub status: Text,
     /// What it was before.
-    pub before: Value,
+    pub before: Text,
 }
 
 /// What became of a letter.
@@ -178,7 +182,7 @@ async fn patch(client: &Client, manager: &str, letter: &Letter) -> Result<(), Tr
         "kind": kind.as_str(),
         // With another identity the patch is refused.
         "metadata": { "name": name, "uid": letter.uid },
-        "status": letter.status,
+        "status": letter.status.read(),
     });
     let params = PatchParams::apply(manager).force();
     let call = async {

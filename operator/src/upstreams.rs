@@ -7,7 +7,11 @@
 pub mod source;
 pub mod words;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use artifactapi_crds::manifests::ObjectRef;
 use artifactapi_model::{RepoName, observation::Observation, ports::observations::ProbeRequest};
@@ -16,7 +20,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use self::source::{Place, Source};
-use crate::{seen::Seen, world::World};
+use crate::seen::Seen;
 
 /// How often it is looked what proxies have seen.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -44,6 +48,8 @@ pub struct Upstreams {
     version: i64,
     seen: BTreeMap<Place, Observation>,
     asked: BTreeMap<ObjectRef, Asked>,
+    /// Remotes whose conditions may not say what is known.
+    doubtful: BTreeSet<ObjectRef>,
     made: u64,
     /// When it is looked again.
     pub due: Instant,
@@ -53,7 +59,15 @@ impl Upstreams {
     /// Nothing yet; proxies are reached by way of `source`.
     pub fn new(source: Arc<dyn Source>) -> Self {
         let due = Instant::now();
-        Upstreams { source, version: 0, seen: BTreeMap::new(), asked: BTreeMap::new(), made: 0, due }
+        Upstreams {
+            source,
+            version: 0,
+            seen: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
+            made: 0,
+            due,
+        }
     }
 
     /// Begins anew: another operator may have led meanwhile.
@@ -61,12 +75,15 @@ impl Upstreams {
         (self.version, self.due) = (0, Instant::now());
         self.seen.clear();
         self.asked.clear();
+        self.doubtful.clear();
     }
 
     /// A Remote was accepted; `is_new` says that it, or what it names, was written by the change that made the
     /// configuration `config`. Has a probe asked for where that or a person wants one.
     pub fn accepted(&mut self, seen: &Seen, is_new: bool, config: i64) {
-        let handled = seen.status.get(HANDLED).and_then(Value::as_str);
+        self.doubtful.insert(seen.object.clone());
+        let status = seen.status.read();
+        let handled = status.get(HANDLED).and_then(Value::as_str);
         let requested = seen.requested_at.as_deref();
         let asked = self.asked.get(&seen.object);
         let known = asked.map_or(handled, |asked| asked.requested_at.as_deref().or(handled));
@@ -91,6 +108,7 @@ impl Upstreams {
     /// An object is no more.
     pub fn forget(&mut self, object: &ObjectRef) {
         self.asked.remove(object);
+        self.doubtful.remove(object);
         self.seen.remove(&place_of(object));
     }
 
@@ -108,18 +126,37 @@ impl Upstreams {
         }
         let (version, news) = self.source.news(self.version).await?;
         self.version = version;
+        let remote = |(namespace, name): &Place| ObjectRef {
+            kind: "Remote",
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        self.doubtful.extend(news.iter().map(|(place, _)| remote(place)));
         self.seen.extend(news);
         Ok(())
+    }
+
+    /// Takes the Remotes whose conditions may not say what is known, or are to be looked at for another reason.
+    pub fn doubtful(&mut self) -> BTreeSet<ObjectRef> {
+        std::mem::take(&mut self.doubtful)
+    }
+
+    /// Doubts the conditions of an object: somebody may have changed them.
+    pub fn doubt(&mut self, object: &ObjectRef) {
+        self.doubtful.insert(object.clone());
     }
 
     /// Says in the first status of `seen`, a Remote, that nobody has looked at its upstream yet: it need not be written for
     /// that alone. The conditions are taken over by [`MANAGER`] as soon as there is something to say.
     pub fn complete(&self, seen: &Seen, status: &mut Value, now: Timestamp) {
-        if self.knows(&seen.object) {
+        let before = seen.status.read();
+        // What another leader knew stands until there is something newer.
+        let is_told = words::ours(&before).iter().any(|one| one["reason"] != words::NOT_OBSERVED);
+        if self.knows(&seen.object) || is_told {
             return;
         }
         if let Some(all) = status.get_mut("conditions").and_then(Value::as_array_mut) {
-            all.extend(words::conditions(None, has_auth(seen), None, &seen.status, now));
+            all.extend(words::conditions(None, has_auth(seen), None, &before, now));
         }
     }
 
@@ -134,11 +171,11 @@ impl Upstreams {
         let answered = observation.and_then(|observation| observation.probe.as_ref());
         let asked = self.asked.get(&seen.object);
         let done = asked.filter(|asked| answered.is_some_and(|answered| answered.token == asked.token));
-        let before = words::generation_of(&seen.status);
-        let generation = done.map(|asked| asked.generation).or(before);
-        let conditions = words::conditions(observation, has_auth(seen), generation, &seen.status, now);
+        let before = seen.status.read();
+        let generation = done.map(|asked| asked.generation).or(words::generation_of(&before));
+        let conditions = words::conditions(observation, has_auth(seen), generation, &before, now);
         let mut status = Map::from_iter([("conditions".to_owned(), Value::Array(conditions))]);
-        let handled = seen.status.get(HANDLED).filter(|value| value.is_string()).cloned();
+        let handled = before.get(HANDLED).filter(|value| value.is_string()).cloned();
         let handled = done.and_then(|asked| asked.requested_at.clone()).map(Value::String).or(handled);
         if let Some(handled) = handled {
             status.insert(HANDLED.to_owned(), handled);
@@ -153,13 +190,8 @@ pub fn is_there(status: &Value, wanted: &Value) -> bool {
     words::ours(status) == words::ours(wanted) && field(status) == field(wanted)
 }
 
-/// All Remotes of `world` that are there.
-pub fn remotes(world: &World) -> impl Iterator<Item = &Seen> {
-    world.objects().filter(|seen| seen.object.kind == "Remote" && seen.deleting.is_none())
-}
-
 fn has_auth(seen: &Seen) -> bool {
-    seen.manifest.pointer("/spec/auth").is_some_and(|auth| !auth.is_null())
+    seen.manifest.read().pointer("/spec/auth").is_some_and(|auth| !auth.is_null())
 }
 
 fn place_of(object: &ObjectRef) -> Place {

@@ -1,6 +1,6 @@
 //! The second step of a reconcile, and pure: whether an object may be stored, and as what.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use artifactapi_crds::{
     FieldError,
@@ -17,6 +17,8 @@ use crate::{
     ceilings::Ceilings,
     conditions::{Outcome, Reason},
     locals,
+    memo::Memo,
+    names::Vacated,
     picture::{Facts, Kept, Picture, ROOT},
     remotes, robots,
     secrets::Read,
@@ -40,6 +42,10 @@ pub struct Context<'a> {
     pub read: &'a Read,
     /// Repositories that Virtuals may have as members.
     pub known: &'a Repositories,
+    /// Names whose objects went a moment ago.
+    pub vacated: &'a Vacated,
+    /// What was found sound before.
+    pub memo: &'a Memo,
 }
 
 /// What is to happen with an object.
@@ -59,7 +65,7 @@ pub enum Verdict {
 }
 
 /// An object that may be stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Accepted {
     /// What is stored.
     pub row: Row,
@@ -89,50 +95,87 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
     if let Some(outcome) = context.read.refusal(seen) {
         return Verdict::Refuse { outcome, withdraw: is_of_another(seen, context) };
     }
-    let mut facts = Facts::of(&seen.object, &seen.manifest);
+    let manifest = seen.manifest.read();
+    let facts = Facts::of(&seen.object, &manifest);
     let refuse = |errors: &[FieldError]| Verdict::Refuse {
         outcome: Outcome::refused(errors),
         withdraw: is_of_another(seen, context) || last_goes_too_far(seen, context, batch),
     };
-    let checked =
-        object::check(seen.kind, seen.manifest.clone(), None, context.known, context.read.references());
-    let (manifest, valid) = match checked {
-        Ok(checked) => checked,
-        Err(errors) => return refuse(&errors),
+    let row = Row {
+        object: seen.object.clone(),
+        uid: seen.uid.clone(),
+        generation: Some(seen.generation),
+        document: document_of(seen).into(),
+    };
+    // Whether these are sound depends on nothing but themselves.
+    let digest = (seen.kind != Kind::Virtual && facts.named.is_empty()).then(|| row.digest());
+    let accepted = match digest.and_then(|digest| context.memo.get(&digest)) {
+        // Another generation may say the same.
+        Some(known) => Accepted { row, ..Accepted::clone(&known) },
+        None => match sound(seen, row, manifest, facts.clone(), context) {
+            Ok(accepted) => accepted,
+            Err(errors) => return refuse(&errors),
+        },
     };
     let mut errors = context.ceilings.objections(&facts);
     if errors.is_empty() {
         errors = mirror_conflicts(seen, &facts, context, batch);
     }
-    if !errors.is_empty() {
-        return refuse(&errors);
+    if errors.is_empty() {
+        errors = foreign_grants(seen, &facts, context);
     }
+    if let Some(digest) = digest {
+        context.memo.insert(digest, Arc::new(accepted.clone()));
+    }
+    if errors.is_empty() { Verdict::Accept(Box::new(accepted)) } else { refuse(&errors) }
+}
+
+/// What is stored of a manifest that is sound.
+fn sound(
+    seen: &Seen,
+    row: Row,
+    manifest: Value,
+    mut facts: Facts,
+    context: &Context<'_>,
+) -> Result<Accepted, Vec<FieldError>> {
+    let (manifest, valid) =
+        object::check(seen.kind, manifest, None, context.known, context.read.references())?;
     // As it is after defaults.
     facts.repository = facts.repository.map(|_| Repository::of(seen.kind, &manifest));
-    let mut accepted = Accepted {
-        row: Row {
-            object: seen.object.clone(),
-            uid: seen.uid.clone(),
-            generation: Some(seen.generation),
-            document: document_of(seen).into(),
-        },
-        facts,
-        declared: None,
-        robot: None,
-        status: Map::new(),
-    };
+    let mut accepted = Accepted { row, facts, declared: None, robot: None, status: Map::new() };
     match &valid {
         Valid::Remote(remote) => remotes::describe(remote, context.public_url, &mut accepted),
         Valid::Virtual(virt) => virtuals::describe(virt, context.public_url, &mut accepted),
         Valid::Local(local) => locals::describe(local, context.public_url, &mut accepted),
         Valid::Robot(robot) => robots::describe(robot, &mut accepted),
     }
-    Verdict::Accept(Box::new(accepted))
+    Ok(accepted)
+}
+
+/// What a Robot is granted by name that exists in another namespace and not in its own. Names that exist nowhere yet are
+/// granted when they come, and a pattern with `*` never reaches beyond the namespace.
+fn foreign_grants(seen: &Seen, facts: &Facts, context: &Context<'_>) -> Vec<FieldError> {
+    let is_foreign = |name: &String| {
+        let mut stored = context.picture.called(name).map(|(object, _)| object).peekable();
+        let mut is_own = |object: &ObjectRef| object.namespace == seen.object.namespace;
+        stored.peek().is_some()
+            && !stored.any(&mut is_own)
+            && context.world.owner_within(name, &seen.object.namespace).is_none()
+    };
+    let foreign = facts.granted.iter().filter(|(_, name)| is_foreign(name));
+    let error = |(path, name): (&String, &String)| {
+        let message = format!(
+            "{name} is a repository of another namespace, and a Robot is granted only those of its own: make the Robot \
+             in that namespace"
+        );
+        FieldError::new(path.clone(), "notPermitted", message)
+    };
+    foreign.map(error).collect()
 }
 
 /// What is stored: the manifest, with the identity by which a proxy tells that an object was made anew.
 fn document_of(seen: &Seen) -> String {
-    let mut document = seen.manifest.clone();
+    let mut document = seen.manifest.read();
     document["metadata"]["uid"] = seen.uid.clone().into();
     document.to_string()
 }
@@ -152,32 +195,54 @@ fn last_goes_too_far(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<Object
 }
 
 /// Names are one space for all kinds of repositories and all namespaces. Whoever is stored under one keeps it as long as
-/// it is there, so that no restored backup and no adoption moves a name; otherwise the oldest object has it, and what
-/// people stored without Kubernetes was there before.
+/// it is there, so that no restored backup and no adoption moves a name. One that is deleted and made again is younger
+/// than who waits for its name, and has it all the same: its namespace keeps the name as long as an object there claims it,
+/// and for a while when none does ([`Vacated`]). Otherwise the oldest object has it, and what people stored without
+/// Kubernetes was there before.
 fn name_conflict(seen: &Seen, context: &Context<'_>) -> Option<Outcome> {
     if !seen.kind.is_repository() {
         return None;
     }
     let name = &seen.object.name;
-    let stored = context.picture.called(name).find_map(|(object, kept)| {
+    let conflict = |text: String| Outcome {
+        reason: Reason::NameConflict,
+        message: format!(
+            "metadata.name: the name {text}: names of repositories are one space for all kinds and namespaces, since \
+             they stand in URLs; choose another"
+        ),
+    };
+    let mut vacated = context.vacated.namespace(name);
+    let mut holder = None;
+    for (object, kept) in context.picture.called(name) {
         let live = context.world.get(object).filter(|live| live.deleting.is_none());
         let why = match &kept.uid {
             None => "which was stored without Kubernetes",
             Some(_) if !context.world.covers(&object.namespace) => "whose namespace is not watched any more",
             Some(uid) if live.is_some_and(|live| live.uid == *uid) => "which had it first",
             // Its object is gone, and so is it in a moment.
-            Some(_) => return None,
+            Some(_) => {
+                vacated = Some(&object.namespace);
+                continue;
+            }
         };
-        Some((object, why))
-    });
-    let (owner, why) = stored.or_else(|| Some((context.world.owner(name)?, "which is older")))?;
-    (*owner != seen.object).then(|| Outcome {
-        reason: Reason::NameConflict,
-        message: format!(
-            "metadata.name: the name belongs to {owner}, {why}: names of repositories are one space for all kinds and \
-             namespaces, since they stand in URLs; choose another"
-        ),
-    })
+        holder = holder.or(Some((object, why)));
+    }
+    if holder.is_none()
+        && let Some(namespace) = vacated
+    {
+        match context.world.owner_within(name, namespace) {
+            Some(heir) => holder = Some((heir, "whose namespace had it first")),
+            None => {
+                let grace = context.vacated.grace().as_secs();
+                return Some(conflict(format!(
+                    "belonged to namespace {namespace:?} until now, which keeps it for {grace} s in case its object is \
+                     made again"
+                )));
+            }
+        }
+    }
+    let (owner, why) = holder.or_else(|| Some((context.world.owner(name)?, "which is older")))?;
+    (*owner != seen.object).then(|| conflict(format!("belongs to {owner}, {why}")))
 }
 
 /// What it would mirror and another Remote mirrors already. Whoever answers for a host keeps it as long as it is there and
@@ -229,7 +294,7 @@ pub fn known(world: &World, picture: &Picture) -> Repositories {
     }
     for seen in world.objects().filter(|seen| seen.kind == Kind::Virtual && seen.deleting.is_none()) {
         if known.get(&seen.object.namespace, &seen.object.name).is_none() {
-            let repository = Repository::of(seen.kind, &seen.manifest);
+            let repository = Repository::of(seen.kind, &seen.manifest.read());
             known.insert(&seen.object.namespace, &seen.object.name, repository);
         }
     }

@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// everything looked at (RS-134).
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
+/// Objects in one page of a list: a page is in memory whole, with all that the API server keeps of each for itself.
+const PAGE: u32 = 100;
+
 /// The pauses.
 struct Pauses(Duration);
 
@@ -64,7 +70,10 @@ impl Backoff for Pauses {
 
 /// Which watches have seen everything there is, and what is wrong with those that have not.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Mutex<BTreeMap<String, Result<(), String>>>>);
+pub struct Progress {
+    watches: Arc<Mutex<BTreeMap<String, Result<(), String>>>>,
+    goes_on: Arc<AtomicBool>,
+}
 
 impl Progress {
     fn begin(&self, watch: &str) {
@@ -73,13 +82,23 @@ impl Progress {
 
     fn set(&self, watch: &str, state: Result<(), String>) {
         // Only whole values are put in, so one that panicked left nothing half done.
-        let mut watches = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut watches = self.watches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         watches.insert(watch.to_owned(), state);
+    }
+
+    /// Notes that the operator goes on without what is missing; whether that is new.
+    pub fn go_on(&self) -> bool {
+        !self.goes_on.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it does.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on.load(Ordering::Relaxed)
     }
 
     /// What is missing; empty when every watch has seen everything once.
     pub fn missing(&self) -> Vec<String> {
-        let watches = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let watches = self.watches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let failed = watches.iter().filter_map(|(watch, state)| Some((watch, state.as_ref().err()?)));
         failed.map(|(watch, why)| format!("{watch}: {why}")).collect()
     }
@@ -96,7 +115,7 @@ pub fn start(client: &Client, scope: &Scope, changes: &Sender<Change>, stop: &Ca
         for kind in Kind::ALL {
             let api = dynamic(client, kind, namespace.as_deref());
             let watch = Watch::new(kind.as_str(), namespace.clone(), &progress, changes);
-            let objects = watcher(api, Config::default());
+            let objects = watcher(api, Config::default().page_size(PAGE));
             tokio::spawn(stop.clone().run_until_cancelled_owned(watch.objects(kind, objects)));
         }
         let (secrets, maps) = (core(client, namespace.as_deref()), core(client, namespace.as_deref()));

@@ -9,8 +9,12 @@ use serde_json::Value;
 use crate::{
     conditions,
     picture::{Facts, remove},
-    seen::{Age, Seen, custom_kind},
+    seen::{Age, Seen, Text, custom_kind},
+    upstreams,
 };
+
+/// How often in a row Virtuals and Robots wait for others: longer than thousands of Remotes take that come at once.
+const PATIENCE: u32 = 64;
 
 /// What a watch saw.
 #[derive(Clone, Debug)]
@@ -46,11 +50,17 @@ pub struct World {
     users: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     /// Remotes by what they would mirror.
     mirrors: BTreeMap<String, BTreeSet<ObjectRef>>,
+    /// Robots by the names that they are granted.
+    granted: BTreeMap<String, BTreeSet<ObjectRef>>,
     /// Virtuals by namespace and name of a member.
     members: BTreeMap<(String, String), BTreeSet<ObjectRef>>,
     /// Versions of Secrets and ConfigMaps when they were last read.
     versions: BTreeMap<ObjectRef, Option<String>>,
     dirty: BTreeSet<ObjectRef>,
+    /// How often in a row those waited that are looked at after others.
+    passed_over: u32,
+    /// Whether a list was complete for the first time lately.
+    is_wider: bool,
     /// Lists that were complete once.
     listed: BTreeSet<(Kind, Option<String>)>,
 }
@@ -61,15 +71,31 @@ impl World {
         World { scope, ..World::default() }
     }
 
-    /// Whether a namespace is watched.
-    pub fn covers(&self, namespace: &str) -> bool {
+    /// Whether a namespace is to be watched.
+    pub fn wants(&self, namespace: &str) -> bool {
         self.scope.as_ref().is_none_or(|namespaces| namespaces.contains(namespace))
     }
 
-    /// Whether everything there is was seen once: before, nobody knows what is no more.
+    /// Whether everything in a namespace was seen once: before, nobody knows what is no more.
+    pub fn covers(&self, namespace: &str) -> bool {
+        let list = self.scope.as_ref().map(|_| namespace.to_owned());
+        self.wants(namespace) && Kind::ALL.into_iter().all(|kind| self.listed.contains(&(kind, list.clone())))
+    }
+
+    /// Whether everything there is was seen once.
     pub fn is_complete(&self) -> bool {
         let lists = self.scope.as_ref().map_or(1, BTreeSet::len);
         self.listed.len() == Kind::ALL.len() * lists
+    }
+
+    /// Whether something of what there is was seen whole.
+    pub fn is_begun(&self) -> bool {
+        !self.listed.is_empty()
+    }
+
+    /// Whether more is seen since this was asked the last time.
+    pub fn is_wider(&mut self) -> bool {
+        std::mem::take(&mut self.is_wider)
     }
 
     /// Takes up what a watch saw.
@@ -90,7 +116,7 @@ impl World {
                     .cloned()
                     .collect();
                 gone.iter().for_each(|object| self.forget(object));
-                self.listed.insert((kind, namespace));
+                self.is_wider |= self.listed.insert((kind, namespace));
             }
             Change::Reference(object, version) => {
                 if self.versions.get(&object).is_some_and(|read| *read != version) {
@@ -104,7 +130,13 @@ impl World {
         if let Some(before) = self.objects.get_mut(&seen.object)
             && before.is_same(&seen)
         {
+            let (was, is) = (before.status.read(), seen.status.read());
+            let is_ours = conditions::is_there(&is, &was) && upstreams::is_there(&is, &was);
             before.status = seen.status;
+            if !is_ours {
+                // Somebody else has written it.
+                self.touch(&seen.object);
+            }
             return;
         }
         self.forget(&seen.object);
@@ -123,9 +155,13 @@ impl World {
             let claim = (seen.age(), object.clone());
             self.names.entry(object.name.clone()).or_default().insert(claim);
         }
-        let Facts { repository, mirrors, networks: _, proxy: _, named } = Facts::of(object, &seen.manifest);
+        let facts = Facts::of(object, &seen.manifest.read());
+        let Facts { repository, mirrors, networks: _, proxy: _, named, granted } = facts;
         for named in named {
             self.users.entry(named).or_default().insert(object.clone());
+        }
+        for name in granted.into_values() {
+            self.granted.entry(name).or_default().insert(object.clone());
         }
         for mirrored in mirrors {
             self.mirrors.entry(mirrored).or_default().insert(object.clone());
@@ -144,7 +180,9 @@ impl World {
         self.touch_neighbours(object);
         let Some(seen) = self.objects.remove(object) else { return };
         remove(&mut self.names, &object.name, &(seen.age(), object.clone()));
-        let Facts { repository, mirrors, networks: _, proxy: _, named } = Facts::of(object, &seen.manifest);
+        let facts = Facts::of(object, &seen.manifest.read());
+        let Facts { repository, mirrors, networks: _, proxy: _, named, granted } = facts;
+        granted.into_values().for_each(|name| remove(&mut self.granted, &name, object));
         for named in named {
             remove(&mut self.users, &named, object);
             if !self.users.contains_key(&named) {
@@ -167,7 +205,7 @@ impl World {
     }
 
     /// Has those looked at again that depend on whether an object is stored, and as what: who claims the same name or
-    /// mirrors the same, and Virtuals it is a member of.
+    /// mirrors the same, Virtuals it is a member of, and Robots it is granted to.
     pub fn touch_neighbours(&mut self, object: &ObjectRef) {
         let mut neighbours: BTreeSet<ObjectRef> = BTreeSet::new();
         if custom_kind(object.kind).is_some_and(Kind::is_repository) {
@@ -175,9 +213,10 @@ impl World {
             neighbours.extend(claims.map(|(_, other)| other.clone()));
             let place = (object.namespace.clone(), object.name.clone());
             neighbours.extend(self.members.get(&place).into_iter().flatten().cloned());
+            neighbours.extend(self.granted.get(&object.name).into_iter().flatten().cloned());
         }
         if let Some(seen) = self.objects.get(object) {
-            for mirrored in Facts::of(object, &seen.manifest).mirrors {
+            for mirrored in Facts::of(object, &seen.manifest.read()).mirrors {
                 neighbours.extend(self.mirrors.get(&mirrored).into_iter().flatten().cloned());
             }
         }
@@ -214,7 +253,7 @@ impl World {
     /// Notes the part of the status that was written for an object, by whom the conditions of `types` belong to.
     pub fn note_status(&mut self, object: &ObjectRef, uid: &str, part: &Value, types: &[&str]) {
         if let Some(seen) = self.objects.get_mut(object).filter(|seen| seen.uid == uid) {
-            seen.status = conditions::with(&seen.status, part, types);
+            seen.status = Text::of(&conditions::with(&seen.status.read(), part, types));
         }
     }
 
@@ -223,13 +262,19 @@ impl World {
         self.names.get(name)?.first().map(|(_, object)| object)
     }
 
+    /// The oldest of those in one namespace.
+    pub fn owner_within(&self, name: &str, namespace: &str) -> Option<&ObjectRef> {
+        let mut claims = self.names.get(name)?.iter().map(|(_, object)| object);
+        claims.find(|object| object.namespace == namespace)
+    }
+
     /// How many objects wait to be looked at.
     pub fn waiting(&self) -> usize {
         self.dirty.len()
     }
 
     /// Takes up to `limit` objects that wait: first those that only go, then Remotes and Locals, the oldest first;
-    /// Virtuals when these are all stored, and Robots last.
+    /// Virtuals when these are all stored, and Robots last. They have a turn all the same when others never end.
     pub fn next(&mut self, limit: usize) -> Vec<ObjectRef> {
         let mut waiting: Vec<(u8, Option<Age>, ObjectRef)> = self
             .dirty
@@ -240,7 +285,13 @@ impl World {
             })
             .collect();
         waiting.sort_unstable();
-        let Some(first) = waiting.first().map(|(phase, _, _)| (*phase).max(1)) else { return Vec::new() };
+        let Some(mut first) = waiting.first().map(|(phase, _, _)| (*phase).max(1)) else { return Vec::new() };
+        let last = waiting.last().map_or(first, |(phase, _, _)| *phase);
+        self.passed_over = if last > first { self.passed_over + 1 } else { 0 };
+        if self.passed_over > PATIENCE {
+            (self.passed_over, first) = (0, last);
+            waiting.retain(|(phase, _, _)| *phase == last);
+        }
         let batch: Vec<ObjectRef> = waiting
             .into_iter()
             .filter(|(phase, _, _)| *phase <= first)

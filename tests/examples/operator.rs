@@ -16,6 +16,7 @@ use artifactapi_tests::{
         Api, Condition,
         roles::{self, install_definitions},
     },
+    metrics::samples_at,
     oracle::Percentiles,
     site::Grounds,
     wait,
@@ -28,6 +29,10 @@ const NAMESPACE: &str = "bench";
 const AT_ONCE: usize = 16;
 /// Members of each Virtual.
 const MEMBERS: usize = 10;
+/// Pause between two looks at the operator's metrics.
+const LOOK: Duration = Duration::from_millis(100);
+/// The operator looks every 5 s at what proxies have seen, and they write it every 10 s.
+const SETTLED: Duration = Duration::from_secs(30);
 /// Longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -76,6 +81,26 @@ impl World<'_> {
         made.for_each(|told| async { drop(told.ok()) }).await;
     }
 
+    /// Waits until the operator that is running has looked at everything and has nothing left to write, by its own count:
+    /// listing thousands of objects again and again would be what is measured.
+    async fn until_done(&self, operator: &Server, all: usize) {
+        let page = operator.page("metrics");
+        let done = async || {
+            tokio::time::sleep(LOOK).await;
+            let samples = samples_at(&page).await;
+            let sum = |name: &str| -> f64 {
+                let found = samples.iter().filter(|(sample, _)| sample.starts_with(name));
+                found.map(|(_, value)| value).sum()
+            };
+            let waiting =
+                sum("artifactapi_operator_queue_depth") + sum("artifactapi_operator_statuses_waiting");
+            sum("artifactapi_operator_leader") > 0.0
+                && waiting == 0.0
+                && sum("artifactapi_operator_reconciles_total") >= all as f64
+        };
+        wait::until("the operator to have nothing to do", LIMIT, done).await;
+    }
+
     async fn ready(&self) -> usize {
         let mut ready = 0;
         for kind in ["Remote", "Virtual"] {
@@ -115,14 +140,15 @@ impl World<'_> {
     }
 }
 
-/// Memory of a process in MiB: now, and at most.
-fn memory(server: &Server) -> (f64, f64) {
+/// Memory of a process.
+fn memory(server: &Server) -> String {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap_or_default();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / 1024.0
     };
-    (field("VmRSS:"), field("VmHWM:"))
+    let [now, anonymous, most] = ["VmRSS:", "RssAnon:", "VmHWM:"].map(field);
+    format!("{now:.1} MiB resident ({anonymous:.1} MiB anonymous), {most:.1} MiB resident at most")
 }
 
 async fn measure(world: World<'_>, mut operator: Server, edits: usize, rest: Duration) {
@@ -138,10 +164,13 @@ async fn measure(world: World<'_>, mut operator: Server, edits: usize, rest: Dur
     })
     .await;
     let stored = began.elapsed();
-    wait::until("everything to be ready", LIMIT, async || world.ready().await == all).await;
-    println!("first sync: stored after {stored:.1?}, all Ready after {:.1?}", began.elapsed());
-    let (now, most) = memory(&operator);
-    println!("operator's memory: {now:.1} MiB resident, {most:.1} MiB at most");
+    world.until_done(&operator, all).await;
+    let told = began.elapsed();
+    let ready = world.ready().await;
+    println!(
+        "first sync: stored after {stored:.1?}, all statuses written after {told:.1?}; {ready} of {all} are Ready"
+    );
+    println!("operator's memory: {}", memory(&operator));
 
     let proxy = world.site.proxy().await;
     wait::until("the first answer", LIMIT, async || {
@@ -154,27 +183,40 @@ async fn measure(world: World<'_>, mut operator: Server, edits: usize, rest: Dur
         took.push(world.edit(round / 2, round).await);
     }
     println!("one edit until it is served: {} in {edits}", Percentiles::of(took));
-    let (now, most) = memory(&operator);
-    println!("operator's memory after edits: {now:.1} MiB resident, {most:.1} MiB at most");
+    println!("operator's memory after edits: {}", memory(&operator));
 
+    world.until_done(&operator, all).await;
+    // What proxies have seen of all upstreams is on its way into the statuses.
+    let mut told = world.writes();
+    loop {
+        tokio::time::sleep(SETTLED).await;
+        let now = world.writes();
+        if std::mem::replace(&mut told, now) == now {
+            break;
+        }
+    }
     let (writes, version) = (world.writes(), world.version());
     tokio::time::sleep(rest).await;
     println!(
-        "at rest for {rest:.0?}: {} writes to the API, {} to the database",
+        "steady state for {rest:.0?}: writes to the API: {}, writes to PostgreSQL: {}",
         world.writes() - writes,
         world.version() - version
     );
-    let began = Instant::now();
     operator.stop().await;
+    let (writes, version) = (world.writes(), world.version());
+    let began = Instant::now();
     operator.start().await;
-    // The first edit is done when everything before it was looked at.
-    world.edit(edits / 2, 0).await;
+    world.until_done(&operator, all).await;
+    let took = began.elapsed();
+    tokio::time::sleep(SETTLED).await;
     println!(
-        "restart without change, and one edit after it: {} writes to the API, {} to the database, served after {:.1?}",
+        "restart without change, everything looked at after {took:.1?}: writes to the API: {}, writes to PostgreSQL: {}",
         world.writes() - writes,
-        world.version() - version,
-        began.elapsed()
+        world.version() - version
     );
+    println!("operator's memory after the restart: {}", memory(&operator));
+    let served = world.edit(edits / 2, 0).await;
+    println!("one edit after the restart: served after {served:.1?}");
     drop(proxy);
 }
 

@@ -90,17 +90,41 @@ pub async fn try_request(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let mut answer = request.send().await?;
-    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    let mut body = Vec::new();
-    let complete = loop {
-        match answer.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break true,
-            Err(_) => break false,
-        }
-    };
-    Ok(Fetched { status, headers, body: body.into(), complete })
+    Ok(Begun(request.send().await?).finish().await)
+}
+
+/// An answer of which only the head has come.
+pub struct Begun(reqwest::Response);
+
+impl Begun {
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+
+    /// Takes the rest.
+    pub async fn finish(self) -> Fetched {
+        let mut answer = self.0;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let mut body = Vec::new();
+        let complete = loop {
+            match answer.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        Fetched { status, headers, body: body.into(), complete }
+    }
+}
+
+/// A GET of which only the head is waited for.
+///
+/// # Panics
+/// When no answer comes at all.
+pub async fn begin(url: &str) -> Begun {
+    let answer = client().get(url).send().await;
+    Begun(answer.unwrap_or_else(|e| panic!("no answer from {url}: {e:?}")))
 }
 
 /// GET without further headers.

@@ -13,9 +13,14 @@ impl Operator {
         rests && (self.world.waiting() == 0 || self.not_before.is_some())
     }
 
-    /// Whether a namespace is looked after.
-    pub(crate) fn covers(&self, namespace: &str) -> bool {
-        self.world.covers(namespace)
+    /// Whether a namespace is to be looked after.
+    pub(crate) fn wants(&self, namespace: &str) -> bool {
+        self.world.wants(namespace)
+    }
+
+    /// All objects seen.
+    pub(crate) fn seen(&self) -> std::collections::BTreeSet<ObjectRef> {
+        self.world.objects().map(|seen| seen.object.clone()).collect()
     }
 
     /// Looks at upstreams at the next opportunity.

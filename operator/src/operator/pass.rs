@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use super::{MAX_PAUSE, Operator, PAUSE, SYNC, Stop, Term};
 use crate::{
     besides::touched,
-    conditions::Outcome,
+    conditions::{Outcome, Reason},
     picture::{Facts, Picture},
     plan::{Plan, plan},
     purge,
     secrets::Read,
     seen::{Seen, custom_kind},
-    sink::{Delta, Written},
+    sink::{Delta, SinkError, Written},
     validate::{Context, Verdict, known, validate},
 };
 
@@ -30,6 +30,8 @@ const BATCH: usize = 500;
 const AT_ONCE: usize = 16;
 /// How soon an object is looked at again that names what the operator may not read.
 const FORBIDDEN: Duration = Duration::from_secs(60);
+/// Objects of one batch that a sink refuses before it is taken to refuse everything.
+const MAX_REFUSED: usize = 16;
 /// Failures in a row after which objects say that the sink is away.
 const TRIES: u32 = 3;
 
@@ -69,10 +71,24 @@ impl Operator {
             }
             return Ok(());
         }
+        let batch = self.in_time(batch);
         let begun = Instant::now();
         self.reconcile(batch).await?;
         self.metrics.passed(begun.elapsed());
         Ok(())
+    }
+
+    /// Those of a batch that may be looked at now; the others are delayed.
+    fn in_time(&mut self, batch: Vec<ObjectRef>) -> Vec<ObjectRef> {
+        let (pace, delayed) = (&mut self.pace, &mut self.delayed);
+        let is_due = |object: &ObjectRef| match pace.look(object) {
+            None => true,
+            Some(at) => {
+                delayed.insert(object.clone(), (at, 0));
+                false
+            }
+        };
+        batch.into_iter().filter(is_due).collect()
     }
 
     /// Loads what is stored, and has everything looked at again that is not as it was left.
@@ -100,7 +116,7 @@ impl Operator {
         // Whose finalizer could not be set or taken away before.
         let held = self.world.objects().filter(|seen| {
             matches!(seen.kind, Kind::Remote | Kind::Local)
-                && seen.is_held != (seen.purges() && seen.deleting.is_none())
+                && seen.is_held != (seen.purges && seen.deleting.is_none())
                 && !self.purges.has(&seen.object)
         });
         let again: Vec<ObjectRef> = held.map(|seen| seen.object.clone()).chain(orphans).collect();
@@ -117,6 +133,7 @@ impl Operator {
         if let Some(term) = &mut self.term {
             term.next_sync = Instant::now() + self.sync_every;
         }
+        self.pace.tidy();
         Ok(())
     }
 
@@ -126,7 +143,7 @@ impl Operator {
             .iter()
             .filter_map(|object| self.world.get(object))
             .filter(|seen| seen.kind == Kind::Remote && seen.deleting.is_none())
-            .flat_map(|seen| named_by(&seen.manifest))
+            .flat_map(|seen| named_by(&seen.manifest.read()))
             .collect();
         let read = Read::all(&self.client, named).await;
         failpoint("operator.dereference.after");
@@ -135,7 +152,7 @@ impl Operator {
         }
         self.hold(&batch).await;
         let verdicts = self.judge(&batch, &read);
-        let result = self.settle(&verdicts, &read).await;
+        let result = self.settle_all(verdicts, &read).await;
         if let Err(stop) = &result {
             batch.iter().for_each(|object| self.world.touch(object));
             if let Stop::Failed(error) = stop
@@ -155,8 +172,8 @@ impl Operator {
             |seen: &&Seen| matches!(seen.kind, Kind::Remote | Kind::Local) && seen.deleting.is_none();
         let changes: Vec<(ObjectRef, String, bool)> = seen
             .filter(has_bytes)
-            .filter(|seen| seen.purges() != seen.is_held)
-            .map(|seen| (seen.object.clone(), seen.uid.clone(), seen.purges()))
+            .filter(|seen| seen.purges != seen.is_held)
+            .map(|seen| (seen.object.clone(), seen.uid.clone(), seen.purges))
             .collect();
         let client = self.client.clone();
         let holds = changes.into_iter().map(|(object, uid, is_held)| {
@@ -185,6 +202,8 @@ impl Operator {
             public_url: self.public_url.as_ref(),
             read,
             known: &known,
+            vacated: &self.vacated,
+            memo: &self.memo,
         };
         let mut verdicts = BTreeMap::new();
         let mut accepted: BTreeMap<ObjectRef, Facts> = BTreeMap::new();
@@ -210,6 +229,11 @@ impl Operator {
                 // Nothing tells when a role is given.
                 self.delayed.insert(object.clone(), (Instant::now() + FORBIDDEN, 0));
             }
+            if let Verdict::Refuse { outcome: Outcome { reason: Reason::NameConflict, .. }, .. } = &verdict
+                && let Some(until) = self.vacated.until(&object.name)
+            {
+                self.delayed.insert(object.clone(), (until, 0));
+            }
             verdicts.insert(object.clone(), verdict);
         }
         for (object, error) in later {
@@ -221,15 +245,56 @@ impl Operator {
         verdicts
     }
 
+    /// Settles a batch. What the sink refuses is divided until it is known which objects it refuses: the others are stored.
+    async fn settle_all(&mut self, verdicts: BTreeMap<ObjectRef, Verdict>, read: &Read) -> Result<(), Stop> {
+        let (mut parts, mut refused) = (vec![verdicts], 0);
+        while let Some(mut part) = parts.pop() {
+            let error = match self.settle(&part, read).await {
+                Err(Stop::Failed(error @ SinkError::Refused(_))) => error,
+                done => {
+                    done?;
+                    continue;
+                }
+            };
+            if let Some(middle) = part.keys().nth(part.len() / 2).filter(|_| part.len() > 1).cloned() {
+                let second = part.split_off(&middle);
+                parts.extend([second, part]);
+                continue;
+            }
+            refused += 1;
+            if refused > MAX_REFUSED {
+                // It is not about these objects.
+                return Err(Stop::Failed(error));
+            }
+            self.refused_by_sink(part.into_keys().collect(), &error);
+        }
+        Ok(())
+    }
+
+    /// The sink refuses just these: they are told so, and tried again with the next look at everything.
+    fn refused_by_sink(&mut self, objects: Vec<ObjectRef>, error: &SinkError) {
+        for object in &objects {
+            tracing::error!(object = %object, error = %error, "the sink refuses it");
+            self.metrics.refused(Reason::StoreRefused);
+            self.delayed.insert(object.clone(), (Instant::now() + self.sync_every, 0));
+        }
+        self.report_failure(&objects, error);
+    }
+
     /// Plans and applies, and reports what became of each object.
     async fn settle(&mut self, verdicts: &BTreeMap<ObjectRef, Verdict>, read: &Read) -> Result<(), Stop> {
         let Some(term) = &self.term else { return Ok(()) };
         let Plan { delta, facts, moved } = plan(verdicts, &term.picture, read);
+        let conflicts = |object: &&ObjectRef| matches!(verdicts.get(object), Some(Verdict::Refuse { outcome, .. }) if outcome.reason == Reason::NameConflict);
+        let is_name = |object: &&ObjectRef| custom_kind(object.kind).is_some_and(Kind::is_repository);
+        let vacated: Vec<&ObjectRef> =
+            delta.deletes.iter().filter(is_name).filter(|object| !conflicts(object)).collect();
         if !delta.is_empty() {
             failpoint("operator.apply.before");
             self.write(&delta, &facts).await?;
             failpoint("operator.apply.after");
         }
+        vacated.into_iter().for_each(|object| self.vacated.note(&object.name, &object.namespace));
         moved.iter().for_each(|object| self.world.touch_neighbours(object));
         let Some(term) = &self.term else { return Ok(()) };
         let (written, config) = (delta.upserts.iter().map(|row| &row.object), term.picture.version);
@@ -243,7 +308,7 @@ impl Operator {
                     if self.besides.stored(seen, is_new, config) {
                         continue;
                     }
-                    let outcome = self.besides.missing(seen).unwrap_or_else(Outcome::stored);
+                    let outcome = self.besides.missing(seen).unwrap_or_else(|| Outcome::stored(seen.kind));
                     (outcome, accepted.status.clone())
                 }
                 Verdict::Refuse { outcome, withdraw: _ } => {
@@ -271,8 +336,8 @@ impl Operator {
         if stored.and_then(|kept| kept.uid.as_ref()) != Some(&seen.uid) {
             return Map::new();
         }
-        let fields = ["url", "effective"].into_iter();
-        let kept = fields.filter_map(|name| Some((name.to_owned(), seen.status.get(name)?.clone())));
+        let (fields, status) = (["url", "effective"].into_iter(), seen.status.read());
+        let kept = fields.filter_map(|name| Some((name.to_owned(), status.get(name)?.clone())));
         kept.filter(|(_, value)| !value.is_null()).collect()
     }
 

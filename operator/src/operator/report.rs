@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Operator;
 use crate::{
     conditions::{self, Outcome, Reason},
-    seen::Seen,
+    seen::{Seen, Text},
     sink::SinkError,
     status::Letter,
 };
@@ -17,26 +17,34 @@ impl Operator {
     pub(super) fn report(&mut self, object: &ObjectRef, outcome: &Outcome, more: Map<String, Value>) {
         let Some(seen) = self.world.get(object) else { return };
         let Seen { uid, generation, status: before, .. } = seen;
-        let before = self.outbox.waiting(object).map_or(before, |letter| &letter.status);
-        let status = conditions::status(outcome, *generation, before, Timestamp::now(), more);
-        if !conditions::is_there(before, &status) {
+        let before = self.outbox.waiting(object).map_or(before, |letter| &letter.status).read();
+        let mut status = conditions::status(outcome, *generation, &before, Timestamp::now(), more);
+        if !conditions::is_there(&before, &status) {
+            self.besides.complete(seen, &mut status);
             let (object, uid, before) = (object.clone(), uid.clone(), seen.status.clone());
-            let mut letter = Letter { object, uid, status, before };
-            self.besides.complete(seen, &mut letter.status);
-            self.outbox.put(letter);
+            self.outbox.put(Letter { object, uid, status: Text::of(&status), before });
         }
     }
 
     /// The sink did not take a batch.
     pub(super) fn report_failure(&mut self, batch: &[ObjectRef], error: &SinkError) {
-        let outcome = Outcome {
-            reason: match error {
-                SinkError::Unavailable(_) => Reason::StoreUnavailable,
-                SinkError::Refused(_) => Reason::StoreRefused,
-            },
-            message: format!("it could not be handed to the proxies, which goes on being tried: {error}"),
-        };
         for object in batch {
+            let kind = object.kind;
+            let (reason, message) = match error {
+                SinkError::Unavailable(_) => (
+                    Reason::StoreUnavailable,
+                    format!(
+                        "the {kind} could not be handed to the proxies, which goes on being tried: {error}"
+                    ),
+                ),
+                SinkError::Refused(_) => (
+                    Reason::StoreRefused,
+                    format!(
+                        "the {kind} could not be handed to the proxies, since it is refused there: {error}"
+                    ),
+                ),
+            };
+            let outcome = Outcome { reason, message };
             self.report(object, &outcome, self.still_served(object));
         }
     }

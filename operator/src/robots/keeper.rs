@@ -248,7 +248,7 @@ impl Keeper {
                 }
                 Outcome {
                     reason: Reason::Stored,
-                    message: format!("it is valid, and its token is in Secret {}", job.secret),
+                    message: format!("the Robot is valid, and its token is in Secret {}", job.secret),
                 }
             }
             // Nothing is wrong: the next look is a moment away.
@@ -294,10 +294,10 @@ impl Trouble {
             }
             Trouble::Store(error) => (
                 Reason::StoreUnavailable,
-                format!("its token cannot be recorded, which goes on being tried: {error}"),
+                format!("the Robot's token cannot be recorded, which goes on being tried: {error}"),
             ),
             Trouble::Nowhere => (
-                Reason::SecretFailed,
+                Reason::PublicURLMissing,
                 "nobody knows under which name clients reach the proxies: set ARTIFACTAPI_PUBLIC_URL of the operator \
                  (chart: publicURL)"
                     .to_owned(),

@@ -30,6 +30,7 @@ struct State {
     purged: BTreeSet<String>,
     failure: Option<SinkError>,
     crash: Option<Crash>,
+    refused: Option<String>,
 }
 
 /// When the next write goes wrong.
@@ -49,6 +50,11 @@ impl MemorySink {
     /// Has every call fail from now on, or none.
     pub fn fail(&self, failure: Option<SinkError>) {
         self.state().failure = failure;
+    }
+
+    /// Has every change refused that writes an object of this name.
+    pub fn refuse(&self, name: Option<&str>) {
+        self.state().refused = name.map(str::to_owned);
     }
 
     /// Has the next write go wrong.
@@ -130,6 +136,10 @@ impl Sink for MemorySink {
         }
         if state.version != based_on {
             return Ok(Written::Outdated(state.version));
+        }
+        let refused = upserts.iter().find(|row| Some(&row.object.name) == state.refused.as_ref());
+        if let Some(row) = refused {
+            return Err(SinkError::Refused(format!("{} is refused", row.object.name)));
         }
         let crash = state.crash.take();
         let lost = || Err(SinkError::Unavailable("the connection is gone".into()));

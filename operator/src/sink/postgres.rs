@@ -91,10 +91,10 @@ impl Sink for PostgresSink {
     }
 
     async fn load(&self) -> Result<Contents, SinkError> {
-        let Config { version, objects, repositories } = self.store.load_config().await.map_err(failed)?;
+        let Config { mark, objects, repositories } = self.store.load_config().await.map_err(failed)?;
         let robots = self.store.robots().await.map_err(failed)?;
         Ok(Contents {
-            version,
+            version: mark.version,
             rows: objects.into_iter().filter_map(|object| self.stored(object)).collect(),
             records: Some(Records {
                 repositories: repositories.into_iter().map(|(declared, _)| declared).collect(),

@@ -22,10 +22,12 @@ use crate::{
     ceilings::Ceilings,
     conditions,
     lease::Leadership,
+    names::GRACE,
     operator::{Operator, Parts},
     seen::{Seen, custom_kind, resource},
     sink::{Sink as _, memory::MemorySink},
     upstreams::{self, source::Tables},
+    watches::Progress,
     world::{Change, Scope, World},
 };
 
@@ -206,13 +208,23 @@ impl Bench {
 
     /// Shows the operator that it has seen everything.
     fn list(&mut self) {
-        let present: BTreeSet<ObjectRef> = self.cluster().objects.keys().cloned().collect();
         let namespaces: Vec<Option<String>> = match &self.scope {
             None => vec![None],
             Some(all) => all.iter().cloned().map(Some).collect(),
         };
+        let present = self.cluster().objects.keys().cloned().collect();
+        self.list_these(&namespaces, present);
+    }
+
+    /// Shows the operator that there is nothing else in one namespace than it has seen.
+    pub(super) fn list_only(&mut self, namespace: &str) {
+        let seen = self.operator.seen();
+        self.list_these(&[Some(namespace.to_owned())], seen);
+    }
+
+    fn list_these(&mut self, namespaces: &[Option<String>], present: BTreeSet<ObjectRef>) {
         for kind in Kind::ALL {
-            for namespace in namespaces.clone() {
+            for namespace in namespaces.iter().cloned() {
                 self.send(Change::Listed { kind, namespace, present: present.clone() });
             }
         }
@@ -267,7 +279,7 @@ impl Bench {
             return;
         };
         let seen = Seen::read(kind, serde_json::from_value(object.clone()).unwrap()).unwrap();
-        if self.operator.covers(&seen.object.namespace) {
+        if self.operator.wants(&seen.object.namespace) {
             self.send(Change::Seen(Box::new(seen)));
         }
     }
@@ -484,6 +496,8 @@ fn operator(
         leader: leader.subscribe(),
         floor: watch::Sender::new(0),
         metrics: Arc::default(),
+        progress: Progress::default(),
+        name_grace: GRACE,
     };
     (Operator::new(parts, World::new(scope.clone())), leader, changes)
 }

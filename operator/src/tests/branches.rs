@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::bench::{Bench, local, remote, robot, secret, virt};
-use crate::{ceilings::Ceilings, sink::SinkError};
+use crate::{ceilings::Ceilings, names::GRACE, sink::SinkError};
 
 #[tokio::test]
 async fn what_is_valid_is_stored_and_says_so() {
@@ -83,7 +83,7 @@ async fn rs_132_a_broken_object_keeps_its_last_good_version_and_costs_no_other()
     assert_ne!(bench.sink.document(&npm), good);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_oldest_has_a_name_and_its_end_gives_it_to_the_next() {
     let mut bench = Bench::new();
     let first = bench.apply(&remote("a", "npm", json!({})));
@@ -99,13 +99,60 @@ async fn the_oldest_has_a_name_and_its_end_gives_it_to_the_next() {
     assert!(bench.ready(&third).contains("Remote a/npm"));
     bench.delete(&first);
     bench.settle().await;
+    assert_eq!(bench.stored().await, Vec::<String>::new());
+    let ready = bench.ready(&second);
+    assert!(ready.contains("belonged to namespace \"a\" until now, which keeps it for 120 s"), "{ready}");
+    tokio::time::advance(GRACE).await;
+    bench.settle().await;
     assert_eq!(bench.stored().await, ["Local b/npm"]);
     assert_eq!(bench.repositories().await, ["b/npm docker"]);
     assert!(bench.ready(&second).starts_with("True"));
     assert!(bench.ready(&third).contains("Local b/npm"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_name_does_not_fall_to_who_waited_for_its_object_to_be_made_again() {
+    let mut bench = Bench::new();
+    let own = bench.apply(&remote("a", "npm", json!({})));
+    bench.settle().await;
+    let squatter = bench.apply(&remote("b", "npm", json!({ "baseURL": "https://evil.test/" })));
+    bench.settle().await;
+    let stays = async |bench: &Bench, how: &str| {
+        assert!(bench.ready(&own).starts_with("True"), "{how}: {}", bench.ready(&own));
+        assert!(
+            bench.ready(&squatter).starts_with("False NameConflict"),
+            "{how}: {}",
+            bench.ready(&squatter)
+        );
+        assert_eq!(bench.repositories().await, ["a/npm npm https://npm.test/"], "{how}");
+    };
+    bench.delete(&own);
+    bench.apply(&remote("a", "npm", json!({})));
+    bench.settle().await;
+    stays(&bench, "at once").await;
+    bench.delete(&own);
+    bench.settle().await;
+    assert!(bench.stored().await.is_empty(), "nobody has it meanwhile");
+    tokio::time::advance(GRACE / 2).await;
+    bench.settle().await;
+    bench.apply(&remote("a", "npm", json!({})));
+    bench.settle().await;
+    stays(&bench, "after a while").await;
+    bench.delete(&own);
+    bench.apply(&remote("a", "npm", json!({})));
+    bench.restart().await;
+    stays(&bench, "while no operator was there").await;
+    // One that is broken at first is mended in time.
+    bench.delete(&own);
+    bench.apply(&remote("a", "npm", json!({ "baseURL": "ftp://x" })));
+    bench.settle().await;
+    assert!(bench.stored().await.is_empty());
+    bench.apply(&remote("a", "npm", json!({})));
+    bench.settle().await;
+    stays(&bench, "after a mistake").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_people_stored_without_kubernetes_keeps_its_name_and_is_adopted_by_its_own() {
     let mut bench = Bench::new();
     let manifest = remote("a", "npm", json!({}));
@@ -127,6 +174,8 @@ async fn what_people_stored_without_kubernetes_keeps_its_name_and_is_adopted_by_
     bench.restart().await;
     assert!(bench.ready(&own).starts_with("True"), "and it stays so: {}", bench.ready(&own));
     bench.delete(&own);
+    bench.settle().await;
+    tokio::time::advance(GRACE).await;
     bench.settle().await;
     assert_eq!(bench.stored().await, ["Local b/npm"], "by then it was the operator's");
 }
@@ -350,6 +399,107 @@ async fn a_sink_that_is_away_is_waited_for() {
     bench.sink.fail(None);
     bench.settle().await;
     assert!(bench.ready(&npm).starts_with("True"), "{}", bench.ready(&npm));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_sink_refuses_costs_no_other() {
+    let mut bench = Bench::new();
+    bench.sink.refuse(Some("r7"));
+    let all: Vec<_> =
+        (0..20).map(|number| bench.apply(&remote("team", &format!("r{number}"), json!({})))).collect();
+    bench.settle().await;
+    for (number, object) in all.iter().enumerate() {
+        let ready = bench.ready(object);
+        if number == 7 {
+            assert!(ready.starts_with("False StoreRefused: the Remote could not be handed"), "{ready}");
+            assert!(ready.contains("r7 is refused"), "with the cause: {ready}");
+            assert_eq!(bench.condition(object, "Stalled").unwrap().0, "True");
+        } else {
+            assert!(ready.starts_with("True"), "{object}: {ready}");
+        }
+    }
+    assert_eq!(bench.stored().await.len(), 19);
+    bench.sink.refuse(None);
+    tokio::time::advance(std::time::Duration::from_secs(301)).await;
+    bench.settle().await;
+    assert!(bench.ready(&all[7]).starts_with("True"), "{}", bench.ready(&all[7]));
+    assert_eq!(bench.stored().await.len(), 20);
+}
+
+#[tokio::test]
+async fn a_status_that_somebody_else_has_written_is_written_again() {
+    let mut bench = Bench::new();
+    let npm = bench.apply(&remote("team", "npm", json!({})));
+    bench.settle().await;
+    let damaged = {
+        let mut cluster = bench.cluster();
+        let found = cluster.objects.get_mut(&npm).unwrap();
+        found["status"]["conditions"][0]["status"] = json!("False");
+        found["status"]["url"] = json!("https://evil.test/");
+        found.clone()
+    };
+    bench.show(&damaged);
+    bench.settle().await;
+    assert!(bench.ready(&npm).starts_with("True"), "{}", bench.ready(&npm));
+    assert_eq!(bench.cluster().objects[&npm]["status"]["url"], "https://packages.test/api/v1/remote/npm/");
+}
+
+#[tokio::test]
+async fn a_robot_is_granted_nothing_of_another_namespace() {
+    let mut bench = Bench::new();
+    bench.apply(&remote("other", "npm", json!({})));
+    let mut ci = robot("team", "ci");
+    let granted = |names: serde_json::Value| json!([{ "repositories": names, "actions": ["pull"] }]);
+    ci["spec"]["grants"] = granted(json!(["n*", "later", "npm"]));
+    let object = bench.apply(&ci);
+    bench.settle().await;
+    let ready = bench.ready(&object);
+    assert!(
+        ready.starts_with(
+            "False NotPermitted: spec.grants[0].repositories[2]: npm is a repository of another"
+        ),
+        "{ready}"
+    );
+    assert_eq!(bench.stored().await, ["Remote other/npm"]);
+    ci["spec"]["grants"] = granted(json!(["n*", "later"]));
+    bench.apply(&ci);
+    bench.settle().await;
+    assert!(
+        bench.ready(&object).starts_with("False TokensUnavailable"),
+        "it is stored: {}",
+        bench.ready(&object)
+    );
+    // What comes later in another namespace takes nothing from it.
+    let later = bench.apply(&remote("other", "later", json!({})));
+    bench.settle().await;
+    assert!(bench.ready(&object).starts_with("False NotPermitted"), "{}", bench.ready(&object));
+    assert!(bench.stored().await.contains(&"Robot team/ci".to_owned()));
+    bench.delete(&later);
+    bench.settle().await;
+    assert!(bench.ready(&object).starts_with("False TokensUnavailable"), "{}", bench.ready(&object));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_cannot_be_listed_stops_no_other() {
+    let scope = ["a".to_owned(), "closed".to_owned()].into();
+    let mut bench = Bench::with(Ceilings::default(), Some(scope));
+    bench.apply(&remote("closed", "kept", json!({})));
+    bench.settle().await;
+    bench.restart_blind().await;
+    let npm = bench.apply(&remote("a", "npm", json!({})));
+    bench.list_only("a");
+    bench.operator.work().await;
+    assert_eq!(bench.ready(&npm), "nothing", "it is waited for");
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    bench.settle().await;
+    assert!(bench.ready(&npm).starts_with("True"), "{}", bench.ready(&npm));
+    let late = bench.apply(&local("a", "kept", "Retain"));
+    bench.settle().await;
+    assert!(bench.ready(&late).starts_with("False NameConflict"), "{}", bench.ready(&late));
+    assert_eq!(bench.stored().await, ["Remote a/npm", "Remote closed/kept"], "nobody knows what is there");
+    bench.list_only("closed");
+    bench.settle().await;
+    assert_eq!(bench.stored().await, ["Remote a/npm"], "by now it is known");
 }
 
 #[tokio::test]

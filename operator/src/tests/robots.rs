@@ -66,7 +66,7 @@ async fn a_robot_has_its_token_in_a_secret_and_a_restart_changes_nothing() {
     bench.settle().await;
     let first = token(&bench, "ci").expect("a token");
     assert!(is_good(&bench, &first).await);
-    assert_eq!(bench.ready(&ci), "True Stored: it is valid, and its token is in Secret ci");
+    assert_eq!(bench.ready(&ci), "True Stored: the Robot is valid, and its token is in Secret ci");
     let found = bench.cluster().objects[&of("ci")].clone();
     assert_eq!(found["type"], "kubernetes.io/dockerconfigjson");
     let uid = bench.cluster().objects[&ci]["metadata"]["uid"].clone();

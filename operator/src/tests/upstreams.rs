@@ -90,6 +90,8 @@ async fn a_remote_says_how_its_upstream_is_and_is_ready_all_the_same() {
         status["conditions"].as_array().unwrap().iter().find(|one| one["type"] == "UpstreamReachable");
     assert_eq!(reachable.unwrap()["message"], "it does not go well");
     assert_eq!(reachable.unwrap()["observedGeneration"], 1);
+    let told: Vec<String> = bench.cluster().events.iter().map(|(reason, _)| reason.clone()).collect();
+    assert_eq!(told, ["Refused", "DNSFailed"], "events tell what has gone wrong");
     let writes = bench.writes();
     for at in [70_000, 80_000] {
         tell(&bench, identity, bad(at, Layer::Dns), Track::default(), None).await;
@@ -98,6 +100,12 @@ async fn a_remote_says_how_its_upstream_is_and_is_ready_all_the_same() {
     bench.restart().await;
     assert_eq!(bench.writes(), writes, "the same again is no news: {:?}", bench.cluster().requests);
     assert_eq!(asked(&bench).await, [], "nor does a restart ask");
+    tell(&bench, identity, good(90_000), good(90_000), None).await;
+    bench.look().await;
+    let told: Vec<String> = bench.cluster().events.iter().map(|(reason, _)| reason.clone()).collect();
+    assert_eq!(told[2..], ["Answers", "Accepted"], "and what is well again");
+    tell(&bench, identity, bad(100_000, Layer::Dns), Track::default(), None).await;
+    bench.look().await;
     bench.apply(&remote("team", "npm", json!({})));
     bench.settle().await;
     assert_eq!(words(&bench, &npm), ["True Stored", "False DNSFailed", "-"], "without credentials");

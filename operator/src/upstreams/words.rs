@@ -22,6 +22,9 @@ use crate::conditions::since;
 /// The types of these conditions.
 pub const TYPES: [&str; 2] = ["UpstreamReachable", "CredentialsValid"];
 
+/// The reason of one of which nothing is known.
+pub const NOT_OBSERVED: &str = "NotObserved";
+
 /// What one condition says.
 struct Word<'a> {
     status: &'static str,
@@ -78,7 +81,7 @@ pub fn conditions(
 
 impl Word<'static> {
     fn unknown(message: &'static str) -> Self {
-        Word { status: "Unknown", reason: "NotObserved", message }
+        Word { status: "Unknown", reason: NOT_OBSERVED, message }
     }
 }
 

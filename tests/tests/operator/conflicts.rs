@@ -26,8 +26,9 @@ async fn until_younger(stage: &Stage<'_>, object: &Value) {
 }
 
 pub(crate) async fn names(bench: &Bench) -> Ending {
-    let stage =
-        Stage::with(bench, "names", Wishes { namespaces: vec!["b", "c"], ..Wishes::default() }).await?;
+    let environment = vec![("ARTIFACTAPI_NAME_GRACE", "4s")];
+    let wishes = Wishes { namespaces: vec!["b", "c"], environment, ..Wishes::default() };
+    let stage = Stage::with(bench, "names", wishes).await?;
     let mut operator = stage.operator().await;
     let claims: Vec<Value> = [
         ("Remote", json!({ "type": "npm", "baseURL": "https://first/" })),
@@ -56,14 +57,22 @@ pub(crate) async fn names(bench: &Bench) -> Ending {
     stage.until_refused(&Object::of(&claims[1]), "NameConflict").await;
     assert_eq!(owner(), stage.namespaces[0]);
 
+    // One that is deleted and made again is the youngest, and has its name all the same.
     stage.api.delete(&Object::of(&claims[0])).await.ok();
-    stage.api.until_ready(&Object::of(&claims[1]), SOON).await;
+    let is_free = async || owner().is_empty();
+    wait::until("the name to be free", SOON, is_free).await;
+    stage.api.apply(&claims[0]).await;
+    stage.api.until_ready(&Object::of(&claims[0]), SOON).await;
+    assert_eq!(owner(), stage.namespaces[0]);
+
+    stage.api.delete(&Object::of(&claims[0])).await.ok();
+    stage.api.until_ready(&Object::of(&claims[1]), SOON * 2).await;
     let condition = stage.until_refused(&Object::of(&claims[2]), "NameConflict").await;
     let heir = format!("{}/shared", stage.namespaces[1]);
     assert!(condition.message.contains(&heir), "it names the heir: {condition:?}");
     assert_eq!(owner(), stage.namespaces[1]);
     stage.api.delete(&Object::of(&claims[1])).await.ok();
-    stage.api.until_ready(&Object::of(&claims[2]), SOON).await;
+    stage.api.until_ready(&Object::of(&claims[2]), SOON * 2).await;
     assert_eq!(owner(), stage.namespaces[2]);
     Ok(())
 }

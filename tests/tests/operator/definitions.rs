@@ -81,10 +81,13 @@ pub(crate) async fn columns(bench: &Bench) -> Ending {
         rows.iter().map(filled).collect::<Vec<Vec<String>>>()
     };
     let short = table(&[]);
-    assert_eq!(short[0], ["NAME", "TYPE", "UPSTREAM", "READY", "REACHABLE", "AGE"]);
-    assert_eq!(short[1][..5], ["npm", "npm", "https://registry.yarnpkg.com/", "True", "False"]);
+    assert_eq!(short[0], ["NAME", "TYPE", "UPSTREAM", "READY", "REASON", "REACHABLE", "AGE"]);
+    assert_eq!(short[1][..6], ["npm", "npm", "https://registry.yarnpkg.com/", "True", "Test", "False"]);
     let wide = table(&["-o", "wide"]);
-    assert_eq!(wide[0], ["NAME", "TYPE", "UPSTREAM", "READY", "REACHABLE", "URL", "MESSAGE", "AGE"]);
+    assert_eq!(
+        wide[0],
+        ["NAME", "TYPE", "UPSTREAM", "READY", "REASON", "REACHABLE", "URL", "MESSAGE", "AGE"]
+    );
     assert!(wide[1].contains(&"Ready in a sentence".to_owned()), "{wide:?}");
 
     // What a person who waits in a script uses.

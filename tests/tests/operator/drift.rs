@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use artifactapi_tests::{kubernetes::Object, wait};
+use artifactapi_tests::{
+    kubernetes::{Condition, Object},
+    wait,
+};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -56,11 +59,32 @@ pub(crate) async fn repaired(bench: &Bench) -> Ending {
          FROM objects WHERE kind = 'Remote' AND name = 'a'",
         "UPDATE objects SET document = 'nonsense' WHERE kind = 'Secret'",
         "UPDATE repositories SET retired_at = now() WHERE name = 'l'",
+        "UPDATE robots SET grants = '*=pull,push,delete' WHERE name = 'r'",
+        "INSERT INTO robots (namespace, name, source, grants) \
+         SELECT namespace, 'stray', 'manifest', grants FROM robots WHERE name = 'r'",
+        "DELETE FROM robots WHERE name = 'r'",
     ] {
         stage.site.sql(&format!("{damage}; {bump}"));
         let is_repaired = async || stage.rows() == good;
         wait::until(&format!("the repair of: {damage}"), RESYNC + SOON * 2, is_repaired).await;
     }
+    // The robot that was lost has a token again, and it is the one in its Secret.
+    let has_token = async || stage.site.sql("SELECT count(*) FROM tokens WHERE robot = 'r'") != "0";
+    wait::until("another token", RESYNC + SOON * 2, has_token).await;
+    // Statuses are the operator's, whoever may write them.
+    let remote = stage.object("Remote", "a");
+    let lie = json!({ "status": { "url": "https://evil/", "conditions": [{
+        "type": "Ready", "status": "False", "reason": "Lie", "message": "a lie", "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] } });
+    stage.api.merge(&remote, "status", &lie).await.ok();
+    let is_true = async || {
+        let found = stage.api.get(&remote).await.unwrap_or_default();
+        let is_ready = Condition::of(&found, "Ready").is_some_and(|one| one.holds());
+        is_ready && found["status"]["url"] == json!(stage.site.remote("a"))
+    };
+    wait::until("the truth", SOON, is_true).await;
+    assert_eq!(stage.rows(), good);
     Ok(())
 }
 

@@ -46,8 +46,9 @@ const WITHOUT_OPERATOR: [(&str, Test); 7] = [
 ];
 
 /// Those with an operator, and most with a proxy beside it. The longest come first.
-const WITH_OPERATOR: [(&str, Test); 21] = [
+const WITH_OPERATOR: [(&str, Test); 24] = [
     ("rs_134_40_an_api_server_that_is_gone_costs_no_read", |b| Box::pin(outage::api_server(b))),
+    ("a_namespace_without_a_role_stops_no_other", |b| Box::pin(rights::without_a_role(b))),
     ("rs_136_an_operator_that_dies_at_any_point_leaves_nothing_wrong", |b| {
         Box::pin(crashes::at_every_point(b))
     }),
@@ -62,6 +63,8 @@ const WITH_OPERATOR: [(&str, Test); 21] = [
     ("rs_132_names_are_one_space_and_the_oldest_wins", |b| Box::pin(conflicts::names(b))),
     ("a_missing_secret_is_told_and_awaited", |b| Box::pin(refusals::missing_secret(b))),
     ("rs_39_nothing_is_taken_from_another_namespace", |b| Box::pin(refusals::other_namespace(b))),
+    ("a_row_that_is_refused_costs_no_other", |b| Box::pin(refusals::by_the_database(b))),
+    ("a_robot_is_granted_nothing_of_another_namespace", |b| Box::pin(refusals::foreign_grants(b))),
     ("a_namespace_cannot_widen_its_power", |b| Box::pin(refusals::ceilings(b))),
     ("rs_40_the_published_roles_are_enough_and_no_more", |b| Box::pin(rights::own_namespace(b))),
     ("a_remote_that_comes_back_has_its_bytes", |b| Box::pin(lives::remote(b))),

@@ -177,3 +177,53 @@ pub(crate) async fn ceilings(bench: &Bench) -> Ending {
     }
     Ok(())
 }
+
+/// What PostgreSQL refuses of one object costs no other, though they are written together.
+pub(crate) async fn by_the_database(bench: &Bench) -> Ending {
+    let stage = Stage::new(bench, "constraint").await?;
+    stage.site.sql("ALTER TABLE objects ADD CONSTRAINT no_seven CHECK (name <> 'r7')");
+    let remotes: Vec<Value> = (0..20)
+        .map(|number| stage.remote_at(&format!("r{number}"), "http://127.0.0.1:9/", json!({})))
+        .collect();
+    for remote in &remotes {
+        stage.api.apply(remote).await;
+    }
+    // All of them wait when it comes.
+    let _operator = stage.operator().await;
+    for (number, remote) in remotes.iter().enumerate() {
+        if number != 7 {
+            stage.api.until_ready(&Object::of(remote), SOON).await;
+        }
+    }
+    let condition = stage.until_refused(&Object::of(&remotes[7]), "StoreRefused").await;
+    assert!(condition.message.contains("no_seven"), "it names the cause: {condition:?}");
+    assert_eq!(stage.site.sql("SELECT count(*) FROM objects"), "19");
+    stage.site.sql("ALTER TABLE objects DROP CONSTRAINT no_seven");
+    let mut mended = remotes[7].clone();
+    mended["spec"]["suspend"] = json!(true);
+    stage.api.apply(&mended).await;
+    stage.api.until_ready(&Object::of(&mended), SOON).await;
+    Ok(())
+}
+
+/// A Robot is granted nothing of another namespace.
+pub(crate) async fn foreign_grants(bench: &Bench) -> Ending {
+    let stage = Stage::with(bench, "grants", Wishes { namespaces: vec!["far"], ..Wishes::default() }).await?;
+    let _operator = stage.operator().await;
+    let theirs = manifest("Local", &stage.namespaces[1], "theirs", json!({ "type": "docker" }));
+    stage.api.apply(&theirs).await;
+    stage.api.until_ready(&Object::of(&theirs), SOON).await;
+    let grants = json!({ "grants": [{ "repositories": ["mine", "theirs"], "actions": ["push"] }] });
+    let robot = stage.manifest("Robot", "ci", grants);
+    stage.api.apply(&robot).await;
+    let condition = stage.until_refused(&Object::of(&robot), "NotPermitted").await;
+    assert!(
+        condition.message.starts_with("spec.grants[0].repositories[1]: theirs is a repository of another")
+    );
+    assert!(stage.api.get(&stage.object("Secret", "ci")).await.is_none(), "it has no token");
+    // By pattern it is granted what is its own, and nothing else; so it is ready.
+    let grants = json!({ "grants": [{ "repositories": ["mine", "t*"], "actions": ["push"] }] });
+    stage.api.apply(&stage.manifest("Robot", "ci", grants)).await;
+    stage.api.until_ready(&Object::of(&robot), SOON).await;
+    Ok(())
+}

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use artifactapi_services::Access;
 use artifactapi_tests::{
+    http,
     kubernetes::{Api, Object, roles},
+    metrics::samples_at,
     wait,
 };
 use serde_json::{Value, json};
@@ -128,5 +130,33 @@ pub(crate) async fn people(bench: &Bench) -> Ending {
         assert!(!person(user).may("patch", "artifactapi.io", "remotes/status", &namespace).await, "{user}");
         assert!(!person(user).may("list", "artifactapi.io", "remotes", "default").await, "{user}");
     }
+    Ok(())
+}
+
+/// One watched namespace without a role stops no other, and it is said where people look.
+pub(crate) async fn without_a_role(bench: &Bench) -> Ending {
+    let stage = Stage::new(bench, "roleless").await?;
+    let closed = bench.namespace("roleless-closed").await;
+    let mut operator = stage.idle_operator("one").await;
+    operator.set("ARTIFACTAPI_WATCH_NAMESPACES", format!("{},{closed}", stage.namespace));
+    operator.spawn();
+    let remote = stage.remote_at("one", "http://127.0.0.1:9/", json!({}));
+    stage.api.apply(&remote).await;
+    let ready = operator.page("readyz");
+    let waiting = async || http::get(&ready).await.status == 503;
+    wait::until("it to say that it waits", SOON * 2, waiting).await;
+    stage.api.until_ready(&Object::of(&remote), Duration::from_secs(75)).await;
+    assert_eq!(http::get(&ready).await.status, 200);
+    let told = http::get(&format!("{ready}?verbose")).await.text();
+    assert!(told.contains(&format!("Remote in {closed}: ")) && told.contains("forbidden"), "{told}");
+    let missing = samples_at(&operator.page("metrics")).await["artifactapi_operator_lists_missing"];
+    assert!(missing >= 4.0, "{missing}");
+    assert!(operator.logs().contains("goes on with what can"), "{}", operator.logs());
+    // As soon as the role is there, so is the namespace.
+    roles::grant(&stage.api, &stage.namespace, Some(&[stage.namespace.clone(), closed.clone()])).await;
+    let late = crate::stage::manifest("Local", &closed, "late", json!({ "type": "docker" }));
+    stage.api.apply(&late).await;
+    stage.api.until_ready(&Object::of(&late), Duration::from_secs(30)).await;
+    operator.stop().await;
     Ok(())
 }

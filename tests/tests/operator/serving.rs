@@ -14,7 +14,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     Ending,
     bench::{Bench, crds},
-    stage::{SOON, Stage, Wishes},
+    stage::{SOON, Stage},
 };
 
 pub(crate) async fn first_byte(bench: &Bench) -> Ending {
@@ -45,13 +45,16 @@ pub(crate) async fn first_byte(bench: &Bench) -> Ending {
 }
 
 pub(crate) async fn readme(bench: &Bench) -> Ending {
-    let environment = vec![("ARTIFACTAPI_ALLOW_MIRROR_FOR", "*"), ("ARTIFACTAPI_ALLOW_ROOT_MIRROR", "true")];
-    let stage = Stage::with(bench, "readme", Wishes { environment, ..Wishes::default() }).await?;
-    let _operator = stage.operator().await;
+    let stage = Stage::new(bench, "readme").await?;
+    // As whoever installs it has it: nothing is allowed that nobody has allowed.
+    let mut operator = stage.idle_operator("one").await;
+    operator.unset("ARTIFACTAPI_ALLOW_CIDRS");
+    operator.start().await;
     let (directory, namespace) = (crds("examples"), stage.namespace.as_str());
     let directory = directory.to_string_lossy();
     bench.kubectl(&["apply", "-n", namespace, "-f", &directory]);
-    bench.kubectl(&["wait", "--for=condition=Ready", "--timeout=30s", "-n", namespace, "-f", &directory]);
+    let kinds = "remotes,virtuals,locals,robots";
+    bench.kubectl(&["wait", "--for=condition=Ready", "--timeout=30s", "-n", namespace, "--all", kinds]);
     let table = bench.kubectl(&["get", "remotes", "-n", namespace, "-o", "wide"]);
     for line in table.lines().skip(1) {
         assert!(
@@ -97,12 +100,19 @@ pub(crate) async fn deleted_while_pulled(bench: &Bench) -> Ending {
     let base = stage.site.remote("files");
     stage.until_served(&(base.clone() + "small.bin"), SOON, http::Fetched::is_ok).await;
 
-    let mut pulls = JoinSet::new();
+    let mut begins = JoinSet::new();
     for _ in 0..CLIENTS {
         let url = base.clone() + "big.bin";
-        pulls.spawn(async move { http::get(&url).await });
+        begins.spawn(async move { http::begin(&url).await });
     }
+    // Each is being served, and none has all of it.
+    let begun = begins.join_all().await;
+    assert!(begun.iter().all(|one| one.status() == 200));
     gate.reached_by(1).await;
+    let mut pulls = JoinSet::new();
+    for one in begun {
+        pulls.spawn(one.finish());
+    }
     stage.api.delete(&Object::of(&remote)).await.ok();
     stage.api.until_gone(&Object::of(&remote), SOON).await;
     // Those who come now are told so.
@@ -110,15 +120,13 @@ pub(crate) async fn deleted_while_pulled(bench: &Bench) -> Ending {
     assert!(told.complete);
     gate.open();
     let opened = Instant::now();
-    let mut whole_ones = 0;
-    while let Some(pulled) = pulls.join_next().await {
-        let pulled = pulled.expect("no client panics");
-        // One that came to the proxy after the deletion is refused; none that was being served is cut off.
-        assert!(pulled.complete && matches!(pulled.status, 200 | 404), "{}", pulled.status);
-        whole_ones += usize::from(pulled.status == 200 && pulled.body.len() == whole);
-    }
+    let pulled = pulls.join_all().await;
+    let whole_ones = pulled
+        .iter()
+        .filter(|one| one.complete && one.body.len() == whole && one.body.iter().all(|byte| *byte == 3));
+    let whole_ones = whole_ones.count();
     assert!(opened.elapsed() < PATIENCE, "{:?}", opened.elapsed());
-    assert!(whole_ones > 0, "some were being served");
+    assert_eq!(whole_ones, CLIENTS, "none that was being served is cut off");
     println!("figure: a Remote deleted under {CLIENTS} clients: {whole_ones} running pulls ended whole");
     assert_eq!(stage.site.sql("SELECT count(*) FROM objects WHERE kind = 'Remote'"), "0");
     assert_eq!(stage.site.sql("SELECT count(*) FROM repositories WHERE retired_at IS NULL"), "0");

@@ -174,7 +174,9 @@ impl<'a> Stage<'a> {
             "SELECT namespace, name, package_type, base_url FROM repositories WHERE retired_at IS NULL \
              ORDER BY namespace, name, package_type",
         );
-        format!("{objects}\n--\n{repositories}").replace(&self.namespace, "NAMESPACE")
+        let robots =
+            self.site.sql("SELECT namespace, name, source, grants FROM robots ORDER BY namespace, name");
+        format!("{objects}\n--\n{repositories}\n--\n{robots}").replace(&self.namespace, "NAMESPACE")
     }
 
     /// Requests that the operator has made: method and path of everything it wrote, refusals, and so on.

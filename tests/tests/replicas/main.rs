@@ -12,6 +12,7 @@ mod outages;
 mod partitions;
 mod purges;
 mod restarts;
+mod restored;
 mod stampede;
 mod stock;
 mod tokens;
@@ -32,7 +33,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 /// One test.
 type Test = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-const TESTS: [(&str, Test); 24] = [
+const TESTS: [(&str, Test); 26] = [
     ("rs_80_a_small_stampede_costs_one_fetch", |s| Box::pin(stampede::small(s))),
     ("rs_80_a_thousand_clients_cost_one_fetch", |s| Box::pin(stampede::large(s))),
     ("rs_81_a_killed_leader_costs_one_more_fetch", |s| Box::pin(leader::killed(s))),
@@ -52,6 +53,8 @@ const TESTS: [(&str, Test); 24] = [
         Box::pin(crashes::of_collections(s))
     }),
     ("rs_119_a_rolling_restart_costs_no_read", |s| Box::pin(restarts::rolling(s))),
+    ("a_backup_that_is_put_back_is_noticed", |s| Box::pin(restored::under_replicas(s))),
+    ("another_database_is_noticed_by_its_id", |s| Box::pin(restored::by_a_twin(s))),
     ("an_edit_is_seen_by_every_replica_soon", |s| Box::pin(edits::hundred(s))),
     ("rs_115_evict_gc_and_fsck_while_replicas_run", |s| Box::pin(collection::by_hand(s))),
     ("an_upstream_is_probed_by_one_replica", |s| Box::pin(upstreams::probed_by_one(s))),

@@ -85,7 +85,7 @@ pub fn plan(
     let (pruned, kept): (Vec<_>, Vec<_>) =
         others.into_iter().partition(|object| prune && object.uid.is_none());
     let loaded = check(files, config, &kept, &opened)?;
-    let mut changes = Changes { based_on: Some(config.version), ..Changes::default() };
+    let mut changes = Changes { based_on: Some(config.mark.version), ..Changes::default() };
     let mut steps = Vec::new();
     for (key, (document, is_secret)) in wanted {
         let mut object = StoredObject {
@@ -179,6 +179,8 @@ fn declared(loaded: &Loaded) -> Vec<Declared> {
 
 #[cfg(test)]
 mod tests {
+    use artifactapi_stores::postgres::ConfigMark;
+
     use super::*;
 
     const KEY: &str = "a key of at least thirty-two characters";
@@ -197,7 +199,7 @@ mod tests {
     }
 
     fn empty() -> Config {
-        Config { version: 0, objects: Vec::new(), repositories: Vec::new() }
+        Config { mark: ConfigMark::default(), objects: Vec::new(), repositories: Vec::new() }
     }
 
     fn after(config: &Config, changes: &Changes) -> Config {
@@ -206,7 +208,7 @@ mod tests {
         objects.extend(changes.upserts.iter().map(|object| (key_of(object), object.clone())));
         changes.deletes.iter().for_each(|key| drop(objects.remove(key)));
         Config {
-            version: config.version + 1,
+            mark: ConfigMark { version: config.mark.version + 1, ..config.mark.clone() },
             objects: objects.into_values().collect(),
             repositories: Vec::new(),
         }

@@ -11,7 +11,7 @@ use artifactapi_model::{
 };
 use artifactapi_stores::{
     PostgresMetadata,
-    postgres::{Config, StoredObject},
+    postgres::{Config, ConfigMark, StoredObject},
 };
 use artifactapi_upstream::HttpUpstream;
 use futures_util::StreamExt as _;
@@ -51,27 +51,29 @@ pub struct Database {
     store: Arc<PostgresMetadata>,
     sealer: Option<Arc<Sealer>>,
     good: Good,
-    version: Option<i64>,
+    mark: Option<ConfigMark>,
 }
 
 impl Database {
     /// Follows the configuration in `store`; nothing is read yet. `grace` as in [`Good::new`].
     pub fn new(store: Arc<PostgresMetadata>, sealer: Option<Arc<Sealer>>, grace: Duration) -> Self {
-        Database { store, sealer, good: Good::new(grace), version: None }
+        Database { store, sealer, good: Good::new(grace), mark: None }
     }
 
-    /// Takes up the configuration unless it is the one in service.
+    /// Takes up the configuration unless it is the one in service. What the database holds counts, were it older: after
+    /// a backup was put back, or another database took the place of this one, versions and rows mean something else.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub async fn refresh(&mut self, app: &Arc<App>) -> Result<(), ConfigError> {
-        if self.version.is_some() && self.version == Some(self.store.config_version().await?) {
+        if self.mark.is_some() && self.mark == Some(self.store.config_mark().await?) {
             return Ok(());
         }
-        let Config { version, objects, repositories } = self.store.load_config().await?;
-        if self.version.is_some_and(|ours| ours >= version) {
-            return Ok(());
-        }
+        let Config { mark, objects, repositories } = self.store.load_config().await?;
+        let is_replaced = |ours: &ConfigMark| {
+            ours.database != mark.database || ours.version >= mark.version && *ours != mark
+        };
+        let is_replaced = self.mark.as_ref().is_some_and(is_replaced);
         let texts = texts(&objects, self.sealer.as_deref())?;
         let stored = self.good.stored().clone();
         // Thousands of manifests take a while to validate.
@@ -83,8 +85,16 @@ impl Database {
         let metadata: Arc<dyn MetadataStore> = self.store.clone();
         identities.extend(united(&next, &metadata).await?);
         self.good.take_up(app, next, &identities);
-        app.set_config_version(version);
-        self.version = Some(version);
+        if is_replaced {
+            tracing::warn!(
+                version = mark.version,
+                "the database was replaced: everything is looked up again"
+            );
+            // What was found under its rows may be something else under those of the other.
+            app.engine.heard_gap();
+        }
+        app.set_config_version(mark.version);
+        self.mark = Some(mark);
         Ok(())
     }
 

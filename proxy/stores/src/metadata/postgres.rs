@@ -52,7 +52,7 @@ use self::{
     statements as sql,
 };
 pub use self::{
-    config::{Applied, Changes, Config, Declared, StoredObject},
+    config::{Applied, Changes, Config, ConfigMark, Declared, StoredObject},
     delta::{Delta, Written},
     migrations::Migrated,
     schema::PostgresError,

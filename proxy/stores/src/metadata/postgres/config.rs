@@ -1,7 +1,7 @@
 //! The configuration: manifests, their version, and the repositories that exist by them.
 //!
 //! A configuration changes as a whole and its version only rises, so that a replica takes a snapshot by one
-//! number: it hears [`Notice::Configured`], or finds another [`PostgresMetadata::config_version`], and loads
+//! number: it hears [`Notice::Configured`], or finds another [`PostgresMetadata::config_mark`], and loads
 //! again. Who changes it may say which version the change was made for; another change in between refuses it.
 
 use std::time::Duration;
@@ -31,9 +31,9 @@ const OBJECTS: &str = "SELECT kind, namespace, name, document, sealed, version, 
      ORDER BY kind, namespace, name";
 const REPOSITORIES: &str = "SELECT namespace, name, package_type, base_url, id, epoch FROM repositories \
      WHERE retired_at IS NULL ORDER BY namespace, name, package_type";
-const VERSION: &str = "SELECT version FROM config_version";
+const VERSION: &str = "SELECT version, database_id, stamp FROM config_version";
 const LOCK_VERSION: &str = "SELECT version FROM config_version FOR UPDATE";
-const SET_VERSION: &str = "UPDATE config_version SET version = $1";
+const SET_VERSION: &str = "UPDATE config_version SET version = $1, stamp = gen_random_uuid()::TEXT";
 const PUT_OBJECTS: &str = "INSERT INTO objects (kind, namespace, name, document, sealed, uid, generation, version) \
      SELECT *, $8 FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BOOLEAN[], $6::TEXT[], \
      $7::BIGINT[]) ON CONFLICT (kind, namespace, name) DO UPDATE SET document = excluded.document, \
@@ -97,11 +97,22 @@ pub struct Declared {
     pub base_url: String,
 }
 
+/// Which configuration it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigMark {
+    /// The database it is in: another one has another, wherever it is reached.
+    pub database: String,
+    /// Its version there; 0 before the first. It only rises, unless a backup was put back.
+    pub version: i64,
+    /// What tells it from another of that version, in a copy of the database.
+    pub stamp: String,
+}
+
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Its version; 0 before the first.
-    pub version: i64,
+    /// Which one.
+    pub mark: ConfigMark,
     /// All objects, by kind, namespace and name.
     pub objects: Vec<StoredObject>,
     /// All repositories that exist, with where stores know them by.
@@ -152,12 +163,13 @@ impl PostgresMetadata {
         self.pool.settle(client, outcome)
     }
 
-    /// Version of the configuration.
+    /// Which configuration is there.
     ///
     /// # Errors
     /// [`MetadataError`].
-    pub async fn config_version(&self) -> Result<i64, MetadataError> {
-        self.value(Operation::ConfigVersion, VERSION, &[]).await
+    pub async fn config_mark(&self) -> Result<ConfigMark, MetadataError> {
+        let rows = self.read(Operation::ConfigVersion, VERSION, &[]).await?;
+        Ok(rows.first().map(mark).unwrap_or_default())
     }
 
     /// Changes the configuration, one caller at a time. When something changed, the version rises by one and
@@ -189,12 +201,16 @@ async fn load(client: &mut Object, statements: &SqlStatements) -> Result<Config,
     let [version, objects, repositories] = answers.as_slice() else {
         return Err(Trouble::Refused("an answer is missing".into()));
     };
-    let version = version.first().ok_or_else(|| Trouble::Refused("it has no version".into()))?.get(0);
+    let mark = version.first().map(mark).ok_or_else(|| Trouble::Refused("it has no version".into()))?;
     Ok(Config {
-        version,
+        mark,
         objects: readable(objects, statements, "objects", object),
         repositories: readable(repositories, statements, "repositories", repository),
     })
+}
+
+fn mark(row: &Row) -> ConfigMark {
+    ConfigMark { version: row.get(0), database: row.get(1), stamp: row.get(2) }
 }
 
 fn object(row: &Row) -> Result<StoredObject, String> {

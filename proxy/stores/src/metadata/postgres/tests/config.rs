@@ -61,9 +61,11 @@ async fn a_configuration_changes_as_a_whole_and_its_version_only_rises() {
     let Some(server) = Server::start("a_configuration_changes_as_a_whole") else { return };
     let store = server.store().await;
     let mut messages = listening(&store).await;
+    let mark = store.config_mark().await.unwrap();
+    assert_eq!((mark.version, mark.database.len(), mark.stamp.len()), (0, 36, 36), "{mark:?}");
     assert_eq!(
         store.load_config().await.unwrap(),
-        Config { version: 0, objects: vec![], repositories: vec![] }
+        Config { mark: mark.clone(), objects: vec![], repositories: vec![] }
     );
     let (a, b) = (object("a", "{\"a\":1}"), StoredObject { sealed: true, ..object("b", "sealed:v1:x") });
     let mut changes = Changes {
@@ -112,7 +114,10 @@ async fn a_configuration_changes_as_a_whole_and_its_version_only_rises() {
     assert_eq!(store.robots().await.unwrap(), [], "its rights end with the version that has it no more");
     assert_eq!(second.repositories[0].1.id, first.repositories[0].1.id);
     assert!(second.repositories[0].1.epoch > first.repositories[0].1.epoch, "another origin");
-    assert_eq!(store.config_version().await.unwrap(), 2);
+    let later = store.config_mark().await.unwrap();
+    assert_eq!((later.version, &later.database), (2, &mark.database));
+    assert_ne!(later.stamp, mark.stamp);
+    assert_ne!(server.store().await.config_mark().await.unwrap().database, mark.database, "another database");
     let back = Changes {
         repositories: vec![declared("a", "https://moved.test/"), declared("b", "")],
         ..Changes::default()
@@ -173,7 +178,7 @@ async fn two_that_apply_at_once_take_turns() {
     }
     assert_eq!(all, (1..=40).collect(), "every change has its own");
     let config = first.load_config().await.unwrap();
-    assert_eq!((config.version, config.objects.len(), config.repositories.len()), (40, 41, 2));
+    assert_eq!((config.mark.version, config.objects.len(), config.repositories.len()), (40, 41, 2));
 }
 
 #[tokio::test]
