@@ -1,7 +1,7 @@
 //! The engine's face: its ports, its options, and the three calls a server makes.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     facts::FactCache,
     flights::Flights,
     hot::HotIndex,
+    keys::Keys,
     lookup::Lookups,
     negative::NegativeCache,
     share::{RECHECKS, RecheckAges},
@@ -88,6 +89,7 @@ pub struct Engine {
     pub(crate) lookups: Lookups,
     pub(crate) workers: Arc<tokio::sync::Semaphore>,
     pub(crate) derivations: crate::derive::Derivations,
+    pub(crate) keys: OnceLock<Arc<dyn Keys>>,
     /// Counts stored indexes, so that bodies are held against new ones.
     pub(crate) generation: AtomicU64,
 }
@@ -108,10 +110,16 @@ impl Engine {
             lookups: Lookups::default(),
             workers: Arc::new(tokio::sync::Semaphore::new(options.workers)),
             derivations: crate::derive::Derivations::default(),
+            keys: OnceLock::new(),
             generation: AtomicU64::new(1),
             ports,
             options,
         })
+    }
+
+    /// Merges sign with `keys` from now on; the first that are given stay.
+    pub fn set_keys(&self, keys: Arc<dyn Keys>) {
+        let _ = self.keys.set(keys);
     }
 
     /// Answers `request` to `remote`, whose public URL is `base`. `body` is the request's own, for the few

@@ -28,6 +28,7 @@ mod fill;
 mod flights;
 pub mod gc;
 mod hot;
+pub mod keys;
 mod lookup;
 mod negative;
 mod recheck;
