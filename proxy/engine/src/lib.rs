@@ -28,7 +28,6 @@ mod fill;
 mod flights;
 pub mod gc;
 mod hot;
-
 pub mod keys;
 mod lookup;
 mod members;

@@ -14,6 +14,7 @@ use crate::{
     access::Gate,
     config::Snapshot,
     http::{blocks::Budget, forwarded::Outside, health::Health, origins::Origins},
+    signing::SigningKeys,
     telemetry::{AccessLog, Metrics},
 };
 
@@ -23,6 +24,8 @@ pub struct App {
     pub engine: Arc<Engine>,
     /// What one can push to.
     pub registry: Registry,
+    /// The keys that merged indexes are signed with.
+    pub signing: SigningKeys,
     /// The repositories of this moment.
     pub snapshot: ArcSwap<Snapshot>,
     /// Counters.
@@ -51,12 +54,12 @@ impl App {
         ports: &Ports,
         engine: Arc<Engine>,
         registry: Registry,
+        signing: SigningKeys,
         gate: Gate,
         metrics: Arc<Metrics>,
         outside: Outside,
     ) -> Arc<Self> {
-        let health = Health::new(ports.blobs.clone(), ports.metadata.clone());
-        Self::with(health, ports, engine, registry, gate, metrics, outside)
+        Arc::new(Self::of(ports, engine, registry, signing, gate, metrics, outside))
     }
 
     /// The same as one of many: once ready, it stays so for as long as it can serve what it has, whatever becomes of
@@ -65,26 +68,29 @@ impl App {
         ports: &Ports,
         engine: Arc<Engine>,
         registry: Registry,
+        signing: SigningKeys,
         gate: Gate,
         metrics: Arc<Metrics>,
         outside: Outside,
     ) -> Arc<Self> {
-        let health = Health::new(ports.blobs.clone(), ports.metadata.clone()).without_stores();
-        Self::with(health, ports, engine, registry, gate, metrics, outside)
+        let app = Self::of(ports, engine, registry, signing, gate, metrics, outside);
+        Arc::new(App { health: app.health.without_stores(), ..app })
     }
 
-    fn with(
-        health: Health,
+    fn of(
         ports: &Ports,
         engine: Arc<Engine>,
         registry: Registry,
+        signing: SigningKeys,
         gate: Gate,
         metrics: Arc<Metrics>,
         outside: Outside,
-    ) -> Arc<Self> {
-        Arc::new(App {
+    ) -> Self {
+        engine.set_keys(Arc::new(signing.clone()));
+        App {
             engine,
             registry,
+            signing,
             gate,
             snapshot: ArcSwap::default(),
             access: AccessLog::new(metrics.clone()),
@@ -92,10 +98,10 @@ impl App {
             outside,
             origins: Origins::default(),
             budget: Arc::default(),
-            health,
+            health: Health::new(ports.blobs.clone(), ports.metadata.clone()),
             clock: ports.clock.clone(),
             version: AtomicI64::new(0),
-        })
+        }
     }
 
     /// The version of the configuration in service; a later one may be there by now. 0 where configurations have none.

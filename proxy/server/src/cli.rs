@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{
     Settings,
     environment::{self, ServeSettings},
-    settings::Flags,
+    settings::{self, Flags},
 };
 
 /// A caching proxy and registry for ten package types.
@@ -40,6 +40,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serves the manifests of a directory, with everything it keeps in another
+    #[command(after_help = settings::HELP)]
     Standalone(Flags),
     /// Serves as one of many replicas over PostgreSQL, S3 and Redis; configured by the environment
     #[command(after_help = environment::HELP)]

@@ -220,6 +220,11 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// A random 32-byte secret called `name`, made once and the same for all replicas.
     async fn shared_secret(&self, name: &str) -> Result<[u8; 32], MetadataError>;
 
+    /// The text of the signing key called `name`. When there is none, `candidate` becomes it, unless another
+    /// replica is first: all get the same, for ever. It is stored as it is: the caller has sealed it.
+    async fn signing_key(&self, name: &str, candidate: Option<&str>)
+    -> Result<Option<String>, MetadataError>;
+
     /// Notes when keys were last asked for. Unknown keys are skipped.
     async fn touch(&self, uses: &[(ArtifactKey, Timestamp)]) -> Result<(), MetadataError>;
 

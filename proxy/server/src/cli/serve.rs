@@ -37,6 +37,7 @@ use crate::{
     },
     http::{tls::Tls, waiting::Waiting},
     peer::{self, HEARTBEAT, HttpPeers, PeerKey, Roster},
+    signing::SigningKeys,
     telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver, upstreams::Watcher},
     upkeep::{self, collection::Collection, observations::Observing},
 };
@@ -165,7 +166,9 @@ async fn start(
     let gate = Gate::new(store.clone(), &token_key, ports.clock.clone());
     let registry =
         Registry::new(store.clone(), store.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
-    let app = App::replica(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
+    let signing = SigningKeys::shared(store.clone(), sealer.clone());
+    let outside = settings.outside.clone();
+    let app = App::replica(&ports, engine, registry, signing, gate, metrics.clone(), outside);
     let mut configuration = Database::new(store.clone(), sealer, settings.collection.grace);
     while let Err(error) = configuration.refresh(&app).await {
         waiting.on("configuration", error.to_string());

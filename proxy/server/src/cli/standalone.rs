@@ -22,6 +22,7 @@ use crate::{
     config::{Manifests, Settings},
     http::tls::Tls,
     layout,
+    signing::SigningKeys,
     telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver, upstreams::Watcher},
     upkeep::{self, collection::Collection, observations::Observing},
 };
@@ -70,7 +71,10 @@ async fn run_app(
     let gate = Gate::new(database.clone(), &token_key, ports.clock.clone());
     let registry =
         Registry::new(database.clone(), metadata.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
-    let app = App::new(&ports, engine, registry, gate, metrics.clone(), settings.outside.clone());
+    let sealer = settings.sealer.clone().map(Arc::new);
+    let signing = SigningKeys::private(metadata.clone(), sealer);
+    let outside = settings.outside.clone();
+    let app = App::new(&ports, engine, registry, signing, gate, metrics.clone(), outside);
     let stop = CancellationToken::new();
     let grace = settings.collection.grace;
     let mut manifests = Manifests::new(settings.manifests.clone(), database.clone(), database.clone(), grace);

@@ -34,8 +34,8 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   MINIO_ENDPOINT, MINIO_ACCESS_KEY, MINIO_SECRET_KEY, MINIO_BUCKET, MINIO_SECURE, MINIO_REGION
                                  S3 store as host:port [bucket artifactapi, false, us-east-1]
   ARTIFACTAPI_S3_PUBLIC_ENDPOINT URL under which clients reach the S3 store, for `delivery: redirect`
-  ARTIFACTAPI_ENCRYPTION_KEY     key under which upstream credentials are stored: 32 random bytes in base64 or
-                                 hex, or at least 32 characters
+  ARTIFACTAPI_ENCRYPTION_KEY     key under which upstream credentials and signing keys are stored: 32 random
+                                 bytes in base64 or hex, or at least 32 characters
   ARTIFACTAPI_CACHE_DIR          directory for copies of large bodies [cache]
   ARTIFACTAPI_CACHE_BYTES        how much it may hold, as 20Gi [10Gi]
   ARTIFACTAPI_PEER_ADDR          address for the other replicas only [:8001]

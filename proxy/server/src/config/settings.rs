@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use artifactapi_model::Sealer;
+use artifactapi_stores::environment::{Reader, process};
 use clap::Args;
 use ipnet::IpNet;
 
@@ -17,6 +19,13 @@ use crate::{
 
 /// Where manifests are looked for when nobody says.
 const EXAMPLES: &str = "crds/examples";
+
+/// What only the environment says to `standalone`, for `--help`.
+pub const HELP: &str = "\
+Environment, besides that of the options:
+  ARTIFACTAPI_ENCRYPTION_KEY     key under which signing keys are stored: 32 random bytes in base64 or hex, or at
+                                 least 32 characters; also as ARTIFACTAPI_ENCRYPTION_KEY_FILE, a file that holds
+                                 it [they lie open in the data directory, for the owner of the process only]";
 
 /// Flags of `standalone`; each has an environment variable.
 #[derive(Args, Clone, Debug)]
@@ -72,6 +81,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// The collection in the background.
     pub collection: Schedule,
+    /// The key of signing keys at rest: `ARTIFACTAPI_ENCRYPTION_KEY`, which no flag has.
+    pub sealer: Option<Sealer>,
 }
 
 /// Where manifests are: as told, else the examples of a checkout, else `manifests`.
@@ -115,6 +126,9 @@ impl Settings {
             ));
         }
         let collection = flags.collection.schedule(&mut errors);
+        let mut reader = Reader::new(&process);
+        let sealer = reader.sealer();
+        errors.append(&mut reader.errors);
         let (Some(listen), Some(metrics), Some(collection)) = (listen, metrics, collection) else {
             return Err(errors);
         };
@@ -130,6 +144,7 @@ impl Settings {
             outside: Outside { public_url, trusted_proxies },
             log_format: flags.log_format,
             collection,
+            sealer,
         })
     }
 }

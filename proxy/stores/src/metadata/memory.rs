@@ -73,6 +73,7 @@ struct Tables {
     /// Repositories that are missing from the configuration, since when.
     retired: BTreeMap<RepoId, Timestamp>,
     secrets: BTreeMap<String, [u8; 32]>,
+    signing_keys: BTreeMap<String, String>,
     registry: registry::Rows,
     access_log: Vec<AccessRecord>,
     accounts: accounts::Rows,
@@ -272,6 +273,22 @@ impl MetadataStore for MemoryMetadata {
         })?;
         tables.secrets.insert(name.to_owned(), secret);
         Ok(secret)
+    }
+
+    async fn signing_key(
+        &self,
+        name: &str,
+        candidate: Option<&str>,
+    ) -> Result<Option<String>, MetadataError> {
+        let mut tables = self.tables()?;
+        Ok(match (tables.signing_keys.get(name), candidate) {
+            (Some(stored), _) => Some(stored.clone()),
+            (None, Some(candidate)) => {
+                tables.signing_keys.insert(name.to_owned(), candidate.to_owned());
+                Some(candidate.to_owned())
+            }
+            (None, None) => None,
+        })
     }
 
     async fn touch(&self, uses: &[(ArtifactKey, Timestamp)]) -> Result<(), MetadataError> {

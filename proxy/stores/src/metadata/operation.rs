@@ -101,11 +101,12 @@ pub(in crate::metadata) enum Operation {
     TakeProbes,
     ForgetProbes,
     TokensOf,
+    SigningKey,
 }
 
 impl Operation {
     /// All of them, in the order of their discriminants.
-    const ALL: [Operation; 96] = [
+    const ALL: [Operation; 97] = [
         Operation::EnsureRepository,
         Operation::NextFetchSeq,
         Operation::Artifact,
@@ -202,6 +203,7 @@ impl Operation {
         Operation::TakeProbes,
         Operation::ForgetProbes,
         Operation::TokensOf,
+        Operation::SigningKey,
     ];
 
     /// Its name in metrics, and what it is doing, for messages.
@@ -304,6 +306,7 @@ impl Operation {
             Operation::TakeProbes => ("take_probes", "looking for probes"),
             Operation::ForgetProbes => ("forget_probes", "forgetting probes"),
             Operation::TokensOf => ("tokens_of", "listing tokens of a robot"),
+            Operation::SigningKey => ("signing_key", "finding a signing key"),
         }
     }
 

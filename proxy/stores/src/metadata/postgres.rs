@@ -25,6 +25,7 @@ mod registry;
 mod replicas;
 mod rows;
 mod schema;
+mod secrets;
 mod settings;
 mod statements;
 #[cfg(test)]
@@ -62,7 +63,6 @@ use super::{
     operation::{Operation, SqlStatements},
     prefix,
 };
-use crate::random;
 
 /// Rows of a long list that go in one statement.
 const PART: usize = 1_000;
@@ -301,17 +301,15 @@ impl MetadataStore for PostgresMetadata {
     }
 
     async fn shared_secret(&self, name: &str) -> Result<[u8; 32], MetadataError> {
-        let operation = Operation::SharedSecret;
-        let mut rows = self.read(operation, sql::SECRET, &[&name]).await?;
-        if rows.is_empty() {
-            let fresh: [u8; 32] = random::random().map_err(|error| failed(operation, error))?;
-            self.read(operation, sql::PUT_SECRET, &[&name, &hex::encode(fresh)]).await?;
-            rows = self.read(operation, sql::SECRET, &[&name]).await?;
-        }
-        let text: &str = rows.first().ok_or_else(|| failed(operation, "it is gone"))?.get(0);
-        let mut secret = [0; 32];
-        hex::decode_to_slice(text, &mut secret).map_err(|error| failed(operation, error))?;
-        Ok(secret)
+        self.secret(name).await
+    }
+
+    async fn signing_key(
+        &self,
+        name: &str,
+        candidate: Option<&str>,
+    ) -> Result<Option<String>, MetadataError> {
+        self.first_key(name, candidate).await
     }
 
     async fn touch(&self, uses: &[(ArtifactKey, Timestamp)]) -> Result<(), MetadataError> {

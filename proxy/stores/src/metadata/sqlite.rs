@@ -22,6 +22,7 @@ mod observations;
 mod readers;
 mod registry;
 mod rows;
+mod secrets;
 mod session;
 mod statements;
 #[cfg(test)]
@@ -57,7 +58,7 @@ use super::{
     operation::{Operation, SqlStatements},
     prefix,
 };
-use crate::{OpenError, random};
+use crate::OpenError;
 
 /// Connections that read; more wait.
 const READERS: usize = 4;
@@ -328,19 +329,15 @@ impl MetadataStore for SqliteMetadata {
     }
 
     async fn shared_secret(&self, name: &str) -> Result<[u8; 32], MetadataError> {
-        let name = name.to_owned();
-        let doing = Operation::SharedSecret.doing();
-        let fresh: [u8; 32] =
-            random::random().map_err(|error| MetadataError::Failed { doing, message: error.to_string() })?;
-        let work = move |session: &Session<'_>| {
-            session.execute(sql::PUT_SECRET, (&name, hex::encode(fresh)))?;
-            session.row(sql::SECRET, [&name], |row| row.get(0))
-        };
-        let text: String = self.writer.run(Operation::SharedSecret, work).await?;
-        let mut secret = [0; 32];
-        hex::decode_to_slice(text, &mut secret)
-            .map_err(|error| MetadataError::Failed { doing, message: error.to_string() })?;
-        Ok(secret)
+        self.secret(name).await
+    }
+
+    async fn signing_key(
+        &self,
+        name: &str,
+        candidate: Option<&str>,
+    ) -> Result<Option<String>, MetadataError> {
+        self.first_key(name, candidate).await
     }
 
     async fn touch(&self, uses: &[(ArtifactKey, Timestamp)]) -> Result<(), MetadataError> {

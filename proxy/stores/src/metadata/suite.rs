@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite reports by panicking")]
 
+mod keys;
+
 use std::sync::Arc;
 
 use artifactapi_model::{
@@ -26,6 +28,7 @@ pub async fn suite(make: impl AsyncFn() -> Arc<dyn MetadataStore>) {
     derived_documents_are_kept_once(&*make().await).await;
     referenced_names_every_kind_of_row(&*make().await).await;
     secrets_are_made_once(make().await).await;
+    keys::the_first_signing_key_stays(make().await).await;
     the_access_log_expires(&*make().await).await;
     uses_of_unknown_keys_are_skipped(&*make().await).await;
 }

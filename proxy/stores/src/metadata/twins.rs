@@ -53,6 +53,7 @@ enum Operation {
     Derived(Digest),
     PutDerived(Digest, DerivedRow),
     Secret(&'static str),
+    SigningKey(&'static str, Option<&'static str>),
     Touch(Vec<(ArtifactKey, Timestamp)>),
     LogAccess(Vec<AccessRecord>),
     ExpireAccessLog(i64),
@@ -78,6 +79,7 @@ enum Answer {
     Derived(Option<DerivedRow>),
     /// Which of the secrets given so far it is.
     Secret(usize),
+    Text(Option<String>),
     Expired(u64),
     Page(ArtifactPage),
     Digests(Vec<Digest>),
@@ -155,6 +157,7 @@ impl Twin {
                 let secret = store.shared_secret(name).await.unwrap();
                 Answer::Secret(self.secret(secret))
             }
+            SigningKey(name, candidate) => Answer::Text(store.signing_key(name, candidate).await.unwrap()),
             Touch(uses) => done(store.touch(&uses).await),
             LogAccess(records) => done(store.log_access(&records).await),
             ExpireAccessLog(before) => {
@@ -268,6 +271,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         (prop::option::of(any_digest()), 0usize..3).prop_map(|(after, limit)| DerivedAfter(after, limit)),
         prop::collection::vec(any_digest(), 0..4).prop_map(Referenced),
         prop::sample::select(vec!["links", "csrf"]).prop_map(Secret),
+        (prop::sample::select(vec!["rsa", "pgp"]), prop::option::of(prop::sample::select(&BODIES[..])))
+            .prop_map(|(name, candidate)| SigningKey(name, candidate)),
         prop::collection::vec((key(), (0i64..9).prop_map(Timestamp)), 0..3).prop_map(Touch),
         prop::collection::vec(any_access(), 0..3).prop_map(LogAccess),
         (0i64..7).prop_map(ExpireAccessLog),

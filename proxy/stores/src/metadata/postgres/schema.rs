@@ -8,7 +8,7 @@ use tokio::{task::AbortHandle, time::timeout};
 use super::{settings::PostgresSettings, statements as sql, tls, trouble::describe};
 
 /// The lowest version this release can work with: what it needs was added by that migration.
-pub(super) const NEEDED: i64 = 8;
+pub(super) const NEEDED: i64 = 9;
 /// Longest time to connect and to look.
 const PATIENCE: Duration = Duration::from_secs(3);
 

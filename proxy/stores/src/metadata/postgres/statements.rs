@@ -30,9 +30,6 @@ pub(super) const BY_OPEN_PREFIX: &str = "SELECT COALESCE(long_path, path) FROM a
 pub(super) const DERIVED: &str =
     "SELECT digest, size, gzip_digest, gzip_size, content_type FROM derived WHERE inputs = $1";
 pub(super) const PUT_DERIVED: &str = "SELECT put_derived($1, $2, $3, $4, $5, $6, $7)";
-pub(super) const SECRET: &str = "SELECT value FROM secrets WHERE name = $1";
-pub(super) const PUT_SECRET: &str =
-    "INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
 /// Rows that another replica is writing are skipped: their use is noted by that, and nobody waits for anybody.
 pub(super) const TOUCH: &str = "WITH uses AS (SELECT repo, epoch, path, MAX(at) AS at \
      FROM unnest($1::BIGINT[], $2::BIGINT[], $3::TEXT[], $4::BIGINT[]) AS u (repo, epoch, path, at) \

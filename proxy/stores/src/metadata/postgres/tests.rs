@@ -57,7 +57,7 @@ impl Server {
         let tables = "repositories, artifacts, ledger, derived, blobs, secrets, access_log, replicas, objects, \
              uploads, local_usage, links, blob_places, retired_places, manifests, manifest_blobs, \
              manifest_children, tags, \
-             robots, tokens, observations, probes";
+             robots, tokens, observations, probes, signing_keys";
         self.postgres.sql(&settings.database, &format!("TRUNCATE {tables} RESTART IDENTITY"));
     }
 

@@ -1,6 +1,12 @@
 //! Opening the database file, for the writer and for readers.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::ErrorKind,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -20,6 +26,11 @@ const BUSY: Duration = Duration::from_secs(5);
 /// jobs that wait at the time.
 pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
     let unusable = |error: rusqlite::Error| unusable(path, &error);
+    keep_private(path).map_err(|source| OpenError::Io {
+        path: path.to_owned(),
+        doing: "keeping it from other users",
+        source,
+    })?;
     let mut connection = Connection::open(path).map_err(unusable)?;
     connection
         .pragma_update(None, "journal_mode", "WAL")
@@ -39,6 +50,28 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(path, &error))?;
     prepare(&connection).map_err(|error| unusable(path, &error))?;
     Ok(connection)
+}
+
+/// The file holds secrets and may hold signing keys: it is made, or becomes, one that only its owner can read. What
+/// SQLite puts beside it gets the same mode, but for what an earlier release has left there.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => return made.map(drop),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match fs::metadata(&name) {
+            Ok(there) if there.is_file() && there.permissions().mode() & 0o077 != 0 => {
+                fs::set_permissions(&name, Permissions::from_mode(0o600))?;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {

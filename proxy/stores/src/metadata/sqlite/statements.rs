@@ -32,9 +32,6 @@ pub(super) const DERIVED: &str =
     "SELECT digest, size, gzip_digest, gzip_size, content_type FROM derived WHERE inputs = ?1";
 pub(super) const PUT_DERIVED: &str = "INSERT INTO derived (inputs, digest, size, gzip_digest, gzip_size, content_type, \
      made_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (inputs) DO NOTHING";
-pub(super) const SECRET: &str = "SELECT value FROM secrets WHERE name = ?1";
-pub(super) const PUT_SECRET: &str =
-    "INSERT INTO secrets (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
 pub(super) const TOUCH: &str =
     "UPDATE artifacts SET used_at = ?4 WHERE repo = ?1 AND epoch = ?2 AND path = ?3 AND used_at < ?4";
 pub(super) const LOG_ACCESS: &str = "INSERT INTO access_log (at, repository, method, path, status, outcome, bytes, \

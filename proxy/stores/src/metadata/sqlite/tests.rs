@@ -194,6 +194,25 @@ async fn rows_and_fetch_numbers_outlive_the_store() {
 }
 
 #[tokio::test]
+async fn only_its_owner_can_read_it() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metadata.db");
+    let modes = || -> Vec<u32> {
+        let files = fs::read_dir(dir.path()).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777).collect()
+    };
+    let store = open(&path).await;
+    store.signing_key("alpine", Some("key")).await.unwrap();
+    assert_eq!(modes(), [0o600; 3], "the file, its log and the index of that");
+    drop(store);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let store = open(&path).await;
+    assert_eq!(store.signing_key("alpine", None).await.unwrap().as_deref(), Some("key"));
+    assert_eq!(modes(), [0o600; 3], "an older release left it open to all");
+}
+
+#[tokio::test]
 async fn a_miss_costs_few_statements_and_numbers_cost_almost_none() {
     let dir = tempfile::tempdir().unwrap();
     let statements = Arc::new(SqlStatements::default());

@@ -20,7 +20,7 @@ async fn rs_117_an_old_schema_names_the_command_that_helps_and_is_left_alone() {
     let Some(server) = Server::start("rs_117_an_old_schema") else { return };
     let settings = server.database();
     let error = refused(&settings).await;
-    assert!(matches!(error, PostgresError::TooOld { found: 0, needed: 8, .. }), "{error}");
+    assert!(matches!(error, PostgresError::TooOld { found: 0, needed: 9, .. }), "{error}");
     assert!(error.to_string().contains("artifactapi migrate"), "{error}");
     assert_eq!(server.postgres.sql(&settings.database, TABLES), "0");
     let migrated = PostgresMetadata::migrate(&settings).await.unwrap();
