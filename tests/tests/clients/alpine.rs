@@ -56,7 +56,10 @@ impl Client for Apk {
 }
 
 /// The stand-in: verifies the index, then every package that it names.
-pub(crate) struct Substitute;
+pub(crate) struct Substitute {
+    /// Whether the index is merged, and signed with our own key by SHA-256.
+    pub(crate) is_merged: bool,
+}
 
 #[async_trait]
 impl Client for Substitute {
@@ -84,10 +87,14 @@ impl Client for Substitute {
         let index = fetch(site, &format!("{}/APKINDEX.tar.gz", alpine::ARCH)).await?;
         let parts = members(&index)?;
         let [signature, signed] = &parts[..] else { return Err("an index has two members".to_owned()) };
-        verify(site, &signature.content, &signed.packed).await?;
+        let key = if self.is_merged { our_key(site).await? } else { Key::upstream() };
+        verify(site, &key, &signature.content, &signed.packed).await?;
         let records = entry(&signed.content, "APKINDEX").ok_or("the index holds no records")?;
         let records = String::from_utf8(records.to_vec()).map_err(|e| e.to_string())?;
-        let mut left = vec![format!("index {}", fingerprint::of_bytes(&index))];
+        let mut left = Vec::new();
+        if !self.is_merged {
+            left.push(format!("index {}", fingerprint::of_bytes(&index)));
+        }
         for record in records.split("\n\n").filter(|record| !record.trim().is_empty()) {
             left.push(package(site, record).await?);
         }
@@ -111,7 +118,7 @@ async fn package(site: &Site, record: &str) -> Result<String, String> {
     }
     let parts = members(&bytes)?;
     let [signature, control, data] = &parts[..] else { return Err(format!("{file} has not three members")) };
-    verify(site, &signature.content, &control.packed).await?;
+    verify(site, &Key::upstream(), &signature.content, &control.packed).await?;
     let identity = format!("Q1{}", STANDARD.encode(Sha1::digest(&control.packed)));
     if field("C")? != identity {
         return Err(format!("{file} is {identity}, not {}", field("C")?));
@@ -157,14 +164,36 @@ fn entry<'t>(mut tar: &'t [u8], name: &str) -> Option<&'t [u8]> {
     None
 }
 
-/// Has openssl verify the RSA signature in `member` over `signed`, with the key that it names.
-async fn verify(site: &Site, member: &[u8], signed: &[u8]) -> Result<(), String> {
-    let name = format!(".SIGN.RSA.{}", alpine::KEY);
-    let signature = entry(member, &name).ok_or_else(|| format!("no {name} in the first member"))?;
-    let key = fetch(site, alpine::KEY).await?;
+/// A public key: where the site has it, what signatures by it are called, and over which hash they are.
+struct Key {
+    path: String,
+    signature: String,
+    hash: &'static str,
+}
+
+impl Key {
+    fn upstream() -> Self {
+        let signature = format!(".SIGN.RSA.{}", alpine::KEY);
+        Key { path: alpine::KEY.to_owned(), signature, hash: "-sha1" }
+    }
+}
+
+/// The key of a merged repository, under the name that apk would look for.
+async fn our_key(site: &Site) -> Result<Key, String> {
+    let path = "-/keys/apk.rsa.pub".to_owned();
+    let answer = http::get(&format!("{}{path}", site.base)).await;
+    let name = answer.header("content-disposition").split('"').nth(1).unwrap_or_default();
+    Ok(Key { path, signature: format!(".SIGN.RSA256.{name}"), hash: "-sha256" })
+}
+
+/// Has openssl verify the RSA signature in `member` over `signed`, with `key`.
+async fn verify(site: &Site, key: &Key, member: &[u8], signed: &[u8]) -> Result<(), String> {
+    let name = &key.signature;
+    let signature = entry(member, name).ok_or_else(|| format!("no {name} in the first member"))?;
+    let (hash, key) = (key.hash, fetch(site, &key.path).await?);
     for (file, bytes) in [("key", &key[..]), ("signature", signature), ("signed", signed)] {
         fs::write(site.dir.join(file), bytes).map_err(|e| e.to_string())?;
     }
-    let args = ["dgst", "-sha1", "-verify", "key", "-signature", "signature", "signed"];
+    let args = ["dgst", hash, "-verify", "key", "-signature", "signature", "signed"];
     Run::new("openssl", &site.dir).args(args).ok().await.map(drop)
 }

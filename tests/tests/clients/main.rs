@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let report = Report::default();
     let clients = [
         trials(alpine::Apk, &report),
-        trials(alpine::Substitute, &report),
+        trials(alpine::Substitute { is_merged: false }, &report),
         trials(archives::Curl, &report),
         trials(archives::Helm, &report),
         trials(docker::Skopeo, &report),
@@ -42,7 +42,8 @@ fn main() -> ExitCode {
         united(languages::Npm, &report),
         united(languages::GoVerified, &report),
         united(archives::Helm, &report),
-        united(systems::Dnf(Compression::Gzip), &report),
+        united(systems::SignedDnf, &report),
+        united(alpine::Substitute { is_merged: true }, &report),
         united(systems::Puppet, &report),
         united(systems::Terraform(systems::Face::Registry), &report),
         united(systems::Terraform(systems::Face::Mirror), &report),

@@ -46,39 +46,79 @@ impl Client for Dnf {
     }
 
     async fn install(&self, site: &Site) -> Result<Vec<String>, String> {
-        let path = |name: &str| site.dir.join(name).display().to_string();
-        fs::write(site.dir.join("dnf.conf"), "[main]\n").map_err(|e| e.to_string())?;
-        fs::create_dir(site.dir.join("log")).map_err(|e| e.to_string())?;
-        let cut_off = [
-            format!("--config={}", path("dnf.conf")),
-            format!("--installroot={}", path("root")),
-            "--releasever=1".to_owned(),
-            "--setopt=reposdir=/dev/null".to_owned(),
-            "--setopt=varsdir=/dev/null".to_owned(),
-            "--setopt=pluginpath=/dev/null".to_owned(),
-            format!("--setopt=cachedir={}", path("cache")),
-            format!("--setopt=logdir={}", path("log")),
-            format!("--repofrompath=t,{}", site.base),
-            "--repo=t".to_owned(),
-            "--nogpgcheck".to_owned(),
-            "--assumeyes".to_owned(),
-        ];
-        let dnf = |args: &[&str]| Run::new("dnf", &site.dir).args(&cut_off).args(args);
-        dnf(&["makecache"]).ok().await?;
-        let download = ["install", "--downloadonly", "--downloaddir", &path("got"), rpm::TOP];
-        dnf(&download).ok().await?;
-        // Packages of the download are not at hand for what follows.
-        fs::remove_dir_all(site.dir.join("cache")).map_err(|e| e.to_string())?;
-        dnf(&["install", rpm::TOP]).ok().await?;
-        let below =
-            |dir: &str| fingerprint::of_dir(&site.dir.join(dir), |_| false).map_err(|e| e.to_string());
-        let mut left = below("got")?;
-        left.extend(below("root/usr/share")?);
-        let all = ["-qa", "--qf", "%{nevra} %{sha256header}\n"];
-        let listed = Run::new("rpm", &site.dir).args(["--root", &path("root")]).args(all).ok().await?.out;
-        left.push(listed);
-        Ok(left)
+        let source = format!("--repofrompath=t,{}", site.base);
+        dnf(site, ["--setopt=reposdir=/dev/null".to_owned(), source, "--nogpgcheck".to_owned()]).await
     }
+}
+
+/// dnf through a Virtual, whose metadata has to carry our signature.
+pub(crate) struct SignedDnf;
+
+#[async_trait]
+impl Client for SignedDnf {
+    fn name(&self) -> &'static str {
+        "dnf_signed"
+    }
+
+    fn program(&self) -> &'static str {
+        "dnf"
+    }
+
+    fn package_type(&self) -> PackageType {
+        PackageType::Rpm
+    }
+
+    async fn version(&self) -> Result<String, Missing> {
+        Dnf(rpm::Compression::Gzip).version().await
+    }
+
+    async fn stock(&self, world: &World) -> Result<(), Missing> {
+        Dnf(rpm::Compression::Gzip).stock(world).await
+    }
+
+    async fn install(&self, site: &Site) -> Result<Vec<String>, String> {
+        let repository = format!(
+            "[t]\nname=t\nbaseurl={base}\ngpgcheck=0\nrepo_gpgcheck=1\ngpgkey={base}-/keys/rpm.asc\n",
+            base = site.base
+        );
+        let repositories = site.dir.join("repos");
+        fs::create_dir(&repositories).map_err(|e| e.to_string())?;
+        fs::write(repositories.join("t.repo"), repository).map_err(|e| e.to_string())?;
+        dnf(site, [format!("--setopt=reposdir={}", repositories.display())]).await
+    }
+}
+
+/// Makes the cache, downloads and installs from the repository `t`, which `source` names.
+async fn dnf(site: &Site, source: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
+    let path = |name: &str| site.dir.join(name).display().to_string();
+    fs::write(site.dir.join("dnf.conf"), "[main]\n").map_err(|e| e.to_string())?;
+    fs::create_dir(site.dir.join("log")).map_err(|e| e.to_string())?;
+    let mut cut_off = vec![
+        format!("--config={}", path("dnf.conf")),
+        format!("--installroot={}", path("root")),
+        "--releasever=1".to_owned(),
+        "--setopt=varsdir=/dev/null".to_owned(),
+        "--setopt=pluginpath=/dev/null".to_owned(),
+        format!("--setopt=cachedir={}", path("cache")),
+        format!("--setopt=logdir={}", path("log")),
+        "--repo=t".to_owned(),
+        "--assumeyes".to_owned(),
+    ];
+    cut_off.extend(source);
+    let dnf = |args: &[&str]| Run::new("dnf", &site.dir).args(&cut_off).args(args);
+    dnf(&["makecache"]).ok().await?;
+    let download = ["install", "--downloadonly", "--downloaddir", &path("got"), rpm::TOP];
+    dnf(&download).ok().await?;
+    // Packages of the download are not at hand for what follows.
+    fs::remove_dir_all(site.dir.join("cache")).map_err(|e| e.to_string())?;
+    dnf(&["install", rpm::TOP]).ok().await?;
+    let below = |dir: &str| fingerprint::of_dir(&site.dir.join(dir), |_| false).map_err(|e| e.to_string());
+    let mut left = below("got")?;
+    left.extend(below("root/usr/share")?);
+    let all = ["-qa", "--qf", "%{nevra} %{sha256header}\n"];
+    let listed = Run::new("rpm", &site.dir).args(["--root", &path("root")]).args(all).ok().await?.out;
+    left.push(listed);
+    Ok(left)
 }
 
 /// puppet's module tool, with a dependency.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use artifactapi_formats::PublicBase;
+use artifactapi_model::PackageType;
 use http::{HeaderName, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     App,
     access::table,
-    config::{LocalRepository, Snapshot},
+    config::{LocalRepository, Snapshot, VirtualRepository},
     telemetry::{Outcome, Record, access::Entry},
 };
 
@@ -150,10 +151,8 @@ async fn dispatch(
             }
             RegistryTarget::Virtual(repository, path) => {
                 drop(snapshot);
-                let prefix = format!("/v2/{}/", repository.face.name);
-                let (repository, query) = (&repository, request.query);
-                let asked = virtuals::Asked { app, connection, parts, repository, path, query, prefix };
-                return Box::pin(virtuals::answer(&asked, body, record)).await;
+                let asked = (&repository, path, request.query);
+                return Box::pin(united(app, connection, parts, asked, body, record)).await;
             }
         },
         Route::RegistryPing => {
@@ -172,11 +171,8 @@ async fn dispatch(
         Route::Virtual(below) => {
             let repository = target::united(&snapshot, &below)?;
             drop(snapshot);
-            let (path, query) = (below.path, below.query);
-            let prefix = format!("/api/v1/virtual/{}/", repository.face.name);
-            let asked =
-                virtuals::Asked { app, connection, parts, repository: &repository, path, query, prefix };
-            return Box::pin(virtuals::answer(&asked, body, record)).await;
+            let asked = (&repository, below.path, below.query);
+            return Box::pin(united(app, connection, parts, asked, body, record)).await;
         }
         Route::Local(below) => return Err(target::not_served_yet(&snapshot, "local", &below)),
         Route::Livez => return own_page(parts, record, Health::livez()),
@@ -307,6 +303,24 @@ async fn local(
     let request =
         locals::Request { app, connection, repository, parts, query, prefix: base.prefix, snapshot };
     locals::answer(&request, path, body, record).await
+}
+
+/// Serves from a Virtual.
+async fn united(
+    app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
+    (repository, path, query): (&Arc<VirtualRepository>, &str, &str),
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    let name = &repository.face.name;
+    let prefix = match repository.face.package_type {
+        PackageType::Docker => format!("/v2/{name}/"),
+        _ => format!("/api/v1/virtual/{name}/"),
+    };
+    let asked = virtuals::Asked { app, connection, parts, repository, path, query, prefix };
+    virtuals::answer(&asked, body, record).await
 }
 
 /// How the client reaches `prefix`.

@@ -12,6 +12,7 @@
 //! more open than they are: of a Virtual that anyone may read, a member that not anyone may read shows itself to
 //! those who may read that member. To others what it owns does not exist, and does not become somebody else's.
 
+mod keys;
 mod merged;
 
 use std::{sync::Arc, time::Duration};
@@ -88,6 +89,9 @@ pub async fn answer(
         _ => return Err(Refused::method("GET, HEAD")),
     }
     let visible = asked.visible(record).await?;
+    if let Some(response) = asked.key().await? {
+        return Ok(response);
+    }
     if repository.is_merged()
         && let Some(response) = asked.merged(&visible, record).await?
     {
