@@ -102,3 +102,16 @@ async fn rpm_takes_the_openpgp_key() {
     let installed = rpm("rpm -qa gpg-pubkey* --qf %{SUMMARY}");
     assert!(installed.contains("ArtifactAPI"), "{installed}");
 }
+
+#[tokio::test]
+async fn keys_in_service_have_4096_bits() {
+    if !is_there("openssl", "keys_in_service_have_4096_bits") {
+        return;
+    }
+    let keys = SigningKeys::shared(Arc::new(MemoryMetadata::default()), sealer(KEY));
+    let public = keys.public_keys().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("rsa.pub"), public.rsa_pem).unwrap();
+    let told = says(directory.path(), "openssl pkey -pubin -in rsa.pub -noout -text");
+    assert!(told.contains("(4096 bit)"), "{told}");
+}

@@ -6,7 +6,8 @@ use super::{SqliteMetadata, session::Session};
 use crate::{metadata::operation::Operation, random};
 
 const SECRET: &str = "SELECT value FROM secrets WHERE name = ?1";
-const PUT_SECRET: &str = "INSERT INTO secrets (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
+pub(super) const PUT_SECRET: &str =
+    "INSERT INTO secrets (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
 const SIGNING_KEY: &str = "SELECT sealed FROM signing_keys WHERE name = ?1";
 const PUT_SIGNING_KEY: &str = concat!(
     "INSERT INTO signing_keys (name, sealed, made_at) VALUES (?1, ?2, ",

@@ -259,14 +259,15 @@ async fn a_job_that_fails_takes_back_its_own_changes_only() {
         Ok(())
     });
     let bad = store.writer.run(Operation::Unpin, |session| {
-        session.execute(sql::PUT_SECRET, ("half", "done"))?;
+        session.execute(secrets::PUT_SECRET, ("half", "done"))?;
         session.execute("INSERT INTO nowhere VALUES (1)", [])
     });
     let panics = store.writer.run(Operation::Unpin, |session| -> rusqlite::Result<()> {
-        session.execute(sql::PUT_SECRET, ("before", "the panic"))?;
+        session.execute(secrets::PUT_SECRET, ("before", "the panic"))?;
         panic!("a job's own mistake")
     });
-    let good = store.writer.run(Operation::Unpin, |session| session.execute(sql::PUT_SECRET, ("good", "1")));
+    let good =
+        store.writer.run(Operation::Unpin, |session| session.execute(secrets::PUT_SECRET, ("good", "1")));
     let (first, bad, good, ()) = tokio::join!(first, bad, good, async { release.send(()).unwrap() });
     first.unwrap();
     assert!(matches!(bad, Err(MetadataError::Failed { doing: "clearing a pin", .. })), "{bad:?}");

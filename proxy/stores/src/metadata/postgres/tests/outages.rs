@@ -178,7 +178,9 @@ async fn rs_86_what_may_be_repeated_is_repeated_once_and_nothing_else() {
     let held = holding(&store, "LOCK TABLE secrets").await;
     let never = tokio::spawn({
         let store = store.clone();
-        async move { store.pool.ask(Operation::Ping, Repeat::Never, sql::PUT_SECRET, &[&"name", &"value"]).await }
+        async move {
+            store.pool.ask(Operation::Ping, Repeat::Never, secrets::PUT_SECRET, &[&"name", &"value"]).await
+        }
     });
     terminate_waiting(&server, &store, "INSERT INTO secrets%");
     drop(held);
