@@ -98,7 +98,7 @@ impl Client for Substitute {
         for record in records.split("\n\n").filter(|record| !record.trim().is_empty()) {
             left.push(package(site, record).await?);
         }
-        Ok(left)
+        if left.is_empty() { Err("the index names no package".to_owned()) } else { Ok(left) }
     }
 }
 
