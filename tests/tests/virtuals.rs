@@ -222,3 +222,71 @@ async fn what_a_name_has_goes_to_its_owner_even_when_a_version_is_missing() {
     assert_eq!((put.status, put.header("allow")), (405, "GET, HEAD"));
     assert_eq!(http::head(&stand.url("example.test/n/@v/list")).await.status, 200);
 }
+
+fn packument(name: &str, version: &str, url: &str) -> String {
+    let dist = json!({ "tarball": format!("{url}{name}/-/tool-{version}.tgz") });
+    let versions = json!({ version: { "name": name, "version": version, "dist": dist } });
+    json!({ "name": name, "dist-tags": { "latest": version }, "versions": versions }).to_string()
+}
+
+#[tokio::test]
+async fn united_packuments_have_the_versions_of_all_members_and_their_tarballs() {
+    let stand = Stand::start(PackageType::Npm, &json!({}), &json!({ "resolution": "union" })).await;
+    let json_type = [("content-type", "application/json")];
+    for (upstream, version, body) in [(&stand.first, "1.0.0", "one"), (&stand.second, "2.0.0", "two")] {
+        upstream.put_with("@corp%2ftool", packument("@corp/tool", version, &upstream.url()), &json_type);
+        upstream.put(&format!("@corp/tool/-/tool-{version}.tgz"), chart(body));
+    }
+    let merged = stand.get("@corp%2ftool").await;
+    assert!(merged.is_ok(), "{merged:?}");
+    let merged = merged.json();
+    assert_eq!(merged["dist-tags"], json!({ "latest": "1.0.0" }));
+    for (version, body) in [("1.0.0", "one"), ("2.0.0", "two")] {
+        let url = merged["versions"][version]["dist"]["tarball"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(url, stand.url(&format!("@corp/tool/-/tool-{version}.tgz")));
+        let tarball = http::get(&url).await;
+        assert!(tarball.is_ok() && tarball.body == chart(body), "{tarball:?}");
+    }
+    assert_eq!(stand.get("@corp/tool/-/tool-3.0.0.tgz").await.status, 404);
+}
+
+#[tokio::test]
+async fn rs_49_united_packuments_ask_only_the_owner_of_a_reserved_name() {
+    let reserved = json!({
+        "resolution": "union", "reserved": [{ "member": "first", "patterns": ["@corp/.*"] }]
+    });
+    let stand = Stand::start(PackageType::Npm, &json!({}), &reserved).await;
+    let json_type = [("content-type", "application/json")];
+    stand.first.put_with("@corp%2ftool", packument("@corp/tool", "1.0.0", &stand.first.url()), &json_type);
+    stand.second.put_with("@corp%2ftool", packument("@corp/tool", "9.0.0", &stand.second.url()), &json_type);
+    let merged = stand.get("@corp%2ftool").await.json();
+    assert_eq!(merged["versions"].as_object().map(serde_json::Map::len), Some(1), "{merged}");
+    assert_eq!(stand.second.requests().len(), 0, "{:?}", stand.second.requests());
+}
+
+#[tokio::test]
+async fn rs_49_a_checksum_database_is_not_told_of_an_inner_module() {
+    let stand = Stand::start(PackageType::Goproxy, &json!({}), &json!({})).await;
+    stand.first.put("corp.test/m/@v/list", "v1.0.0\n");
+    stand.second.put("sumdb/sum.golang.org/supported", "");
+    assert!(stand.get("sumdb/sum.golang.org/supported").await.is_ok());
+    let before = stand.second.requests().len();
+    assert_eq!(stand.get("sumdb/sum.golang.org/lookup/corp.test/m@v1.0.0").await.status, 404);
+    assert_eq!(stand.second.requests().len(), before, "{:?}", stand.second.requests());
+}
+
+#[tokio::test]
+async fn a_file_goes_back_to_the_first_member_as_soon_as_it_has_it() {
+    let short = json!({ "negativeTTL": "1s", "mutablePatterns": [".*"], "mutableTTL": "1s" });
+    let stand = Stand::start(PackageType::Generic, &short, &json!({})).await;
+    stand.second.put("dir/file", "second");
+    assert_eq!(stand.get("dir/file").await.text(), "second");
+    stand.first.script("dir/file", Behaviour::Status(500, "no"));
+    wait::until("the first member to be asked again", PATIENCE, async || {
+        stand.get("dir/file").await.status == 502
+    })
+    .await;
+    stand.first.put("dir/file", "first").behave();
+    wait::until("the first member's file", PATIENCE, async || stand.get("dir/file").await.text() == "first")
+        .await;
+}

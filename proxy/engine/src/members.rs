@@ -7,6 +7,9 @@ use artifactapi_model::{Mutability, PackageType, Refusal, Remote};
 
 use crate::{Engine, error::FetchError, fetch::Need};
 
+/// Ends of names of packages and indexes, whatever their type's plan says of them.
+const NEVER_ALONE: [&str; 6] = [".adb", ".apk", ".rpm", ".drpm", ".tgz", ".tar.gz"];
+
 impl Engine {
     /// What `request` to a Virtual is about.
     ///
@@ -52,11 +55,13 @@ impl Engine {
         }
     }
 
-    /// Whether `request` asks for a file that an index of `remote`'s type lists, by its path alone: of united indexes
-    /// only what they list is served.
+    /// Whether `request` asks for a package or for an index that is not merged, by its path alone: of united
+    /// repositories only what their merged indexes list is served.
     pub fn asks_for_package(&self, remote: &Remote, request: &Request<'_>) -> bool {
         let plan = format_of(remote.spec.package_type).plan(request, &remote.spec, &self.links);
-        matches!(plan, Ok(Plan::Serve(asked)) if asked.mutability == Mutability::Immutable)
+        let Ok(Plan::Serve(asked)) = plan else { return false };
+        asked.mutability == Mutability::Immutable
+            || NEVER_ALONE.iter().any(|end| asked.path.as_str().ends_with(end))
     }
 
     /// Whether the document of `remote` at `index` lists what `request` asks for.

@@ -38,7 +38,7 @@ use artifactapi_model::{
     ArtifactKey, Digest, Mutability, PackageType, Remote, RepoPath, Timestamp, repository::RepoIdentity,
 };
 use quick_cache::sync::Cache;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
     Engine,
@@ -66,10 +66,19 @@ pub struct Union {
     pub members: Vec<Remote>,
     /// The rules, with the members by their places in `members`.
     pub rules: Box<dyn Rules + Send + Sync>,
-    /// Everything about the rules that a merge depends on.
-    pub fingerprint: String,
-    /// Its public address.
-    pub base: PublicBase,
+    /// Digest of everything about members and rules that a merge depends on.
+    pub fingerprint: Digest,
+}
+
+/// One merged index of a Virtual, as it is looked for.
+#[derive(Clone)]
+struct Look {
+    union: Arc<Union>,
+    merge: &'static dyn Merge,
+    /// Canonical path of the index.
+    index: RepoPath,
+    /// The Virtual's public address, which documents with absolute URLs carry.
+    base: PublicBase,
 }
 
 /// What a path of a Virtual leads to.
@@ -86,8 +95,19 @@ pub(crate) struct State {
     current: ArcSwapOption<Current>,
     /// Held by the one who looks for the first time.
     first: Mutex<()>,
+    /// Until when it is known that no member has such an index.
+    absent_until: AtomicI64,
     /// Whether somebody looks behind an answer.
     is_asked: AtomicBool,
+}
+
+/// The right to look behind an answer, which ends with the look, whatever becomes of it.
+struct Asking(Arc<State>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.is_asked.store(false, Relaxed);
+    }
 }
 
 /// What is served.
@@ -95,6 +115,8 @@ struct Current {
     generation: Arc<Generation>,
     /// Digest of everything it was made of.
     inputs: Digest,
+    /// The generations before it, once somebody has asked for what it does not have.
+    earlier: OnceCell<Vec<Arc<Generation>>>,
     /// When the oldest of the members' documents was confirmed.
     checked_at: Timestamp,
     /// Until when nobody needs to look.
@@ -138,32 +160,29 @@ impl Engine {
     pub async fn merged(
         self: &Arc<Self>,
         union: &Arc<Union>,
+        base: &PublicBase,
         path: &RepoPath,
     ) -> Option<Result<Found, FetchError>> {
         let merge = merge_of(union.package_type)?;
         let index = merge.index_of(path)?;
-        Some(self.find(union, merge, index, path).await)
+        let look = Look { union: union.clone(), merge, index, base: base.clone() };
+        Some(self.find(&look, path).await)
     }
 
-    async fn find(
-        self: &Arc<Self>,
-        union: &Arc<Union>,
-        merge: &'static dyn Merge,
-        index: RepoPath,
-        path: &RepoPath,
-    ) -> Result<Found, FetchError> {
-        let (current, outcome) = self.current(union, merge, &index).await?;
+    async fn find(self: &Arc<Self>, look: &Look, path: &RepoPath) -> Result<Found, FetchError> {
+        let Look { union, index, .. } = look;
+        let (current, outcome) = self.current(look).await?;
         if let Some(file) = current.generation.file(path.as_str()) {
             return Ok(Found::Content(Box::new(self.content(union, path, &current, file, outcome))));
         }
         if let Some(found) = listed(union, &current.generation, path) {
             return Ok(found);
         }
-        for generation in self.earlier(union, &index).await? {
-            if let Some(file) = generation.file(path.as_str()).filter(|_| *path != index) {
+        for generation in current.earlier.get_or_try_init(|| self.earlier(union, index)).await? {
+            if let Some(file) = generation.file(path.as_str()).filter(|_| path != index) {
                 return Ok(Found::Content(Box::new(self.content(union, path, &current, file, outcome))));
             }
-            if let Some(found) = listed(union, &generation, path) {
+            if let Some(found) = listed(union, generation, path) {
                 return Ok(found);
             }
         }
@@ -171,13 +190,8 @@ impl Engine {
     }
 
     /// The current generation of the index at `index`.
-    async fn current(
-        self: &Arc<Self>,
-        union: &Arc<Union>,
-        merge: &'static dyn Merge,
-        index: &RepoPath,
-    ) -> Result<(Arc<Current>, CacheOutcome), FetchError> {
-        let state = self.state(union, index);
+    async fn current(self: &Arc<Self>, look: &Look) -> Result<(Arc<Current>, CacheOutcome), FetchError> {
+        let state = self.state(look);
         let now = self.ports.clock.now();
         if let Some(current) = state.current.load_full() {
             if now.0 < current.until.load(Relaxed) {
@@ -185,23 +199,49 @@ impl Engine {
                 return Ok((current, if is_stale { CacheOutcome::Stale } else { CacheOutcome::Hit }));
             }
             if !state.is_asked.swap(true, Relaxed) {
-                let (engine, union, index, state) =
-                    (self.clone(), union.clone(), index.clone(), state.clone());
-                tokio::spawn(async move { engine.look_again(&union, merge, &index, &state).await });
+                let (engine, look, asked) = (self.clone(), look.clone(), Asking(state.clone()));
+                tokio::spawn(async move { engine.look_again(&look, &asked.0).await });
             }
             return Ok((current, CacheOutcome::Stale));
         }
+        // In a task: what one has waited for in vain, the next one finds done.
+        let (engine, look) = (self.clone(), look.clone());
+        let first = tokio::spawn(async move { engine.look_first(&look, &state).await });
+        first.await.unwrap_or(Err(FetchError::Abandoned))
+    }
+
+    /// Looks for what has never been found here, once for all who ask at the same time.
+    async fn look_first(
+        self: &Arc<Self>,
+        look: &Look,
+        state: &State,
+    ) -> Result<(Arc<Current>, CacheOutcome), FetchError> {
         let _first = state.first.lock().await;
         if let Some(current) = state.current.load_full() {
             return Ok((current, CacheOutcome::Collapsed));
         }
-        let current = self.look(union, merge, index, None).await?;
-        state.current.store(Some(current.clone()));
-        Ok((current, CacheOutcome::Miss))
+        if self.ports.clock.now().0 < state.absent_until.load(Relaxed) {
+            return Err(FetchError::NotFound { gone: false });
+        }
+        match self.look(look, None).await {
+            Ok(current) => {
+                state.current.store(Some(current.clone()));
+                Ok((current, CacheOutcome::Miss))
+            }
+            Err(error) => {
+                if matches!(error, FetchError::NotFound { .. }) {
+                    state.absent_until.store((self.ports.clock.now() + PAUSE).0, Relaxed);
+                }
+                Err(error)
+            }
+        }
     }
 
-    fn state(&self, union: &Union, index: &RepoPath) -> Arc<State> {
-        let key = Digest::of(format!("{}\n{index}", union.fingerprint).as_bytes());
+    fn state(&self, look: &Look) -> Arc<State> {
+        let Look { union, index, base, .. } = look;
+        // Only packuments carry our own address.
+        let address = if union.package_type == PackageType::Npm { base.url() } else { String::new() };
+        let key = Digest::of(format!("{}\n{index}\n{address}", union.fingerprint).as_bytes());
         if let Some(state) = self.merged.states.get(&key) {
             return state;
         }
@@ -213,49 +253,40 @@ impl Engine {
     }
 
     /// Looks behind an answer. What fails changes nothing but the mark.
-    async fn look_again(
-        self: &Arc<Self>,
-        union: &Arc<Union>,
-        merge: &'static dyn Merge,
-        index: &RepoPath,
-        state: &State,
-    ) {
+    async fn look_again(self: &Arc<Self>, look: &Look, state: &State) {
         let last = state.current.load_full();
-        match self.look(union, merge, index, last.as_deref()).await {
+        match self.look(look, last.as_deref()).await {
             Ok(current) => state.current.store(Some(current)),
             Err(error) => {
-                tracing::warn!(virtual.index = %index, virtual.base = union.base.prefix, %error, "a merged index stays as it was");
+                tracing::warn!(virtual.base = look.base.prefix, virtual.index = %look.index, %error, "a merged index stays as it was");
                 if let Some(last) = last {
                     last.until.store((self.ports.clock.now() + PAUSE).0, Relaxed);
                     last.is_stale.store(true, Relaxed);
                 }
             }
         }
-        state.is_asked.store(false, Relaxed);
     }
 
     /// Asks for the members' documents, and makes a generation of them unless `last` is that one.
-    async fn look(
-        self: &Arc<Self>,
-        union: &Arc<Union>,
-        merge: &'static dyn Merge,
-        index: &RepoPath,
-        last: Option<&Current>,
-    ) -> Result<Arc<Current>, FetchError> {
-        let gathered = self.gather(union, merge, index).await?;
-        let signer = self.signer(union.package_type).await?;
-        let inputs = gathered.inputs(union, merge, index, &*signer);
+    async fn look(self: &Arc<Self>, look: &Look, last: Option<&Current>) -> Result<Arc<Current>, FetchError> {
+        let gathered = self.gather(look).await?;
+        if gathered.members.iter().all(gather::Gathered::is_empty) {
+            return Err(FetchError::NotFound { gone: false });
+        }
+        let signer = self.signer(look.union.package_type).await?;
+        let inputs = gathered.inputs(look, &*signer);
         let generation = match last.filter(|last| last.inputs == inputs) {
             Some(last) => last.generation.clone(),
-            None => self.generation(union, merge, index, &inputs, gathered.members, signer).await?,
+            None => self.generation(look, &inputs, gathered.members, signer).await?,
         };
-        if generation.file(index.as_str()).is_none() {
+        if generation.file(look.index.as_str()).is_none() {
             return Err(FetchError::NotFound { gone: false });
         }
         let life = if gathered.is_stale { SOON } else { gathered.life.clamp(SOON, LONGEST) };
         Ok(Arc::new(Current {
             generation,
             inputs,
+            earlier: OnceCell::new(),
             checked_at: gathered.checked_at,
             until: AtomicI64::new((self.ports.clock.now() + life).0),
             is_stale: AtomicBool::new(gathered.is_stale),
@@ -304,7 +335,9 @@ impl Engine {
         package_type: PackageType,
     ) -> Result<Arc<dyn Signer + Send + Sync>, FetchError> {
         match (package_type, self.keys.get()) {
-            (PackageType::Alpine | PackageType::Rpm, Some(keys)) => Ok(keys.signer().await?),
+            (PackageType::Alpine, Some(keys)) => Ok(keys.signer().await?),
+            // A repository of packages that are signed themselves is of use without it.
+            (PackageType::Rpm, Some(keys)) if keys.can_sign() => Ok(keys.signer().await?),
             _ => Ok(Arc::new(Nobody)),
         }
     }

@@ -78,6 +78,20 @@ impl PackageFormat for Goproxy {
     }
 }
 
+/// The module path that `escaped` stands for.
+pub(crate) fn unescaped(escaped: &str) -> String {
+    let mut text = String::with_capacity(escaped.len());
+    let mut is_upper = false;
+    for c in escaped.chars() {
+        if c == '!' {
+            is_upper = true;
+        } else {
+            text.push(if std::mem::take(&mut is_upper) { c.to_ascii_uppercase() } else { c });
+        }
+    }
+    text
+}
+
 /// What a path of the module proxy protocol names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Named<'p> {

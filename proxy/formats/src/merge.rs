@@ -62,6 +62,11 @@ pub trait Signer {
     /// The file name under which clients have the public key (`{name}.rsa.pub`), without directory.
     fn rsa_name(&self) -> String;
 
+    /// What tells the keys apart from others that sign the same.
+    fn identity(&self) -> String {
+        self.rsa_name()
+    }
+
     /// PKCS #1 v1.5 signature by the RSA key over the SHA-256 `digest`.
     ///
     /// # Errors
@@ -126,6 +131,13 @@ pub trait Merge: Send + Sync {
     /// generation. `None` for paths that no generation can have. Only the path is looked at: whether the
     /// generation has the file, it alone knows.
     fn index_of(&self, path: &RepoPath) -> Option<RepoPath>;
+
+    /// The package that the index at `path` is about, where it is one's alone: a member that may not have it is then
+    /// not even asked.
+    fn package<'p>(&self, path: &'p RepoPath) -> Option<&'p str> {
+        let _ = path;
+        None
+    }
 
     /// Canonical paths of the documents of `member` that go into the index at `path`. Asked again, with those at
     /// hand, until it asks for nothing new; a document that the member does not have stays missing.

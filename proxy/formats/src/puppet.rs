@@ -94,8 +94,8 @@ impl PackageFormat for Puppet {
 
 /// The module (`owner-name`) that canonical `path` with the raw `query` is about.
 pub(crate) fn module(path: &str, raw_query: &str) -> Option<String> {
-    let (collection, item) =
-        path.strip_prefix("v3/")?.split_once('/').unwrap_or((path.strip_prefix("v3/")?, ""));
+    let rest = path.strip_prefix("v3/")?.trim_end_matches('/');
+    let (collection, item) = rest.split_once('/').unwrap_or((rest, ""));
     let named = match collection {
         "modules" if !item.is_empty() => item.to_owned(),
         "releases" | "files" if !item.is_empty() => {

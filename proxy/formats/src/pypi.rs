@@ -128,15 +128,21 @@ impl PackageFormat for Pypi {
 
 /// The project whose page or document is at canonical `path`, and the path of its page.
 pub(crate) fn project(path: &str) -> Option<(String, String)> {
-    let mut segments = path.split('/');
-    let (first, project) = (segments.next()?, segments.next().filter(|project| !project.is_empty())?);
-    let is_of_project = match first {
-        "simple" => matches!((segments.next(), segments.next()), (None | Some(""), None)),
-        "pypi" => path.ends_with("/json"),
-        _ => false,
-    };
+    let segments: Vec<&str> = path.split('/').collect();
+    let (at, of_pages) = segments.iter().enumerate().find_map(|(at, segment)| match *segment {
+        "simple" | "+simple" => Some((at, true)),
+        "pypi" | "project" | "integrity" if at == 0 => Some((at, false)),
+        _ => None,
+    })?;
+    let project = segments.get(at + 1).filter(|project| !project.is_empty())?;
+    // A file that lies among the pages says itself whose it is.
+    let file = segments.last().filter(|_| segments.len() > at + 2).and_then(|file| name::distribution(file));
+    if name::distribution(project).is_some() || (of_pages && file.is_some()) {
+        return None;
+    }
     let name = name::normalised(project);
-    is_of_project.then(|| (name.clone(), format!("simple/{name}/")))
+    let pages = if of_pages { segments[..=at].join("/") } else { "simple".to_owned() };
+    Some((name.clone(), format!("{pages}/{name}/")))
 }
 
 /// Projects that the file at canonical `path` may belong to, likeliest first; none when it is no distribution.

@@ -6,7 +6,7 @@
 
 use artifactapi_model::{PackageType, RepoPath, Spelling};
 
-use crate::{LinkSigner, Method, PlanError, Request, docker, goproxy, npm, puppet, pypi, terraform};
+use crate::{LinkSigner, PlanError, Request, docker, goproxy, npm, puppet, pypi, terraform};
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,16 +66,19 @@ pub fn subject(
             let image = docker::image(about)?;
             Subject::package(image, format!("{image}/tags/list?n=1"))
         }
-        PackageType::Npm => npm(about, request.method)?,
+        PackageType::Npm => npm(about)?,
         PackageType::Pypi => pypi(about, linked.is_none())?,
         PackageType::Goproxy => match goproxy::module_of(about) {
-            goproxy::Named::Module(module) => Subject::package(module, format!("{module}/@v/list")),
-            goproxy::Named::Record(module) => Subject::anything(module),
+            // Also of a record in the checksum database: whoever keeps that would learn the name.
+            goproxy::Named::Module(module) | goproxy::Named::Record(module) => {
+                Subject::package(module, format!("{module}/@v/list"))
+            }
             goproxy::Named::Nothing => Subject::anything(""),
         },
         PackageType::Puppet => match puppet::module(about, request.query) {
             Some(module) => Subject::package(module.clone(), format!("v3/modules/{module}")),
-            None => Subject::anything(""),
+            // A search.
+            None => Subject::Anything { name: String::new(), tells: about.starts_with("v3/") },
         },
         PackageType::Terraform => match terraform::provider(about)? {
             Some((name, proof)) => Subject::package(name, proof),
@@ -88,11 +91,31 @@ pub fn subject(
     })
 }
 
-fn npm(about: &str, method: Method) -> Result<Subject, PlanError> {
+/// What belongs to the registry as a whole may carry names in its query or body (audit, search), unless it is known
+/// to carry none.
+fn npm(about: &str) -> Result<Subject, PlanError> {
+    const HARMLESS: [&str; 3] = ["-/ping", "-/whoami", "-/npm/v1/keys"];
     Ok(match npm::subject(about)? {
         Some(name) => Subject::package(name, name),
-        None => Subject::Anything { name: String::new(), tells: method == Method::Post },
+        None => Subject::Anything { name: String::new(), tells: !HARMLESS.contains(&about) },
     })
+}
+
+/// Spellings of one name that people may reserve: as its ecosystem writes it, and as it travels.
+pub fn spellings(package_type: PackageType, name: &str) -> Vec<String> {
+    let mut spellings = vec![name.to_owned()];
+    match package_type {
+        PackageType::Goproxy => spellings.push(goproxy::unescaped(name)),
+        PackageType::Docker => spellings.extend(name.strip_prefix("library/").map(str::to_owned)),
+        PackageType::Terraform => {
+            // Without its host, as on the registry face.
+            let parts = name.splitn(2, '/').nth(1).filter(|rest| rest.contains('/'));
+            spellings.extend(parts.map(str::to_owned));
+        }
+        PackageType::Puppet => spellings.push(name.replacen('-', "/", 1)),
+        _ => {}
+    }
+    spellings
 }
 
 /// A page says its project; a file's name may be read in several ways, and only a page that lists it decides.
@@ -115,6 +138,7 @@ fn pypi(about: &str, is_path: bool) -> Result<Subject, PlanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Method;
 
     fn ask(package_type: PackageType, target: &str) -> String {
         let (raw_path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -163,7 +187,7 @@ mod tests {
             (
                 T::Goproxy,
                 "sumdb/sum.golang.org/lookup/example.com/a@v1.0.0",
-                "anything \"example.com/a\"".into(),
+                "example.com/a by example.com/a/@v/list".into(),
             ),
             (T::Goproxy, "sumdb/sum.golang.org/latest", "anything \"\"".into()),
             (T::Puppet, "v3/releases?module=corp-tool&limit=1", "corp-tool by v3/modules/corp-tool".into()),
@@ -171,7 +195,11 @@ mod tests {
             (T::Puppet, "v3/releases/corp-tool-1.0.0", "corp-tool by v3/modules/corp-tool".into()),
             (T::Puppet, "v3/modules/corp-tool", "corp-tool by v3/modules/corp-tool".into()),
             (T::Puppet, "v3/files/corp-tool-1.0.0.tar.gz", "corp-tool by v3/modules/corp-tool".into()),
-            (T::Puppet, "v3/modules?query=x", "anything \"\"".into()),
+            (T::Puppet, "v3/modules/corp-tool/", "corp-tool by v3/modules/corp-tool".into()),
+            (T::Puppet, "v3/modules?query=x", "anything \"\" telling".into()),
+            (T::Npm, "-/v1/search?text=x", "anything \"\" telling".into()),
+            (T::Pypi, "root/dev/+simple/Flask/", "flask by root/dev/+simple/flask/".into()),
+            (T::Pypi, "simple/secret/index.html", "secret by simple/secret/".into()),
             (
                 T::Terraform,
                 "v1/providers/Corp/tool/versions",
@@ -199,6 +227,20 @@ mod tests {
         }
         assert!(ask(T::Pypi, "-/x/AAAA/f.whl").starts_with("error"));
         assert!(ask(T::Generic, "a/../b").starts_with("error"));
+    }
+
+    #[test]
+    fn a_name_is_reserved_however_it_is_spelled() {
+        for (package_type, name, other) in [
+            (PackageType::Goproxy, "example.com/!my!corp/x", "example.com/MyCorp/x"),
+            (PackageType::Docker, "library/foo", "foo"),
+            (PackageType::Terraform, "reg.test/corp/x", "corp/x"),
+            (PackageType::Puppet, "corp-tool", "corp/tool"),
+        ] {
+            assert_eq!(spellings(package_type, name), [name, other]);
+        }
+        assert_eq!(spellings(PackageType::Npm, "@corp/x"), ["@corp/x"]);
+        assert_eq!(spellings(PackageType::Terraform, "corp/x"), ["corp/x"]);
     }
 
     #[test]

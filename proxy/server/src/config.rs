@@ -12,6 +12,7 @@ pub mod periods;
 mod purges;
 pub mod settings;
 pub mod snapshot;
+mod united;
 
 pub use manifests::Manifests;
 pub use settings::Settings;

@@ -96,6 +96,10 @@ impl SigningKeys {
 
 #[async_trait]
 impl Keys for SigningKeys {
+    fn can_sign(&self) -> bool {
+        self.0.rest.check().is_ok()
+    }
+
     async fn signer(&self) -> Result<Arc<dyn Signer + Send + Sync>, KeyError> {
         Ok(self.pair().await?)
     }
@@ -173,6 +177,10 @@ impl Pair {
 impl Signer for Pair {
     fn rsa_name(&self) -> String {
         self.public.rsa_name.clone()
+    }
+
+    fn identity(&self) -> String {
+        format!("{} {}", self.public.rsa_name, Digest::of(self.public.openpgp.as_bytes()))
     }
 
     fn rsa_sha256(&self, digest: &Digest) -> Result<Vec<u8>, String> {

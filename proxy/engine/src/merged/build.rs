@@ -3,11 +3,12 @@
 use std::{
     io::{self, BufReader, Write},
     sync::Arc,
+    time::Instant,
 };
 
 use artifactapi_formats::{
     IndexError, limits,
-    merge::{Listed, Member, Merge, Output, Signer, Written},
+    merge::{Listed, Member, Output, Signer, Written},
 };
 use artifactapi_model::{
     Digest, RepoPath,
@@ -17,7 +18,7 @@ use artifactapi_model::{
 use tokio::runtime::Handle;
 
 use super::{
-    Union,
+    Look, Union,
     gather::Gathered,
     generation::{File, Generation},
 };
@@ -84,19 +85,23 @@ impl Engine {
     /// The generation made of `inputs`: from memory, from a twin's work, or made now from `members`.
     pub(super) async fn generation(
         self: &Arc<Self>,
-        union: &Arc<Union>,
-        merge: &'static dyn Merge,
-        index: &RepoPath,
+        look: &Look,
         inputs: &Digest,
         members: Vec<Gathered>,
         signer: Arc<dyn Signer + Send + Sync>,
     ) -> Result<Arc<Generation>, FetchError> {
         let turn = self.derivations.turn(inputs);
         let _turn = turn.lock().await;
+        let Look { union, index, .. } = look;
         if let Some(generation) = self.stored_generation(inputs).await? {
+            // It is current again, or for the first time here.
+            if let Some(row) = self.ports.metadata.derived(inputs).await? {
+                self.remember(union, index, inputs, &row).await?;
+            }
             return Ok(generation);
         }
-        let outlet = self.merge(union, merge, index, members, signer).await?;
+        let began = Instant::now();
+        let outlet = self.merge(look, members, signer).await?;
         let mut generation =
             Generation::new(union.members.iter().map(|it| it.spec.name.to_string()), self.ports.clock.now());
         for file in outlet.files {
@@ -112,6 +117,14 @@ impl Engine {
         }
         failpoint("derive.blob.after");
         self.record(union, index, inputs, &generation).await?;
+        tracing::info!(
+            virtual.base = look.base.prefix,
+            virtual.index = %index,
+            entries = generation.len(),
+            size_bytes = generation.files().map(|(_, file)| file.row.size).sum::<u64>(),
+            duration_ms = began.elapsed().as_secs_f64() * 1e3,
+            "a merged index was made"
+        );
         Ok(self.admit(inputs, generation).await)
     }
 
@@ -162,9 +175,7 @@ impl Engine {
 
     async fn merge(
         self: &Arc<Self>,
-        union: &Arc<Union>,
-        merge: &'static dyn Merge,
-        index: &RepoPath,
+        look: &Look,
         members: Vec<Gathered>,
         signer: Arc<dyn Signer + Send + Sync>,
     ) -> Result<Outlet, FetchError> {
@@ -176,7 +187,7 @@ impl Engine {
             last: None,
             listed: Vec::new(),
         };
-        let (union, index) = (union.clone(), index.clone());
+        let Look { union, merge, index, .. } = look.clone();
         let job = move || {
             let _worker = worker;
             let members: Vec<&dyn Member> = members.iter().map(|member| member as &dyn Member).collect();

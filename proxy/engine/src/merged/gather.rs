@@ -8,14 +8,14 @@ use std::{
 };
 
 use artifactapi_formats::{
-    IndexError,
-    merge::{Member, Merge, Signer},
+    IndexError, PublicBase,
+    merge::{Member, Signer},
 };
-use artifactapi_model::{Digest, Remote, RepoPath, Timestamp, ports::BlobReader};
+use artifactapi_model::{Digest, Remote, Timestamp, ports::BlobReader};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Handle;
 
-use super::Union;
+use super::Look;
 use crate::{
     Engine,
     blocking::BlockingReader,
@@ -57,6 +57,13 @@ pub(super) struct All {
     pub(super) is_stale: bool,
 }
 
+impl Gathered {
+    /// Whether it has nothing of what was asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+}
+
 impl Member for Gathered {
     fn name(&self) -> &str {
         self.remote.spec.name.as_str()
@@ -75,18 +82,13 @@ impl Member for Gathered {
 
 impl All {
     /// Digest of everything that a merge of this depends on.
-    pub(super) fn inputs(
-        &self,
-        union: &Union,
-        merge: &dyn Merge,
-        index: &RepoPath,
-        signer: &dyn Signer,
-    ) -> Digest {
+    pub(super) fn inputs(&self, look: &Look, signer: &dyn Signer) -> Digest {
+        let Look { union, merge, index, .. } = look;
         let mut text = format!(
             "merged {SCHEME}\n{} {}\n{index}\n{}\n{}\n",
             union.package_type,
             merge.version(),
-            signer.rsa_name(),
+            signer.identity(),
             union.fingerprint
         );
         for member in &self.members {
@@ -108,18 +110,17 @@ struct Found {
 }
 
 impl Engine {
-    /// Asks every member of `union` for what goes into the index at `index`.
+    /// Asks every member for what goes into the index.
     ///
     /// # Errors
     /// That of the first member that cannot say what it has.
-    pub(super) async fn gather(
-        self: &Arc<Self>,
-        union: &Arc<Union>,
-        merge: &'static dyn Merge,
-        index: &RepoPath,
-    ) -> Result<All, FetchError> {
-        let each = union.members.iter().map(|remote| self.gather_one(union, merge, index, remote.clone()));
-        let each: Vec<_> = each.collect();
+    pub(super) async fn gather(self: &Arc<Self>, look: &Look) -> Result<All, FetchError> {
+        // Of a name that is one member's the others learn nothing (RS-49).
+        let only = look.merge.package(&look.index).and_then(|name| look.union.rules.owner(name));
+        let ask = |(place, remote): (usize, &Remote)| {
+            self.gather_one(look, remote.clone(), only.is_none_or(|only| only == place))
+        };
+        let each: Vec<_> = look.union.members.iter().enumerate().map(ask).collect();
         let each: Vec<_> = futures_util::stream::iter(each).buffered(AT_ONCE).try_collect().await?;
         let mut all = All {
             members: Vec::with_capacity(each.len()),
@@ -129,7 +130,7 @@ impl Engine {
         };
         for (member, found) in each {
             // A member without an index is asked again when its absence is forgotten.
-            if member.documents.is_empty() {
+            if member.is_empty() {
                 all.life = all.life.min(member.remote.spec.negative_ttl);
             }
             for (checked_at, fresh_for) in found {
@@ -144,25 +145,27 @@ impl Engine {
 
     async fn gather_one(
         self: &Arc<Self>,
-        union: &Arc<Union>,
-        merge: &'static dyn Merge,
-        index: &RepoPath,
+        look: &Look,
         remote: Remote,
+        may_have_it: bool,
     ) -> Result<(Gathered, Vec<(Timestamp, Option<Duration>)>), FetchError> {
+        let merge = look.merge;
         let name = remote.spec.name.clone();
         let of_member = |error: FetchError| FetchError::Member { name: name.clone(), cause: Arc::new(error) };
         let mut member = Gathered { remote, documents: BTreeMap::new(), handle: Handle::current() };
         let (mut asked, mut found) = (BTreeSet::new(), Vec::new());
+        if !may_have_it {
+            return Ok((member, found));
+        }
         loop {
             let worker = self.worker().await;
-            let index = index.clone();
-            let look = move || {
+            let index = look.index.clone();
+            let ask = move || {
                 let _worker = worker;
                 let wanted = merge.needs(&index, &member);
                 (member, wanted)
             };
-            let (back, wanted) =
-                tokio::task::spawn_blocking(look).await.map_err(|_| FetchError::Abandoned)?;
+            let (back, wanted) = tokio::task::spawn_blocking(ask).await.map_err(|_| FetchError::Abandoned)?;
             member = back;
             let wanted = wanted.map_err(|error| of_member(error.into()))?;
             let wanted: Vec<_> = wanted.into_iter().filter(|path| asked.insert(path.clone())).collect();
@@ -173,7 +176,7 @@ impl Engine {
                 return Err(of_member(IndexError::TooLarge("number of documents").into()));
             }
             for path in wanted {
-                match self.document(union, &member.remote, &path).await {
+                match self.document(&look.base, &member.remote, &path).await {
                     Ok(it) => {
                         found.push((it.checked_at, it.fresh_for));
                         member.documents.insert(path, it.document);
@@ -187,7 +190,7 @@ impl Engine {
 
     async fn document(
         self: &Arc<Self>,
-        union: &Union,
+        base: &PublicBase,
         remote: &Remote,
         path: &str,
     ) -> Result<Found, FetchError> {
@@ -207,7 +210,7 @@ impl Engine {
                 _ => Some(Duration::ZERO),
             };
         let document = if resource.representation.is_some() {
-            let (_, derived) = self.derive(remote, &resource, &union.base, &entry).await?;
+            let (_, derived) = self.derive(remote, &resource, base, &entry).await?;
             let row = &derived.row;
             let reader = match &derived.body {
                 Some(body) => crate::blocking::in_memory(body.clone()),

@@ -60,6 +60,11 @@ impl Generation {
         self.listed.insert(path.into(), member);
     }
 
+    /// How many files of members it advertises.
+    pub(crate) fn len(&self) -> usize {
+        self.listed.len()
+    }
+
     /// The file at canonical `path`.
     pub(crate) fn file(&self, path: &str) -> Option<&File> {
         self.files.get(path)
@@ -200,7 +205,7 @@ mod tests {
         };
         let packed = Some((Digest::of(b"packed"), 6));
         generation.add("index.yaml", File { row: row(b"index", packed), body: None, gzip: None });
-        generation.add("repo data/a%b", File { row: row(b"other", None), body: None, gzip: None });
+        generation.add("repo data/a+b", File { row: row(b"other", None), body: None, gzip: None });
         generation.list("-/m/two/charts/a-1.0.0+b c.tgz", 1);
         generation.list("x86_64/a-1.apk", 0);
         generation

@@ -1,5 +1,6 @@
 //! Earlier generations of an index, for clients that hold it since then. They are rows below the Virtual itself,
-//! each naming a stored generation: `-/generation/{rules}/{index}/{inputs}`.
+//! each naming a stored generation: `-/generation/{digest of the rules}/{digest of the index's path}/{inputs}`. A row's
+//! date is when the generation last became current, so that one has been over since the next one's date.
 //!
 //! Only those made by the same rules count: what is hidden now is not shown by what was once written.
 
@@ -19,8 +20,8 @@ const MAX_ROWS: usize = 64;
 const MAX_EARLIER: usize = 8;
 
 fn prefix(union: &Union, index: &RepoPath) -> String {
-    let rules = Digest::of(union.fingerprint.as_bytes()).to_hex();
-    format!("-/generation/{}/{index}/", &rules[..16])
+    let (rules, index) = (union.fingerprint.to_hex(), Digest::of(index.as_str().as_bytes()).to_hex());
+    format!("-/generation/{}/{}/", &rules[..16], &index[..16])
 }
 
 impl Engine {
@@ -50,11 +51,13 @@ impl Engine {
         self.ports.metadata.commit_artifact(&key(&format!("{prefix}{}", inputs.to_hex())), &artifact).await?;
         let rows =
             self.ports.metadata.paths_with_prefix(identity.id, identity.epoch, &prefix, MAX_ROWS).await?;
-        for path in rows.iter().skip(1) {
+        let mut over_since = now;
+        for path in rows.iter().filter(|path| !path.ends_with(&inputs.to_hex())) {
             let Some(old) = self.ports.metadata.artifact(&key(path)).await? else { continue };
-            if now.since(old.stored_at) > self.options.keep_generations {
+            if now.since(over_since) > self.options.keep_generations {
                 self.ports.metadata.forget_artifact(&key(path), &old.digest).await?;
             }
+            over_since = old.stored_at;
         }
         Ok(())
     }
@@ -70,11 +73,18 @@ impl Engine {
         let rows =
             self.ports.metadata.paths_with_prefix(identity.id, identity.epoch, &prefix, MAX_EARLIER).await?;
         let mut found = Vec::with_capacity(rows.len());
+        let (now, mut over_since) = (self.ports.clock.now(), None);
         for path in rows {
-            let Some(inputs) = path.strip_prefix(&prefix).and_then(|hex| hex.parse::<Digest>().ok()) else {
-                continue;
-            };
-            found.extend(self.stored_generation(&inputs).await?);
+            let key = ArtifactKey { repo: identity.id, epoch: identity.epoch, path: path.as_str().into() };
+            let Some(row) = self.ports.metadata.artifact(&key).await? else { continue };
+            if over_since.is_some_and(|over| now.since(over) > self.options.keep_generations) {
+                break;
+            }
+            over_since = Some(row.stored_at);
+            let inputs = path.strip_prefix(&prefix).and_then(|hex| hex.parse::<Digest>().ok());
+            if let Some(inputs) = inputs {
+                found.extend(self.stored_generation(&inputs).await?);
+            }
         }
         Ok(found)
     }

@@ -43,6 +43,10 @@ impl Merge for GoproxyMerge {
         is_listed.then(|| RepoPath::from_canonical(&format!("{module}{LIST}")).ok())?
     }
 
+    fn package<'p>(&self, path: &'p RepoPath) -> Option<&'p str> {
+        path.as_str().strip_suffix(LIST)
+    }
+
     fn needs(&self, path: &RepoPath, _member: &dyn Member) -> Result<Vec<String>, IndexError> {
         Ok(vec![path.as_str().to_owned()])
     }

@@ -49,6 +49,10 @@ impl Merge for NpmMerge {
         }
     }
 
+    fn package<'p>(&self, path: &'p RepoPath) -> Option<&'p str> {
+        Some(path.as_str())
+    }
+
     fn needs(&self, path: &RepoPath, _member: &dyn Member) -> Result<Vec<String>, IndexError> {
         Ok(vec![path.as_str().to_owned()])
     }

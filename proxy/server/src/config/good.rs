@@ -126,7 +126,7 @@ impl Good {
         }
         let before = app.snapshot.load();
         for spec in good.virtuals.values() {
-            let members = spec.members.iter().map(|name| Member::of(name, &snapshot)).collect();
+            let members = spec.members.iter().map(|name| Member::of(name, spec, &snapshot)).collect();
             let metrics = app.metrics.repository(&spec.name, spec.package_type);
             let identity = identities.get(&spec.name).copied();
             let repository = VirtualRepository::new(spec.clone(), members, identity, metrics).after(&before);

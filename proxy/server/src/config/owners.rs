@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use artifactapi_model::Timestamp;
+use artifactapi_model::{Digest, Timestamp};
 use quick_cache::sync::Cache;
 
 /// Names remembered of one Virtual.
@@ -20,8 +20,8 @@ const NAMES: usize = 4096;
 /// How long a decision that could not be made anew is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Remembered decisions of one Virtual.
-pub struct Owners(Cache<Box<str>, Arc<Owned>>);
+/// Remembered decisions of one Virtual. Names are kept as digests: paths may be long.
+pub struct Owners(Cache<Digest, Arc<Owned>>);
 
 /// One decision.
 #[derive(Debug)]
@@ -59,17 +59,26 @@ impl Owners {
     /// What is known of `name` at `now`. Of those who ask while a decision is old, one is told so until it calls
     /// [`Owners::put`] or [`Owned::failed`].
     pub fn get(&self, name: &str, now: Timestamp) -> Remembered {
-        let Some(owned) = self.0.get(name) else { return Remembered::Nothing };
+        let Some(owned) = self.0.get(&Digest::of(name.as_bytes())) else { return Remembered::Nothing };
         if now.0 < owned.until.load(Relaxed) || owned.is_asked.swap(true, Relaxed) {
             return Remembered::Fresh(owned.member);
         }
         Remembered::Old(owned)
     }
 
+    /// What is known of `name` at `now` and not old.
+    pub fn fresh(&self, name: &str, now: Timestamp) -> Option<Option<usize>> {
+        let owned = self.0.get(&Digest::of(name.as_bytes()))?;
+        (now.0 < owned.until.load(Relaxed)).then_some(owned.member)
+    }
+
     /// Remembers that `member` has `name`, for `life` from `now`.
     pub fn put(&self, name: &str, member: Option<usize>, now: Timestamp, life: Duration) {
         let until = AtomicI64::new((now + life).0);
-        self.0.insert(name.into(), Arc::new(Owned { member, until, is_asked: AtomicBool::new(false) }));
+        self.0.insert(
+            Digest::of(name.as_bytes()),
+            Arc::new(Owned { member, until, is_asked: AtomicBool::new(false) }),
+        );
     }
 }
 

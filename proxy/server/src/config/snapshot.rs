@@ -1,9 +1,16 @@
 //! One immutable state of the configuration, swapped as a whole. Every lookup is one hash, however many
 //! repositories there are.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
-use artifactapi_crds::{validate::ValidVirtual, virtuals::Resolution};
+use artifactapi_crds::{
+    validate::{Reserved, ValidVirtual},
+    virtuals::Resolution,
+};
+use artifactapi_engine::merged::Union;
 use artifactapi_formats::merge::merge_of;
 use artifactapi_model::{
     Local, PackageType, Remote, RepoId, RepoName,
@@ -117,7 +124,6 @@ impl LocalRepository {
 }
 
 /// A Virtual that is served.
-#[derive(Debug)]
 pub struct VirtualRepository {
     /// What it shares with other kinds.
     pub face: Arc<Face>,
@@ -129,6 +135,14 @@ pub struct VirtualRepository {
     pub owners: Arc<Owners>,
     /// Where stores know it by, for the generations of its merged indexes.
     pub identity: Option<RepoIdentity>,
+    /// What is merged for those who may see all members.
+    pub(super) whole: OnceLock<Arc<Union>>,
+}
+
+impl std::fmt::Debug for VirtualRepository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VirtualRepository").field("spec", &self.spec).field("members", &self.members).finish()
+    }
 }
 
 /// A member of a Virtual.
@@ -143,13 +157,18 @@ pub enum Member {
 }
 
 impl Member {
-    /// The member called `name` as far as `snapshot` has it.
-    pub fn of(name: &RepoName, snapshot: &Snapshot) -> Self {
-        match snapshot.get(name.as_str()) {
+    /// The member of `spec` called `name`, as far as `snapshot` has it: a repository of that name in another
+    /// namespace is somebody else's.
+    pub fn of(name: &RepoName, spec: &ValidVirtual, snapshot: &Snapshot) -> Self {
+        let member = match snapshot.get(name.as_str()) {
             Some(Known::Remote(repository)) => Member::Remote(repository.clone()),
             Some(Known::Local(repository)) => Member::Local(repository.clone()),
-            Some(Known::Virtual(_)) | None => Member::Missing(name.clone()),
-        }
+            Some(Known::Virtual(_)) | None => return Member::Missing(name.clone()),
+        };
+        let fits = member
+            .face()
+            .is_some_and(|face| face.namespace == spec.namespace && face.package_type == spec.package_type);
+        if fits { member } else { Member::Missing(name.clone()) }
     }
 
     /// What it shares with other kinds; `None` when it is missing.
@@ -182,7 +201,14 @@ impl VirtualRepository {
             delivery: Delivery::Auto,
             metrics,
         };
-        VirtualRepository { face: Arc::new(face), spec, members, owners: Arc::default(), identity }
+        VirtualRepository {
+            face: Arc::new(face),
+            spec,
+            members,
+            owners: Arc::default(),
+            identity,
+            whole: OnceLock::new(),
+        }
     }
 
     /// The same with what it remembered in the snapshot `before`, where nothing that matters has changed since.
@@ -218,9 +244,17 @@ impl VirtualRepository {
 
     /// The only member, by its place, that may be asked about `name`; `None` when any may.
     pub fn reserved(&self, name: &str) -> Option<usize> {
-        let reserved = self.spec.reserved.iter().find(|reserved| reserved.patterns.matches(name))?;
-        self.spec.members.iter().position(|member| *member == reserved.member)
+        reserved_for(&self.spec, name)
     }
+}
+
+/// The only member of a Virtual of `spec`, by its place, that may be asked about `name`; `None` when any may.
+pub(super) fn reserved_for(spec: &ValidVirtual, name: &str) -> Option<usize> {
+    let spellings = artifactapi_formats::subject::spellings(spec.package_type, name);
+    let is_meant =
+        |reserved: &&Reserved| spellings.iter().any(|spelling| reserved.patterns.matches(spelling));
+    let reserved = spec.reserved.iter().find(is_meant)?;
+    spec.members.iter().position(|member| *member == reserved.member)
 }
 
 /// Whether indexes of a Virtual of `spec` are merged. Those of whole systems always are: a name that belongs to one

@@ -10,7 +10,8 @@
 //!
 //! **Rights.** Whoever may read the Virtual may read through it what its members have, as far as the Virtual is not
 //! more open than they are: of a Virtual that anyone may read, a member that not anyone may read shows itself to
-//! those who may read that member. To others what it owns does not exist, and does not become somebody else's.
+//! those who may read that member. To others what it owns does not exist, and does not become somebody else's; only
+//! in a merged index, which is then one without that member, another member's package of the same name shows.
 
 mod keys;
 mod merged;
@@ -20,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 use artifactapi_engine::FetchError;
 use artifactapi_formats::{Package, Subject};
 use artifactapi_model::{
-    PackageType, Ttl,
+    PackageType, Refusal, Ttl,
     account::{Action, Caller, Verdict, may},
     repository::ReadAccess,
 };
@@ -38,7 +39,10 @@ use super::{
 };
 use crate::{
     App,
-    config::{Member, Repository, VirtualRepository, owners::Remembered},
+    config::{
+        Member, Repository, VirtualRepository,
+        owners::{Owned, Remembered},
+    },
     telemetry::Record,
 };
 
@@ -102,8 +106,8 @@ pub async fn answer(
     let subject = app.engine.subject(face.package_type, &request);
     match subject.map_err(|error| super::errors::refusal(&error.into(), asked.path))? {
         Subject::Packages(packages) => asked.owned(&packages, &visible, record).await,
-        Subject::Anything { tells: true, .. } if !repository.spec.reserved.is_empty() => {
-            Err(Refused::not_found("this would tell members about names that are reserved for others"))
+        Subject::Anything { tells: true, .. } if repository.members.len() > 1 => {
+            Err(Refused::not_found("a Virtual does not ask this: it would tell members what others have"))
         }
         Subject::Anything { .. } if asked.is_unlisted(&request) => Err(asked.nobody()),
         Subject::Anything { name, .. } => asked.anyone(&name, &visible, body, record).await,
@@ -184,10 +188,8 @@ impl Asked<'_> {
         let post = fetched::sent(self.parts, body).await?;
         let eligible = eligible(repository, name);
         let key = format!("?{}?{}", self.path, self.query);
-        let remembered = match repository.owners.get(&key, app.clock.now()) {
-            Remembered::Fresh(Some(member)) if eligible.contains(&member) => Some(member),
-            _ => None,
-        };
+        let remembered = repository.owners.fresh(&key, app.clock.now()).flatten();
+        let remembered = remembered.filter(|member| eligible.contains(member));
         let mut refusal = None;
         for &member in remembered.iter().chain(&eligible) {
             match self.ask(member, post.clone(), record).await {
@@ -200,7 +202,10 @@ impl Asked<'_> {
                 }
                 Ok(_) => break,
                 Err(Failed::Fetch(FetchError::NotFound { .. })) => {}
-                Err(failed @ Failed::Fetch(FetchError::Refused(_))) => refusal = Some(failed),
+                // What its patterns leave out is no business of a member; what it bans is, and stays banned.
+                Err(failed @ Failed::Fetch(FetchError::Refused(Refusal::NotAllowed))) => {
+                    refusal = Some(failed);
+                }
                 Err(failed) => return Err(self.refused(failed, record)),
             }
         }
@@ -294,6 +299,7 @@ async fn owner(
             let (path, packages) = (path.to_owned(), packages.to_vec());
             let member = owned.member;
             tokio::spawn(async move {
+                let _end = Renewal { owned, app: app.clone() };
                 let Err(failed) = decide(&app, &repository, &key, &path, &packages).await else { return };
                 let error = match &failed {
                     Failed::Fetch(error) => error.to_string(),
@@ -301,11 +307,22 @@ async fn owner(
                 };
                 let name = &repository.face.name;
                 tracing::warn!(virtual.name = %name, error, "a member cannot say what it has: names stay where they were");
-                owned.failed(app.clock.now());
             });
             Ok(member)
         }
         Remembered::Nothing => decide(app, repository, &key, path, packages).await,
+    }
+}
+
+/// A decision that is being made anew: however that ends, it can be tried again.
+struct Renewal {
+    owned: Arc<Owned>,
+    app: Arc<App>,
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.owned.failed(self.app.clock.now());
     }
 }
 
@@ -319,7 +336,10 @@ async fn decide(
 ) -> Result<Option<usize>, Failed> {
     let mut asked = Vec::new();
     let mut owner = None;
-    'found: for package in packages {
+    // A file whose name can be read in several ways, one of which is reserved, is nobody else's business.
+    let is_reserved = |package: &&Package| repository.reserved(&package.name).is_some();
+    let has_reserved = packages.iter().any(|package| is_reserved(&package));
+    'found: for package in packages.iter().filter(|package| !has_reserved || is_reserved(package)) {
         for member in eligible(repository, &package.name) {
             asked.push(member);
             if has(app, &repository.members[member], package, path).await? {

@@ -1,0 +1,79 @@
+//! What the merges of a Virtual see of it. Made once for those who may see all members, who are nearly everybody.
+
+use std::sync::Arc;
+
+use artifactapi_crds::{
+    validate::{Reserved, ValidVirtual},
+    virtuals::Resolution,
+};
+use artifactapi_engine::merged::Union;
+use artifactapi_formats::merge::Rules;
+use artifactapi_model::{Digest, Remote, RepoName};
+
+use super::snapshot::{Member, VirtualRepository, reserved_for};
+
+/// The rules of a Virtual, with its members by their places among those that whoever asks may see.
+struct Shown {
+    spec: Arc<ValidVirtual>,
+    /// Of each member its place among those shown.
+    places: Vec<Option<usize>>,
+}
+
+impl Rules for Shown {
+    fn names_first(&self) -> bool {
+        self.spec.resolution == Resolution::FirstMatch
+    }
+
+    fn owner(&self, name: &str) -> Option<usize> {
+        // What belongs to a member that is not shown is nobody's: a place that nobody has.
+        let place = |member: usize| self.places.get(member).copied().flatten().unwrap_or(usize::MAX);
+        reserved_for(&self.spec, name).map(place)
+    }
+}
+
+impl VirtualRepository {
+    /// What is merged for somebody who may see the members that `visible` says.
+    ///
+    /// # Errors
+    /// The name of a member that cannot be asked at this moment.
+    pub fn union(&self, visible: &[bool]) -> Result<Arc<Union>, RepoName> {
+        if !visible.iter().all(|shown| *shown) {
+            return self.make(visible).map(Arc::new);
+        }
+        if let Some(union) = self.whole.get() {
+            return Ok(union.clone());
+        }
+        let union = Arc::new(self.make(visible)?);
+        Ok(self.whole.get_or_init(|| union).clone())
+    }
+
+    fn make(&self, visible: &[bool]) -> Result<Union, RepoName> {
+        let mut members = Vec::with_capacity(visible.len());
+        let mut places = Vec::with_capacity(visible.len());
+        for (member, shown) in self.members.iter().zip(visible) {
+            places.push(shown.then_some(members.len()));
+            match member {
+                _ if !shown => {}
+                Member::Remote(remote) => members.push(remote.remote.clone()),
+                Member::Missing(name) => return Err(name.clone()),
+                // No Local has an index that could be merged yet.
+                Member::Local(local) => return Err(local.face.name.clone()),
+            }
+        }
+        let fingerprint = fingerprint(&self.spec, &members);
+        let rules = Box::new(Shown { spec: self.spec.clone(), places });
+        let (package_type, identity) = (self.face.package_type, self.identity);
+        Ok(Union { package_type, identity, members, rules, fingerprint })
+    }
+}
+
+/// Everything of the configuration that a merge depends on.
+fn fingerprint(spec: &ValidVirtual, members: &[Remote]) -> Digest {
+    let members: Vec<_> =
+        members.iter().map(|member| (&member.spec.name, &member.identity, &member.spec.policy)).collect();
+    let reserved: Vec<_> =
+        spec.reserved.iter().map(|Reserved { member, patterns }| (member, patterns)).collect();
+    let ValidVirtual { namespace, name, resolution, .. } = spec;
+    let text = format!("{namespace}/{name} {resolution:?} {members:?} {reserved:?}");
+    Digest::of(text.as_bytes())
+}
