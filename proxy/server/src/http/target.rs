@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use artifactapi_model::PackageType;
+use artifactapi_model::{PackageType, RepoName};
 use http::StatusCode;
 
 use super::{
@@ -31,12 +31,16 @@ pub struct Target<'a> {
 impl Target<'_> {
     /// What a registry client calls what it asks for: the image, in the repository where we have it.
     pub fn scope(&self) -> String {
-        let name = &self.face.name;
-        let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
-        match ends.iter().filter_map(|end| self.path.rfind(end)).max() {
-            Some(end) => format!("{name}/{}", &self.path[..end]),
-            None => name.to_string(),
-        }
+        scope(&self.face.name, self.path)
+    }
+}
+
+/// What a registry client calls what is at `path` of the repository `name`.
+pub fn scope(name: &RepoName, path: &str) -> String {
+    let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
+    match ends.iter().filter_map(|end| path.rfind(end)).max() {
+        Some(end) => format!("{name}/{}", &path[..end]),
+        None => name.to_string(),
     }
 }
 

@@ -15,14 +15,16 @@
 
 mod keys;
 mod merged;
+mod owner;
 
 use std::{sync::Arc, time::Duration};
 
 use artifactapi_engine::FetchError;
 use artifactapi_formats::{Package, Subject};
 use artifactapi_model::{
-    PackageType, Refusal, Ttl,
+    PackageType, Refusal, RepoName,
     account::{Action, Caller, Verdict, may},
+    ports::upstream::PostBody,
     repository::ReadAccess,
 };
 use http::{Method, Response, StatusCode, request::Parts};
@@ -33,23 +35,16 @@ use super::{
     body::ReplyBody,
     errors::Refused,
     fetched::{self, Failed},
-    handle::Connection,
+    handle::{Connection, public_base},
     locals,
-    target::Target,
+    target::{self, Target},
 };
 use crate::{
     App,
-    config::{
-        Member, Repository, VirtualRepository,
-        owners::{Owned, Remembered},
-    },
+    config::{Member, Repository, VirtualRepository},
     telemetry::Record,
 };
 
-/// Longest time for which a decision counts.
-const LONGEST: Duration = Duration::from_secs(3600);
-/// How long it counts where a Local took part: what is pushed shows soon.
-const LOCAL: Duration = Duration::from_secs(1);
 /// When somebody should ask again for a member that is not served.
 const LATER: Duration = Duration::from_secs(60);
 
@@ -85,7 +80,7 @@ pub async fn answer(
     if let Some(entry) = record.entry() {
         entry.repository = Some(face.clone());
     }
-    let scope = || asked.scope();
+    let scope = || target::scope(&face.name, asked.path);
     admit(app, connection, parts, &face.protected(), scope, Action::Pull, record).await?;
     match parts.method {
         Method::GET | Method::HEAD => {}
@@ -115,16 +110,6 @@ pub async fn answer(
 }
 
 impl Asked<'_> {
-    /// What a registry client calls what it asks for.
-    fn scope(&self) -> String {
-        let name = &self.repository.face.name;
-        let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
-        match ends.iter().filter_map(|end| self.path.rfind(end)).max() {
-            Some(end) => format!("{name}/{}", &self.path[..end]),
-            None => name.to_string(),
-        }
-    }
-
     /// Which members whoever asks may see.
     async fn visible(&self, record: &mut Record) -> Result<Vec<bool>, Refused> {
         let Asked { app, connection, parts, repository, .. } = *self;
@@ -166,11 +151,11 @@ impl Asked<'_> {
         visible: &[bool],
         record: &mut Record,
     ) -> Result<Response<ReplyBody>, Refused> {
-        let owner = owner(self.app, self.repository, self.path, packages).await;
-        match owner.map_err(|failed| self.refused(failed, record))? {
+        let owner = owner::find(self.app, self.repository, self.path, packages).await;
+        match owner.map_err(|failed| self.refused(failed, None, record))? {
             Some(owner) if visible[owner] => {
                 let answer = self.ask(owner, None, record).await;
-                answer.map_err(|failed| self.refused(failed, record))
+                answer.map_err(|failed| self.refused(failed, Some(owner), record))
             }
             _ => Err(self.nobody()),
         }
@@ -186,7 +171,7 @@ impl Asked<'_> {
     ) -> Result<Response<ReplyBody>, Refused> {
         let Asked { app, repository, .. } = *self;
         let post = fetched::sent(self.parts, body).await?;
-        let eligible = eligible(repository, name);
+        let eligible = owner::eligible(repository, name);
         let key = format!("?{}?{}", self.path, self.query);
         let remembered = repository.owners.fresh(&key, app.clock.now()).flatten();
         let remembered = remembered.filter(|member| eligible.contains(member));
@@ -195,7 +180,7 @@ impl Asked<'_> {
             match self.ask(member, post.clone(), record).await {
                 Ok(response) if visible[member] => {
                     if remembered != Some(member) && !name.is_empty() {
-                        let life = life(repository, &eligible, Some(member));
+                        let life = owner::life(repository, &eligible, Some(member));
                         repository.owners.put(&key, Some(member), app.clock.now(), life);
                     }
                     return Ok(response);
@@ -204,19 +189,28 @@ impl Asked<'_> {
                 Err(Failed::Fetch(FetchError::NotFound { .. })) => {}
                 // What its patterns leave out is no business of a member; what it bans is, and stays banned.
                 Err(failed @ Failed::Fetch(FetchError::Refused(Refusal::NotAllowed))) => {
-                    refusal = Some(failed);
+                    refusal = Some((failed, member));
                 }
-                Err(failed) => return Err(self.refused(failed, record)),
+                // What a member that is not to be seen has to say is not to be heard either.
+                Err(Failed::Fetch(error)) if !visible[member] => {
+                    tracing::warn!(virtual.name = %self.repository.face.name, %error, "a member cannot answer");
+                    let message = "a member of this Virtual cannot answer";
+                    return Err(Refused::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", message));
+                }
+                Err(failed) => return Err(self.refused(failed, Some(member), record)),
             }
         }
-        Err(refusal.map_or_else(|| self.nobody(), |failed| self.refused(failed, record)))
+        Err(match refusal {
+            Some((failed, member)) => self.refused(failed, Some(member), record),
+            None => self.nobody(),
+        })
     }
 
     /// Asks one member, under the Virtual's address.
     async fn ask(
         &self,
         member: usize,
-        post: Option<artifactapi_model::ports::upstream::PostBody>,
+        post: Option<PostBody>,
         record: &mut Record,
     ) -> Result<Response<ReplyBody>, Failed> {
         let Asked { app, connection, parts, repository, path, query, .. } = *self;
@@ -226,7 +220,7 @@ impl Asked<'_> {
                 fetched::attempt(app, connection, parts, &target, post, record).await
             }
             Member::Local(local) => {
-                let base = super::handle::public_base(app, connection, parts, &self.prefix)?;
+                let base = public_base(app, connection, parts, &self.prefix)?;
                 let prefix = base.prefix;
                 let request = locals::Read { app, repository: local, parts, query, prefix };
                 Ok(locals::read(&request, path, record).await?)
@@ -246,15 +240,21 @@ impl Asked<'_> {
         }
     }
 
-    fn refused(&self, failed: Failed, record: &Record) -> Refused {
-        let remote = self.repository.members.iter().find_map(|member| match member {
-            Member::Remote(remote) => Some(remote),
-            Member::Local(_) | Member::Missing(_) => None,
-        });
-        match (failed, remote) {
+    /// The refusal, noted in the log under the member that was asked or that the failure names.
+    fn refused(&self, failed: Failed, member: Option<usize>, record: &Record) -> Refused {
+        let named = match &failed {
+            Failed::Fetch(FetchError::Member { name, .. }) => Some(name),
+            _ => None,
+        };
+        let is_meant = |(place, it): (usize, &Member)| {
+            Some(place) == member || it.face().is_some_and(|face| Some(&face.name) == named)
+        };
+        let members = &self.repository.members;
+        let meant = members.iter().enumerate().find(|(place, it)| is_meant((*place, it)));
+        match (failed, meant) {
             (Failed::Refused(refused), _) => refused,
-            (failed, Some(remote)) => failed.refused(&self.target(remote), record),
-            (Failed::Fetch(error), None) => super::errors::refusal(&error, self.path),
+            (failed, Some((_, Member::Remote(remote)))) => failed.refused(&self.target(remote), record),
+            (Failed::Fetch(error), _) => super::errors::refusal(&error, self.path),
         }
     }
 
@@ -265,136 +265,9 @@ impl Asked<'_> {
     }
 }
 
-fn missing(name: &artifactapi_model::RepoName) -> Refused {
+fn missing(name: &RepoName) -> Refused {
     let message =
         format!("its member {name} is not served at this moment: see its conditions, or this proxy's log");
     let refused = Refused::unavailable(message, LATER);
     Refused { status: StatusCode::BAD_GATEWAY, retry_after: None, ..refused }
-}
-
-/// Members that may be asked about `name`, by their places.
-fn eligible(repository: &VirtualRepository, name: &str) -> Vec<usize> {
-    match repository.reserved(name).filter(|_| !name.is_empty()) {
-        Some(only) => vec![only],
-        None => (0..repository.members.len()).collect(),
-    }
-}
-
-/// The member that has one of `packages`: as remembered, else by asking. Old memories are renewed behind the answer.
-async fn owner(
-    app: &Arc<App>,
-    repository: &Arc<VirtualRepository>,
-    path: &str,
-    packages: &[Package],
-) -> Result<Option<usize>, Failed> {
-    let lists = packages.iter().any(|package| package.lists);
-    let key = match packages {
-        [package] if !lists => package.name.clone(),
-        _ => format!("?{path}"),
-    };
-    match repository.owners.get(&key, app.clock.now()) {
-        Remembered::Fresh(member) => Ok(member),
-        Remembered::Old(owned) => {
-            let (app, repository) = (app.clone(), repository.clone());
-            let (path, packages) = (path.to_owned(), packages.to_vec());
-            let member = owned.member;
-            tokio::spawn(async move {
-                let _end = Renewal { owned, app: app.clone() };
-                let Err(failed) = decide(&app, &repository, &key, &path, &packages).await else { return };
-                let error = match &failed {
-                    Failed::Fetch(error) => error.to_string(),
-                    Failed::Refused(refused) => refused.message.to_string(),
-                };
-                let name = &repository.face.name;
-                tracing::warn!(virtual.name = %name, error, "a member cannot say what it has: names stay where they were");
-            });
-            Ok(member)
-        }
-        Remembered::Nothing => decide(app, repository, &key, path, packages).await,
-    }
-}
-
-/// A decision that is being made anew: however that ends, it can be tried again.
-struct Renewal {
-    owned: Arc<Owned>,
-    app: Arc<App>,
-}
-
-impl Drop for Renewal {
-    fn drop(&mut self) {
-        self.owned.failed(self.app.clock.now());
-    }
-}
-
-/// Asks the members and remembers what they say under `key`.
-async fn decide(
-    app: &Arc<App>,
-    repository: &Arc<VirtualRepository>,
-    key: &str,
-    path: &str,
-    packages: &[Package],
-) -> Result<Option<usize>, Failed> {
-    let mut asked = Vec::new();
-    let mut owner = None;
-    // A file whose name can be read in several ways, one of which is reserved, is nobody else's business.
-    let is_reserved = |package: &&Package| repository.reserved(&package.name).is_some();
-    let has_reserved = packages.iter().any(|package| is_reserved(&package));
-    'found: for package in packages.iter().filter(|package| !has_reserved || is_reserved(package)) {
-        for member in eligible(repository, &package.name) {
-            asked.push(member);
-            if has(app, &repository.members[member], package, path).await? {
-                if !package.lists || lists(app, &repository.members[member], package, path).await? {
-                    owner = Some(member);
-                    break 'found;
-                }
-                break;
-            }
-        }
-    }
-    repository.owners.put(key, owner, app.clock.now(), life(repository, &asked, owner));
-    Ok(owner)
-}
-
-/// Whether `member` has `package`.
-async fn has(app: &Arc<App>, member: &Member, package: &Package, path: &str) -> Result<bool, Failed> {
-    match member {
-        Member::Remote(remote) => Ok(app.engine.has(&remote.remote, &package.proof, &read_of(path)).await?),
-        Member::Local(local) => locals::has(app, local, &package.name).await.map_err(Failed::from),
-        Member::Missing(name) => Err(missing(name).into()),
-    }
-}
-
-/// Whether `member`, which has `package`, lists the file at `path` in it.
-async fn lists(app: &Arc<App>, member: &Member, package: &Package, path: &str) -> Result<bool, Failed> {
-    match member {
-        Member::Remote(remote) => {
-            Ok(app.engine.lists(&remote.remote, &package.proof, &read_of(path)).await?)
-        }
-        Member::Local(_) | Member::Missing(_) => Ok(true),
-    }
-}
-
-fn read_of(path: &str) -> artifactapi_formats::Request<'_> {
-    artifactapi_formats::Request {
-        method: artifactapi_formats::Method::Get,
-        raw_path: path,
-        query: "",
-        accept: "",
-    }
-}
-
-/// For how long the word of the members `asked` counts, when `owner` has the name: as long as an index of the owner,
-/// and as long as each of the others is sure that it has nothing.
-fn life(repository: &VirtualRepository, asked: &[usize], owner: Option<usize>) -> Duration {
-    let of = |member: &usize| match &repository.members[*member] {
-        Member::Remote(remote) if Some(*member) == owner => match remote.remote.spec.mutable_ttl {
-            Ttl::Forever => LONGEST,
-            Ttl::For(ttl) => ttl,
-        },
-        Member::Remote(remote) => remote.remote.spec.negative_ttl,
-        Member::Local(_) => LOCAL,
-        Member::Missing(_) => Duration::ZERO,
-    };
-    let before = asked.iter().take_while(|member| Some(**member) != owner).chain(owner.as_ref());
-    before.map(of).min().unwrap_or_default().min(LONGEST)
 }

@@ -40,6 +40,10 @@ impl<'l> Identity<'l> {
         };
         let name = text(name, "a record has no name")?;
         let version = text(version, "a record has no version")?;
+        // Or else a name that is reserved could be spelled as another name with a part of it for a version.
+        if !version.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(malformed("a version does not begin with a digit"));
+        }
         text(checksum, "a record has no checksum")?;
         let path = RepoPath::from_canonical(&format!("{directory}{name}-{version}.apk"))
             .ok()

@@ -34,7 +34,7 @@ impl Asked<'_> {
         let union = repository.union(visible).map_err(|name| super::missing(&name))?;
         let base = public_base(app, connection, parts, &self.prefix)?;
         let Some(found) = app.engine.merged(&union, &base, &path).await else { return Ok(None) };
-        let found = found.map_err(|error| self.refused(error.into(), record))?;
+        let found = found.map_err(|error| self.refused(error.into(), None, record))?;
         match found {
             Found::Content(content) => {
                 if let Some(entry) = record.entry() {

@@ -1,0 +1,149 @@
+//! Which member of a Virtual has a package: asked of one after the other, and remembered.
+
+use std::{sync::Arc, time::Duration};
+
+use artifactapi_engine::FetchError;
+use artifactapi_formats::{Method, Package, Request};
+use artifactapi_model::{RepoName, Ttl};
+
+use super::missing;
+use crate::{
+    App,
+    config::{
+        Member, VirtualRepository,
+        owners::{Owned, Remembered},
+    },
+    http::{fetched::Failed, locals},
+};
+
+/// Longest time for which a decision counts.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// How long it counts where a Local took part: what is pushed shows soon.
+const LOCAL: Duration = Duration::from_secs(1);
+
+/// Members that may be asked about `name`, by their places.
+pub(super) fn eligible(repository: &VirtualRepository, name: &str) -> Vec<usize> {
+    match repository.reserved(name).filter(|_| !name.is_empty()) {
+        Some(only) => vec![only],
+        None => (0..repository.members.len()).collect(),
+    }
+}
+
+/// The member that has one of `packages`: as remembered, else by asking. Old memories are renewed behind the answer.
+pub(super) async fn find(
+    app: &Arc<App>,
+    repository: &Arc<VirtualRepository>,
+    path: &str,
+    packages: &[Package],
+) -> Result<Option<usize>, Failed> {
+    let lists = packages.iter().any(|package| package.lists);
+    let key = match packages {
+        [package] if !lists => package.name.clone(),
+        _ => format!("?{path}"),
+    };
+    match repository.owners.get(&key, app.clock.now()) {
+        Remembered::Fresh(member) => Ok(member),
+        Remembered::Old(owned) => {
+            let (app, repository) = (app.clone(), repository.clone());
+            let (path, packages) = (path.to_owned(), packages.to_vec());
+            let member = owned.member;
+            tokio::spawn(async move {
+                let _end = Renewal { owned, app: app.clone() };
+                let Err(failed) = decide(&app, &repository, &key, &path, &packages).await else { return };
+                let error = match &failed {
+                    Failed::Fetch(error) => error.to_string(),
+                    Failed::Refused(refused) => refused.message.to_string(),
+                };
+                let name = &repository.face.name;
+                tracing::warn!(virtual.name = %name, error, "a member cannot say what it has: names stay where they were");
+            });
+            Ok(member)
+        }
+        Remembered::Nothing => decide(app, repository, &key, path, packages).await,
+    }
+}
+
+/// A decision that is being made anew: however that ends, it can be tried again.
+struct Renewal {
+    owned: Arc<Owned>,
+    app: Arc<App>,
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.owned.failed(self.app.clock.now());
+    }
+}
+
+/// Asks the members and remembers what they say under `key`.
+async fn decide(
+    app: &Arc<App>,
+    repository: &Arc<VirtualRepository>,
+    key: &str,
+    path: &str,
+    packages: &[Package],
+) -> Result<Option<usize>, Failed> {
+    let mut asked = Vec::new();
+    let mut owner = None;
+    // A file whose name can be read in several ways, one of which is reserved, is nobody else's business.
+    let is_reserved = |package: &&Package| repository.reserved(&package.name).is_some();
+    let has_reserved = packages.iter().any(|package| is_reserved(&package));
+    'found: for package in packages.iter().filter(|package| !has_reserved || is_reserved(package)) {
+        for member in eligible(repository, &package.name) {
+            asked.push(member);
+            if has(app, &repository.members[member], package, path).await? {
+                if !package.lists || lists(app, &repository.members[member], package, path).await? {
+                    owner = Some(member);
+                    break 'found;
+                }
+                break;
+            }
+        }
+    }
+    repository.owners.put(key, owner, app.clock.now(), life(repository, &asked, owner));
+    Ok(owner)
+}
+
+fn unsure(name: &RepoName, cause: FetchError) -> Failed {
+    FetchError::Member { name: name.clone(), cause: Arc::new(cause) }.into()
+}
+
+/// Whether `member` has `package`.
+async fn has(app: &Arc<App>, member: &Member, package: &Package, path: &str) -> Result<bool, Failed> {
+    match member {
+        Member::Remote(remote) => Ok(app.engine.has(&remote.remote, &package.proof, &read_of(path)).await?),
+        Member::Local(local) => locals::has(app, local, &package.name).await.map_err(Failed::from),
+        Member::Missing(name) => Err(missing(name).into()),
+    }
+}
+
+/// Whether `member`, which has `package`, lists the file at `path` in it.
+async fn lists(app: &Arc<App>, member: &Member, package: &Package, path: &str) -> Result<bool, Failed> {
+    match member {
+        Member::Remote(remote) => {
+            let lists = app.engine.lists(&remote.remote, &package.proof, &read_of(path)).await;
+            lists.map_err(|cause| unsure(remote.name(), cause))
+        }
+        Member::Local(_) | Member::Missing(_) => Ok(true),
+    }
+}
+
+fn read_of(path: &str) -> Request<'_> {
+    Request { method: Method::Get, raw_path: path, query: "", accept: "" }
+}
+
+/// For how long the word of the members `asked` counts, when `owner` has the name: as long as an index of the owner,
+/// and as long as each of the others is sure that it has nothing.
+pub(super) fn life(repository: &VirtualRepository, asked: &[usize], owner: Option<usize>) -> Duration {
+    let of = |member: &usize| match &repository.members[*member] {
+        Member::Remote(remote) if Some(*member) == owner => match remote.remote.spec.mutable_ttl {
+            Ttl::Forever => LONGEST,
+            Ttl::For(ttl) => ttl,
+        },
+        Member::Remote(remote) => remote.remote.spec.negative_ttl,
+        Member::Local(_) => LOCAL,
+        Member::Missing(_) => Duration::ZERO,
+    };
+    let before = asked.iter().take_while(|member| Some(**member) != owner).chain(owner.as_ref());
+    before.map(of).min().unwrap_or_default().min(LONGEST)
+}
