@@ -64,9 +64,10 @@ const SHARED: [(&str, Test); 14] = [
 ];
 
 /// Only on ours, on a registry of their own.
-const OURS: [(&str, Own); 9] = [
+const OURS: [(&str, Own); 10] = [
     ("standalone::oci_conformance_dev", |_| Box::pin(conformance::standalone())),
     ("standalone::oci_conformance_of_a_remote", |_| Box::pin(conformance::of_a_remote())),
+    ("standalone::oci_conformance_of_a_virtual", |_| Box::pin(conformance::of_a_virtual())),
     ("replicas::rs_110_a_replica_that_is_killed_loses_nothing_acknowledged", |s| {
         Box::pin(crashes::killed(s))
     }),
