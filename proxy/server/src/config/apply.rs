@@ -10,7 +10,10 @@ use artifactapi_crds::{
 use artifactapi_model::{RepoName, Sealer, seal::SealError};
 use artifactapi_stores::postgres::{Changes, Config, Declared, StoredObject};
 
-use super::database::{self, ConfigError};
+use super::{
+    database::{self, ConfigError},
+    snapshot::is_merged,
+};
 
 /// Why manifests cannot be applied. Nothing has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +177,10 @@ fn declared(loaded: &Loaded) -> Vec<Declared> {
         .iter()
         .map(|spec| of(&spec.namespace, &spec.name, spec.package_type, spec.base_url.as_str()));
     let locals = loaded.locals.iter().map(|it| of(&it.namespace, &it.name, it.package_type, ""));
-    remotes.chain(locals).collect()
+    // The others have nothing of their own that stores would keep.
+    let united = loaded.virtuals.iter().filter(|spec| is_merged(spec));
+    let united = united.map(|it| of(&it.namespace, &it.name, it.package_type, ""));
+    remotes.chain(locals).chain(united).collect()
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Database {
         let mut identities: HashMap<_, _> =
             repositories.into_iter().map(|(declared, identity)| (declared.name, identity)).collect();
         let metadata: Arc<dyn MetadataStore> = self.store.clone();
-        identities.extend(united(&next, &metadata).await?);
+        united(&next, &metadata, &mut identities).await?;
         self.good.take_up(app, next, &identities);
         if is_replaced {
             tracing::warn!(

@@ -94,7 +94,7 @@ impl Manifests {
                 metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
             identities.insert(spec.name.clone(), identity);
         }
-        identities.extend(united(&next, metadata).await?);
+        united(&next, metadata, &mut identities).await?;
         self.accounts.declare_robots(&next.robots(), next.other_robots()).await?;
         self.good.take_up(app, next, &identities);
         app.set_config_version(0);
@@ -123,18 +123,21 @@ impl Manifests {
     }
 }
 
-/// Where stores know the Virtuals of `next` by. They have no cache of their own, only the generations of their merged
-/// indexes.
+/// Completes `identities` by where stores know the Virtuals of `next`. They have no cache of their own, only the
+/// generations of their merged indexes.
 pub(super) async fn united(
     next: &Next,
     metadata: &Arc<dyn MetadataStore>,
-) -> Result<Vec<(RepoName, RepoIdentity)>, MetadataError> {
-    let mut identities = Vec::new();
+    identities: &mut HashMap<RepoName, RepoIdentity>,
+) -> Result<(), MetadataError> {
     for spec in next.virtuals().filter(|spec| is_merged(spec)) {
-        let identity = metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
-        identities.push((spec.name.clone(), identity));
+        if !identities.contains_key(&spec.name) {
+            let identity =
+                metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
+            identities.insert(spec.name.clone(), identity);
+        }
     }
-    Ok(identities)
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
