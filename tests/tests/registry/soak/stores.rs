@@ -46,6 +46,12 @@ impl<'a> Stores<'a> {
         count.parse().expect("a number")
     }
 
+    /// How many manifests there are.
+    pub(super) fn manifests(&self) -> usize {
+        let count = self.services.postgres.sql(&self.database, "SELECT count(*) FROM manifests");
+        count.parse().expect("a number")
+    }
+
     /// What is stored beside the blobs called `names`; empty when that is nothing.
     pub(super) fn beside(&self, names: &BTreeSet<String>) -> String {
         let (objects, rows) = (self.objects(), self.rows());
