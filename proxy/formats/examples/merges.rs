@@ -294,7 +294,7 @@ fn repository(first: usize) -> Outcome<BTreeMap<String, Vec<u8>>> {
     let (mut filelists, mut other) = (head("filelists", "filelists", ""), head("otherdata", "other", ""));
     for number in first..first + RPM_PACKAGES {
         let (name, id) = (format!("package{number}"), Digest::of(number.to_string().as_bytes()).to_hex());
-        write!(
+        writeln!(
             primary,
             "<package type=\"rpm\"><name>{name}</name><arch>x86_64</arch><version epoch=\"0\" ver=\"1.0\" rel=\"1\"/>\
              <checksum type=\"sha256\" pkgid=\"YES\">{id}</checksum><summary>A package</summary>\
@@ -304,7 +304,7 @@ fn repository(first: usize) -> Outcome<BTreeMap<String, Vec<u8>>> {
              <rpm:group>Unspecified</rpm:group><rpm:buildhost>localhost</rpm:buildhost>\
              <rpm:sourcerpm>{name}-1.0-1.src.rpm</rpm:sourcerpm><rpm:header-range start=\"1\" end=\"2\"/>\
              <rpm:provides><rpm:entry name=\"{name}\" flags=\"EQ\" epoch=\"0\" ver=\"1.0\" rel=\"1\"/></rpm:provides>\
-             <rpm:requires><rpm:entry name=\"libc.so.6()(64bit)\"/></rpm:requires></format></package>\n",
+             <rpm:requires><rpm:entry name=\"libc.so.6()(64bit)\"/></rpm:requires></format></package>",
             "It does what packages do. ".repeat(12)
         )?;
         let package = format!(
@@ -315,9 +315,9 @@ fn repository(first: usize) -> Outcome<BTreeMap<String, Vec<u8>>> {
             write!(filelists, "<file>/usr/share/{name}/part{file}/data.bin</file>")?;
         }
         filelists.push_str("</package>\n");
-        write!(
+        writeln!(
             other,
-            "{package}<changelog author=\"A &lt;a@example.test&gt; - 1.0-1\" date=\"1700000000\">- first</changelog></package>\n"
+            "{package}<changelog author=\"A &lt;a@example.test&gt; - 1.0-1\" date=\"1700000000\">- first</changelog></package>"
         )?;
     }
     primary.push_str("</metadata>");
@@ -332,11 +332,11 @@ fn repository(first: usize) -> Outcome<BTreeMap<String, Vec<u8>>> {
         let packed = gzip(&text)?;
         let (open, sum) = (Digest::of(text.as_bytes()).to_hex(), Digest::of(&packed).to_hex());
         let path = format!("repodata/{sum}-{kind}.xml.gz");
-        write!(
+        writeln!(
             repomd,
             "<data type=\"{kind}\"><checksum type=\"sha256\">{sum}</checksum>\
              <open-checksum type=\"sha256\">{open}</open-checksum><location href=\"{path}\"/>\
-             <timestamp>1700000000</timestamp><size>{}</size><open-size>{}</open-size></data>\n",
+             <timestamp>1700000000</timestamp><size>{}</size><open-size>{}</open-size></data>",
             packed.len(),
             text.len()
         )?;

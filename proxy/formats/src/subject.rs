@@ -109,8 +109,8 @@ pub fn spellings(package_type: PackageType, name: &str) -> Vec<String> {
         PackageType::Docker => spellings.extend(name.strip_prefix("library/").map(str::to_owned)),
         PackageType::Terraform => {
             // Without its host, as on the registry face.
-            let parts = name.splitn(2, '/').nth(1).filter(|rest| rest.contains('/'));
-            spellings.extend(parts.map(str::to_owned));
+            let without_host = name.split_once('/').map(|(_, rest)| rest).filter(|rest| rest.contains('/'));
+            spellings.extend(without_host.map(str::to_owned));
         }
         PackageType::Puppet => spellings.push(name.replacen('-', "/", 1)),
         _ => {}

@@ -151,7 +151,7 @@ pub(crate) async fn of_a_virtual() -> Ending {
     read_part(&proxy, "v/app/near", &near, true, "a Virtual, an image of its Local").await?;
     let manifest = image_of(&"{}".into(), &[]);
     let pushed = registry.image("v/app/near").put_manifest(0, "2.0", &manifest).await;
-    let refused = pushed.err().expect("a Virtual takes nothing");
+    let refused = pushed.expect_err("a Virtual takes nothing");
     assert!(refused.status == Some(405) && refused.is("UNSUPPORTED"), "{refused}");
     // From the moment it is pushed to the Local, the name is the Local's.
     let image = registry.image(&format!("{LOCAL}/app/far"));
