@@ -290,3 +290,15 @@ async fn a_file_goes_back_to_the_first_member_as_soon_as_it_has_it() {
     wait::until("the first member's file", PATIENCE, async || stand.get("dir/file").await.text() == "first")
         .await;
 }
+
+#[tokio::test]
+async fn a_member_that_cannot_say_whether_it_has_a_name_is_named() {
+    let stand = Stand::start(PackageType::Goproxy, &json!({}), &json!({})).await;
+    stand.first.script_all(Behaviour::Status(500, "no"));
+    stand.second.put("example.test/m/@v/list", "v1.0.0\n");
+    let refused = stand.get("example.test/m/@v/list").await;
+    assert_eq!(refused.status, 502, "{refused:?}");
+    assert!(refused.text().contains("first"), "{}", refused.text());
+    assert!(stand.proxy.logs().contains("its member first cannot say"), "{}", stand.proxy.logs());
+    assert_eq!(stand.second.requests().len(), 0);
+}

@@ -293,6 +293,8 @@ impl Engine {
             self.forget_derived(digest).await?;
             return Ok(());
         }
+        // Merged indexes have no rows of their own.
+        self.forget_derived(digest).await?;
         self.hot.remove(key);
         self.ports.metadata.forget_artifact(key, digest).await?;
         Ok(())

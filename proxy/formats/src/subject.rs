@@ -4,7 +4,7 @@
 //! goes to the owner. So index and download are decided by the same question (RS-48), and a member that is
 //! never asked about a name cannot learn it (RS-49).
 
-use artifactapi_model::{PackageType, RepoPath, Spelling};
+use artifactapi_model::{PackageType, PathError, RepoPath, Spelling};
 
 use crate::{LinkSigner, PlanError, Request, docker, goproxy, npm, puppet, pypi, terraform};
 
@@ -44,6 +44,18 @@ impl Subject {
     }
 }
 
+/// The canonical path of `raw_path` in a Virtual of `package_type`.
+///
+/// # Errors
+/// [`PathError`] for one that is malformed.
+pub fn path(package_type: PackageType, raw_path: &str) -> Result<RepoPath, PathError> {
+    let spelling = match package_type {
+        PackageType::Npm => Spelling::NpmScope,
+        _ => Spelling::Plain,
+    };
+    RepoPath::parse(raw_path, spelling)
+}
+
 /// What `request` is about in a Virtual of `package_type`.
 ///
 /// # Errors
@@ -53,11 +65,7 @@ pub fn subject(
     request: &Request<'_>,
     links: &LinkSigner,
 ) -> Result<Subject, PlanError> {
-    let spelling = match package_type {
-        PackageType::Npm => Spelling::NpmScope,
-        _ => Spelling::Plain,
-    };
-    let path = RepoPath::parse(request.raw_path, spelling)?;
+    let path = path(package_type, request.raw_path)?;
     // A signed link carries the index that named the file.
     let linked = links.open(&path)?.map(|file| file.index);
     let about = linked.as_deref().unwrap_or(path.as_str());

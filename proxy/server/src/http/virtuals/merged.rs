@@ -1,7 +1,7 @@
 //! Requests that a merged index decides about: the index itself, the files beside it, and what it advertises.
 
 use artifactapi_engine::merged::Found;
-use artifactapi_model::{PackageType, RepoPath, Spelling};
+use artifactapi_formats::subject;
 use http::Response;
 
 use super::Asked;
@@ -26,11 +26,7 @@ impl Asked<'_> {
         record: &mut Record,
     ) -> Result<Option<Response<ReplyBody>>, Refused> {
         let Asked { app, connection, parts, repository, .. } = *self;
-        let spelling = match repository.face.package_type {
-            PackageType::Npm => Spelling::NpmScope,
-            _ => Spelling::Plain,
-        };
-        let Ok(path) = RepoPath::parse(self.path, spelling) else { return Ok(None) };
+        let Ok(path) = subject::path(repository.face.package_type, self.path) else { return Ok(None) };
         let union = repository.union(visible).map_err(|name| super::missing(&name))?;
         let base = public_base(app, connection, parts, &self.prefix)?;
         let Some(found) = app.engine.merged(&union, &base, &path).await else { return Ok(None) };

@@ -111,7 +111,10 @@ fn unsure(name: &RepoName, cause: FetchError) -> Failed {
 /// Whether `member` has `package`.
 async fn has(app: &Arc<App>, member: &Member, package: &Package, path: &str) -> Result<bool, Failed> {
     match member {
-        Member::Remote(remote) => Ok(app.engine.has(&remote.remote, &package.proof, &read_of(path)).await?),
+        Member::Remote(remote) => {
+            let has = app.engine.has(&remote.remote, &package.proof, &read_of(path)).await;
+            has.map_err(|cause| unsure(remote.name(), cause))
+        }
         Member::Local(local) => locals::has(app, local, &package.name).await.map_err(Failed::from),
         Member::Missing(name) => Err(missing(name).into()),
     }
