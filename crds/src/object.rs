@@ -1,5 +1,7 @@
 //! One object: all stages of its check, and what it refers to.
 
+use std::sync::Arc;
+
 use artifactapi_model::repository::{LocalSpec, RemoteSpec};
 use serde_json::Value;
 
@@ -12,13 +14,13 @@ use crate::{
 };
 
 /// A validated object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "named after the kinds")]
 pub enum Valid {
-    Remote(Box<RemoteSpec>),
-    Virtual(ValidVirtual),
-    Local(LocalSpec),
-    Robot(ValidRobot),
+    Remote(Arc<RemoteSpec>),
+    Virtual(Arc<ValidVirtual>),
+    Local(Arc<LocalSpec>),
+    Robot(Arc<ValidRobot>),
 }
 
 /// All stages for one manifest: schema and rules (with `old`, the stored object, also those of transitions), then what
@@ -54,11 +56,13 @@ pub(crate) fn read(
 ) -> Result<Valid, Vec<FieldError>> {
     match kind {
         Kind::Remote => {
-            validate::remote(&typed(manifest)?, references).map(|remote| Valid::Remote(Box::new(remote)))
+            validate::remote(&typed(manifest)?, references).map(|remote| Valid::Remote(Arc::new(remote)))
         }
-        Kind::Virtual => validate::virtual_repository(&typed(manifest)?, known).map(Valid::Virtual),
-        Kind::Local => validate::local(&typed(manifest)?).map(Valid::Local),
-        Kind::Robot => validate::robot(&typed(manifest)?).map(Valid::Robot),
+        Kind::Virtual => {
+            validate::virtual_repository(&typed(manifest)?, known).map(|virt| Valid::Virtual(Arc::new(virt)))
+        }
+        Kind::Local => validate::local(&typed(manifest)?).map(|local| Valid::Local(Arc::new(local))),
+        Kind::Robot => validate::robot(&typed(manifest)?).map(|robot| Valid::Robot(Arc::new(robot))),
     }
 }
 

@@ -5,10 +5,21 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretSlice};
 
+use crate::manifests::ObjectRef;
+
 /// A `v1/Secret`.
 #[derive(Debug, Default)]
 pub struct Secret {
     data: BTreeMap<String, SecretSlice<u8>>,
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |key: &str, value: &SecretSlice<u8>| {
+            other.data.get(key).is_some_and(|theirs| theirs.expose_secret() == value.expose_secret())
+        };
+        self.data.len() == other.data.len() && self.data.iter().all(|(key, value)| same(key, value))
+    }
 }
 
 impl Secret {
@@ -56,7 +67,7 @@ pub enum EntryError {
 }
 
 /// A `v1/ConfigMap`; entries of `binaryData` are left out.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigMap {
     /// Entries.
     pub data: BTreeMap<String, String>,
@@ -85,6 +96,15 @@ impl References {
     /// The Secret `name` of `namespace`.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
         self.secrets.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Whether `object`, a Secret or a ConfigMap, is here what it is in `other`; being in neither is the same.
+    pub fn agrees(&self, other: &References, object: &ObjectRef) -> bool {
+        let ObjectRef { kind, namespace, name } = object;
+        match *kind {
+            "Secret" => self.secret(namespace, name) == other.secret(namespace, name),
+            _ => self.config_map(namespace, name) == other.config_map(namespace, name),
+        }
     }
 
     /// The ConfigMap `name` of `namespace`.

@@ -3,10 +3,16 @@
 //! One bad manifest never costs the others: whatever is sound is loaded, everything else is reported. What
 //! becomes of an object that was sound before is the caller's business.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use artifactapi_model::repository::{LocalSpec, RemoteSpec};
+use artifactapi_model::{
+    Digest,
+    repository::{LocalSpec, RemoteSpec},
+};
 use serde_json::Value;
+
+use stored::Sound;
+pub use stored::Stored;
 
 use crate::{
     FieldError, References,
@@ -17,6 +23,7 @@ use crate::{
 };
 
 mod conflicts;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -51,39 +58,24 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// The objects that were sound at the last load, as a cluster would have stored them. Transition rules (a type
-/// never changes) compare with them.
-#[derive(Clone, Debug, Default)]
-pub struct Stored(BTreeMap<ObjectRef, Value>);
-
-impl Stored {
-    /// Takes `object` over from an earlier load unless this one has it: an object that has become unsound is
-    /// still what its next version is compared with, or else a refused change would pass at the second try.
-    pub fn keep(&mut self, earlier: &Stored, object: &ObjectRef) {
-        if let Some(value) = earlier.0.get(object)
-            && !self.0.contains_key(object)
-        {
-            self.0.insert(object.clone(), value.clone());
-        }
-    }
-}
-
 /// What a set of manifests comes to.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Sound Remotes, in the order of their documents.
-    pub remotes: Vec<RemoteSpec>,
+    pub remotes: Vec<Arc<RemoteSpec>>,
     /// Sound Virtuals.
-    pub virtuals: Vec<ValidVirtual>,
+    pub virtuals: Vec<Arc<ValidVirtual>>,
     /// Sound Locals.
-    pub locals: Vec<LocalSpec>,
+    pub locals: Vec<Arc<LocalSpec>>,
     /// Sound Robots.
-    pub robots: Vec<ValidRobot>,
+    pub robots: Vec<Arc<ValidRobot>>,
     /// Everything that is wrong, in the order of documents.
     pub errors: Vec<Problem>,
     /// Where each object of our kinds stands, sound or not: what an object that is no longer loaded is missing
     /// for (broken, or deleted).
     pub origins: BTreeMap<ObjectRef, Origin>,
+    /// How many objects were checked; the others are as they were found sound the last time.
+    pub checked: usize,
     /// What the next load compares with.
     pub stored: Stored,
 }
@@ -106,6 +98,8 @@ struct Custom {
     object: ObjectRef,
     kind: Kind,
     value: Value,
+    /// Of its text.
+    digest: Digest,
 }
 
 impl Custom {
@@ -141,7 +135,9 @@ impl Set {
         Self::load_over(files, &Stored::default())
     }
 
-    /// As [`Set::load`], and refuses changes that an API server would refuse to what is `stored`.
+    /// As [`Set::load`], and refuses changes that an API server would refuse to what is `stored`. Whatever was found
+    /// sound then, and names nothing that has changed since, is not checked again: of thousands of objects, one is
+    /// edited at a time.
     pub fn load_over(files: Vec<(String, String)>, stored: &Stored) -> Loaded {
         let mut set = Set::default();
         let documents = files.iter().flat_map(|(name, text)| manifests::parse(name, text));
@@ -158,7 +154,8 @@ impl Set {
         let Manifest { origin, text, object, body } = manifest;
         let is_new = match body {
             Body::Custom(kind, value) => {
-                self.custom.push(Custom { place, origin, text, object, kind, value });
+                let digest = Digest::of(text.as_bytes());
+                self.custom.push(Custom { place, origin, text, object, kind, value, digest });
                 return;
             }
             Body::Secret(secret) => self.references.add_secret(&object.namespace, &object.name, secret),
@@ -185,10 +182,16 @@ impl Set {
             let repository = Repository::of(document.kind, &document.value);
             known.insert(&document.object.namespace, &document.object.name, repository);
         }
+        let mut now = Stored::new(std::mem::take(&mut self.references), known);
         let mut sound = Vec::new();
         for document in &custom {
             loaded.origins.insert(document.object.clone(), document.origin.clone());
-            match self.check(document, &known, stored) {
+            if let Some(same) = now.still(stored, &document.object, &document.digest, &document.value) {
+                sound.push((document, same));
+                continue;
+            }
+            loaded.checked += 1;
+            match check(document, &now, stored) {
                 Ok(found) => sound.push((document, found)),
                 Err(errors) => {
                     self.problems.extend(errors.into_iter().map(|error| document.problem(error)));
@@ -196,31 +199,28 @@ impl Set {
             }
         }
         self.problems.extend(conflicts::mirrors(&mut sound));
-        for (document, (value, valid)) in sound {
-            loaded.stored.0.insert(document.object.clone(), value);
-            match valid {
-                Valid::Remote(remote) => loaded.remotes.push(*remote),
-                Valid::Virtual(virt) => loaded.virtuals.push(virt),
-                Valid::Local(local) => loaded.locals.push(local),
-                Valid::Robot(robot) => loaded.robots.push(robot),
+        for (document, found) in sound {
+            match &found.valid {
+                Valid::Remote(remote) => loaded.remotes.push(remote.clone()),
+                Valid::Virtual(virt) => loaded.virtuals.push(virt.clone()),
+                Valid::Local(local) => loaded.locals.push(local.clone()),
+                Valid::Robot(robot) => loaded.robots.push(robot.clone()),
             }
+            now.insert(document.object.clone(), found);
         }
+        loaded.stored = now;
         // Stable: problems of one document keep the order of their stages.
         self.problems.sort_by_key(|(place, _)| *place);
         loaded.errors = self.problems.into_iter().map(|(_, problem)| problem).collect();
         loaded
     }
+}
 
-    fn check(
-        &self,
-        document: &Custom,
-        known: &Repositories,
-        stored: &Stored,
-    ) -> Result<(Value, Valid), Vec<FieldError>> {
-        let uid = |manifest: &Value| manifest.pointer("/metadata/uid").cloned();
-        let old = stored.0.get(&document.object);
-        // Deleted and made again between two loads, it is another object, which may be of another type.
-        let old = old.filter(|old| uid(old) == uid(&document.value));
-        object::check(document.kind, document.value.clone(), old, known, &self.references)
-    }
+fn check(document: &Custom, now: &Stored, stored: &Stored) -> Result<Sound, Vec<FieldError>> {
+    let uid = |manifest: &Value| manifest.pointer("/metadata/uid").cloned();
+    // Deleted and made again between two loads, it is another object, which may be of another type.
+    let old = stored.value(&document.object).filter(|old| uid(old) == uid(&document.value));
+    let (value, valid) =
+        object::check(document.kind, document.value.clone(), old, now.repositories(), now.references())?;
+    Ok(Sound { value: Arc::new(value), digest: document.digest, valid })
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
-use super::{Custom, Problem, Valid};
+use super::{Custom, Problem, Valid, stored::Sound};
 use crate::FieldError;
 
 /// Keeps the first claimant of every name and reports both. Repositories of all kinds and namespaces share one
@@ -44,12 +42,12 @@ fn taken(message: String) -> FieldError {
 }
 
 /// Removes Remotes that claim a registry host or the root of `/v2/` after another has.
-pub(super) fn mirrors(sound: &mut Vec<(&Custom, (Value, Valid))>) -> Vec<(usize, Problem)> {
+pub(super) fn mirrors(sound: &mut Vec<(&Custom, Sound)>) -> Vec<(usize, Problem)> {
     let mut problems = Vec::new();
     let mut hosts: BTreeMap<String, String> = BTreeMap::new();
     let mut root: Option<String> = None;
-    sound.retain(|(document, (_, valid))| {
-        let Valid::Remote(remote) = valid else { return true };
+    sound.retain(|(document, found)| {
+        let Valid::Remote(remote) = &found.valid else { return true };
         let mut claims = Vec::new();
         for (index, host) in remote.docker.mirror_for.iter().enumerate() {
             if let Some(owner) = hosts.get(host) {

@@ -2,9 +2,10 @@ use std::collections::BTreeSet;
 
 use artifactapi_model::{
     PackageType,
-    repository::{ReadAccess, RemoteSpec},
+    repository::{Credentials, ReadAccess, RemoteSpec},
 };
 use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -57,7 +58,7 @@ fn every_example_is_sound_and_every_type_has_one() {
     let types: BTreeSet<PackageType> = loaded.remotes.iter().map(|remote| remote.package_type).collect();
     assert_eq!(types.len(), PackageType::ALL.len());
     let asks_for_power =
-        |remote: &&RemoteSpec| remote.docker.root_mirror || !remote.docker.mirror_for.is_empty();
+        |remote: &&Arc<RemoteSpec>| remote.docker.root_mirror || !remote.docker.mirror_for.is_empty();
     let asking = loaded.remotes.iter().find(asks_for_power);
     assert!(asking.is_none(), "whoever runs an operator has to allow nothing for the examples: {asking:?}");
     assert!(!loaded.virtuals.is_empty(), "there is one of several repositories behind one URL");
@@ -219,6 +220,71 @@ fn a_stored_type_does_not_change() {
     let second = Set::load_over(again, &first.stored);
     assert_eq!(found(&second), [("spec.type", "self == oldSelf")]);
     assert!(second.remotes.is_empty());
+}
+
+#[test]
+fn only_what_changed_or_names_what_changed_is_checked_again() {
+    let private = document(
+        "Remote",
+        "team",
+        "private",
+        &json!({ "type": "npm", "baseURL": "https://p.test/", "auth": { "secretRef": { "name": "s" } } }),
+    );
+    let secret = |token: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: team}}\nstringData: {{token: {token}}}\n"
+        )
+    };
+    let open = |access: &str| {
+        let spec = json!({ "type": "npm", "baseURL": "https://o.test/", "access": { "read": access } });
+        document("Remote", "team", "open", &spec)
+    };
+    let virt = document("Virtual", "team", "v", &json!({ "type": "npm", "members": ["open"] }));
+    let local = document("Local", "team", "l", &json!({ "type": "docker" }));
+    let files = |open: &str, secret: &str| -> Vec<(String, String)> {
+        let texts = [open, &private, &virt, &local, secret];
+        texts
+            .iter()
+            .enumerate()
+            .map(|(number, text)| (format!("{number}.yaml"), (*text).to_owned()))
+            .collect()
+    };
+    let first = Set::load(files(&open("anonymous"), &secret("one")));
+    assert_eq!((first.checked, first.errors.as_slice()), (4, [].as_slice()));
+    let token = |loaded: &Loaded| match &loaded.remotes[1].credentials {
+        Some(Credentials::Bearer(token)) => token.expose_secret().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    for (open, secret, checked) in [
+        (open("anonymous"), secret("one"), 0),
+        // The Remote that names it.
+        (open("anonymous"), secret("two"), 1),
+        // It and the Virtual that has it as a member.
+        (open("authenticated"), secret("one"), 2),
+        // It is broken now; the Virtual's member is there.
+        (open("nobody"), secret("one"), 1),
+    ] {
+        let fresh = Set::load(files(&open, &secret));
+        let again = Set::load_over(files(&open, &secret), &first.stored);
+        assert_eq!(again.checked, checked, "{open}{secret}");
+        assert_eq!(again.errors, fresh.errors);
+        assert_eq!(again.remotes.len(), fresh.remotes.len());
+        if fresh.remotes.len() == 2 {
+            assert_eq!(token(&again), token(&fresh));
+        }
+        assert_eq!((again.virtuals.len(), again.locals.len()), (1, 1));
+    }
+}
+
+#[test]
+fn what_was_unsound_in_between_is_checked_again() {
+    let sound = vec![("a.yaml".to_owned(), remote("one", "npm"))];
+    let first = Set::load(sound.clone());
+    let broken = vec![("a.yaml".to_owned(), remote("one", "pypi"))];
+    let mut second = Set::load_over(broken, &first.stored);
+    second.stored.keep(&first.stored, &second.origins.keys().next().unwrap().clone());
+    let third = Set::load_over(sound, &second.stored);
+    assert_eq!((third.checked, third.remotes.len()), (1, 1));
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct Reserved {
 }
 
 /// What a Virtual must know of another repository.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
     /// Its kind.
     pub kind: Kind,
@@ -76,7 +76,7 @@ impl Repository {
 }
 
 /// The repositories of all namespaces, by namespace and name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repositories(BTreeMap<(String, String), Repository>);
 
 impl Repositories {

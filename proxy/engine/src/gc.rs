@@ -23,6 +23,7 @@ use artifactapi_model::{
     failpoint::failpoint,
     ports::{BlobError, BlobStore, Housekeeping, MetadataError, MetadataStore, housekeeping::BlobStates},
 };
+use futures_util::{StreamExt as _, stream};
 pub use progress::{Numbers, Progress, Report};
 use tokio::time::{Instant, sleep};
 
@@ -33,6 +34,8 @@ const FRESH: Duration = Duration::from_secs(20);
 /// Most blobs that are claimed at a time: who pushes the same bytes meanwhile waits until each of them is removed, and
 /// does not wait for ever.
 const CLAIMED: usize = 50;
+/// Blobs deleted side by side. Each costs the round trips of a deletion and of a commit, one after the other.
+const LANES: usize = 8;
 /// Most that a dry run counts; it cannot go on after them.
 const AT_ONCE: usize = 1_000_000;
 /// A grace period that no blob has lived through.
@@ -58,7 +61,7 @@ pub struct Options {
     pub dry: bool,
     /// Rows and blobs in one step.
     pub step: usize,
-    /// Rest after every removal, so that a large collection leaves the stores to the clients.
+    /// Rest after every removal, in each of [`LANES`], so that a large collection leaves the stores to the clients.
     pub rest: Duration,
     /// Age at which derived documents go; they are made anew when asked for.
     pub derived_age: Duration,
@@ -236,34 +239,49 @@ impl Collector {
             let claimed_at = Instant::now();
             let claimed = self.keeper.claim_blobs(options.grace, options.step.min(CLAIMED)).await?;
             failpoint("gc.claim.after");
-            let mut progressed = false;
-            for (digest, size) in claimed {
-                if failed.contains(&digest) {
-                    continue;
+            let todo = claimed.into_iter().filter(|(digest, _)| !failed.contains(digest));
+            let todo: Vec<_> = todo.map(|blob| self.delete_one(blob, claimed_at, options.rest)).collect();
+            let mut ended = stream::iter(todo).buffer_unordered(LANES);
+            let (mut refused, mut progressed) = (Vec::new(), false);
+            while let Some(end) = ended.next().await {
+                match end? {
+                    Ended::Deleted(size) => {
+                        progressed = true;
+                        report.deleted += 1;
+                        report.freed += size;
+                    }
+                    Ended::Refused(digest) => refused.push(digest),
+                    Ended::Stale => progressed = true,
                 }
-                if claimed_at.elapsed() > FRESH {
-                    progressed = true;
-                    break;
-                }
-                if let Err(error) = self.blobs.remove(&digest).await {
-                    tracing::warn!(blob.digest = %digest, error = %error, "a blob could not be deleted yet");
-                    failed.insert(digest);
-                    report.failed += 1;
-                    continue;
-                }
-                failpoint("gc.remove.after");
-                self.keeper.drop_blob(&digest).await?;
-                failpoint("gc.drop.after");
-                progressed = true;
-                report.deleted += 1;
-                report.freed += size;
-                self.progress.add_deleted(size);
-                sleep(options.rest).await;
             }
+            report.failed += refused.len() as u64;
+            failed.extend(refused);
             if !progressed {
                 return Ok(());
             }
         }
+    }
+
+    /// Deletes one blob that was claimed at `claimed_at`.
+    async fn delete_one(
+        &self,
+        (digest, size): (Digest, u64),
+        claimed_at: Instant,
+        rest: Duration,
+    ) -> Result<Ended, GcError> {
+        if claimed_at.elapsed() > FRESH {
+            return Ok(Ended::Stale);
+        }
+        if let Err(error) = self.blobs.remove(&digest).await {
+            tracing::warn!(blob.digest = %digest, error = %error, "a blob could not be deleted yet");
+            return Ok(Ended::Refused(digest));
+        }
+        failpoint("gc.remove.after");
+        self.keeper.drop_blob(&digest).await?;
+        failpoint("gc.drop.after");
+        self.progress.add_deleted(size);
+        sleep(rest).await;
+        Ok(Ended::Deleted(size))
     }
 
     async fn sweep(&self, options: &Options, report: &mut Report) -> Result<(), GcError> {
@@ -279,6 +297,16 @@ impl Collector {
             sleep(options.rest).await;
         }
     }
+}
+
+/// How the deletion of one blob ended.
+enum Ended {
+    /// So many bytes are gone.
+    Deleted(u64),
+    /// The blob store would not.
+    Refused(Digest),
+    /// The claim is too old to be acted upon.
+    Stale,
 }
 
 /// The moment `age` before `now`.

@@ -11,6 +11,7 @@ use artifactapi_model::{
     failpoint::failpoint,
     ports::{BlobError, Housekeeping, MetadataError, RegistryStore, Stored},
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::Registry;
 
@@ -23,6 +24,10 @@ const OLD_PLACE: Duration = Duration::from_secs(3600);
 
 /// Manifests that expire in one transaction.
 const AT_A_TIME: usize = 10;
+
+/// Items dealt with side by side: each costs round trips to the blob store and a commit, one after the other, and what
+/// pushers leave must not grow faster than it goes.
+const LANES: usize = 8;
 
 /// Why a sweep ended early. What it did until then stays done.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +71,23 @@ pub struct Swept {
     pub strays: u64,
     /// What could not be done, and is tried again the next time.
     pub failed: u64,
+}
+
+impl Swept {
+    /// Of one item that could not be done.
+    const FAILED: Swept =
+        Swept { ran: false, manifests: 0, links: 0, uploads: 0, settled: 0, places: 0, strays: 0, failed: 1 };
+
+    /// Adds the numbers of `other`.
+    fn add(&mut self, other: Swept) {
+        self.manifests += other.manifests;
+        self.links += other.links;
+        self.uploads += other.uploads;
+        self.settled += other.settled;
+        self.places += other.places;
+        self.strays += other.strays;
+        self.failed += other.failed;
+    }
 }
 
 impl fmt::Display for Swept {
@@ -124,17 +146,19 @@ impl Registry {
     async fn end_uploads(&self, options: &Options, swept: &mut Swept) -> Result<(), SweepError> {
         loop {
             let ended = self.rows.ended_uploads(options.grace, options.step).await?;
-            let mut failed = 0;
-            for upload in &ended {
+            let found = ended.len();
+            let done = each(ended, async |upload| {
                 let discarded = self.uploads.discard(&upload.id, &upload.stored, upload.placed).await;
-                if is_done("the bytes of an upload cannot be dropped", discarded, &mut failed) {
-                    self.rows.forget_upload(&upload.id).await?;
-                    swept.uploads += 1;
+                if !is_done("the bytes of an upload cannot be dropped", discarded) {
+                    return Ok(Swept::FAILED);
                 }
-            }
-            swept.failed += failed;
+                self.rows.forget_upload(&upload.id).await?;
+                Ok(Swept { uploads: 1, ..Swept::default() })
+            });
+            let done = done.await?;
+            swept.add(done);
             // Those that failed would come again.
-            if ended.len() < options.step || failed > 0 {
+            if found < options.step || done.failed > 0 {
                 return Ok(());
             }
         }
@@ -145,19 +169,23 @@ impl Registry {
         let mut after: Option<Digest> = None;
         loop {
             let placed = self.rows.placed(after.as_ref(), options.step).await?;
-            for (digest, size, place) in &placed {
-                let settled = self.uploads.settle(place, digest, *size).await;
+            after = placed.last().map(|(digest, ..)| *digest).filter(|_| placed.len() == options.step);
+            let done = each(placed, async |(digest, size, place)| {
+                let settled = self.uploads.settle(&place, &digest, size).await;
                 let is_there = *settled.as_ref().unwrap_or(&false);
-                if is_done("a pushed body cannot be brought to its own place", settled, &mut swept.failed)
-                    && is_there
-                {
-                    failpoint("registry.settle.after_copy");
-                    swept.settled += u64::from(self.rows.settled(digest, place).await?);
+                if !is_done("a pushed body cannot be brought to its own place", settled) {
+                    return Ok(Swept::FAILED);
                 }
-            }
-            match placed.last() {
-                Some((digest, ..)) if placed.len() == options.step => after = Some(*digest),
-                _ => return Ok(()),
+                if !is_there {
+                    return Ok(Swept::default());
+                }
+                failpoint("registry.settle.after_copy");
+                let settled = u64::from(self.rows.settled(&digest, &place).await?);
+                Ok(Swept { settled, ..Swept::default() })
+            });
+            swept.add(done.await?);
+            if after.is_none() {
+                return Ok(());
             }
         }
     }
@@ -166,16 +194,20 @@ impl Registry {
         let age = OLD_PLACE.min(options.grace);
         loop {
             let places = self.rows.retired_places(age, options.step).await?;
-            let mut failed = 0;
-            for place in &places {
-                let removed = self.uploads.remove_place(place).await;
-                if is_done("the old place of a body cannot be removed", removed, &mut failed) {
-                    self.rows.forget_place(place).await?;
-                    swept.places += 1;
+            let found = places.len();
+            let done = each(places, async |place| {
+                if !is_done(
+                    "the old place of a body cannot be removed",
+                    self.uploads.remove_place(&place).await,
+                ) {
+                    return Ok(Swept::FAILED);
                 }
-            }
-            swept.failed += failed;
-            if places.len() < options.step || failed > 0 {
+                self.rows.forget_place(&place).await?;
+                Ok(Swept { places: 1, ..Swept::default() })
+            });
+            let done = done.await?;
+            swept.add(done);
+            if found < options.step || done.failed > 0 {
                 return Ok(());
             }
         }
@@ -188,8 +220,9 @@ impl Registry {
             let known = self.rows.known_uploads(&found).await?;
             for id in found.iter().filter(|id| !known.contains(id)) {
                 let discarded = self.uploads.discard(id, &Stored::default(), false).await;
-                let done = is_done("a stray upload cannot be dropped", discarded, &mut swept.failed);
-                swept.strays += u64::from(done);
+                let is_done = is_done("a stray upload cannot be dropped", discarded);
+                swept.strays += u64::from(is_done);
+                swept.failed += u64::from(!is_done);
             }
             if found.len() < options.step {
                 return Ok(());
@@ -199,14 +232,25 @@ impl Registry {
     }
 }
 
-/// Whether it was done. What one item failed at is logged and counted, and keeps nobody from the next one.
-fn is_done<T>(what: &'static str, result: Result<T, BlobError>, failed: &mut u64) -> bool {
+/// Does `work` for each of `items`, [`LANES`] of them at a time, and adds up what came of it.
+async fn each<T, F>(items: Vec<T>, work: impl Fn(T) -> F) -> Result<Swept, MetadataError>
+where
+    F: Future<Output = Result<Swept, MetadataError>>,
+{
+    let add = async |mut sum: Swept, one: Swept| {
+        sum.add(one);
+        Ok(sum)
+    };
+    stream::iter(items.into_iter().map(work)).buffer_unordered(LANES).try_fold(Swept::default(), add).await
+}
+
+/// Whether it was done. What one item failed at is logged, and keeps nobody from the next one.
+fn is_done<T>(what: &'static str, result: Result<T, BlobError>) -> bool {
     match result {
         Ok(_) => true,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(%error, cause, "{what}; the next sweep tries again");
-            *failed += 1;
             false
         }
     }

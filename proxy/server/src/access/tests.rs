@@ -40,7 +40,7 @@ fn snapshot() -> Arc<Snapshot> {
         );
         let loaded = Set::load(vec![("x.yaml".into(), text)]);
         assert!(loaded.errors.is_empty(), "{:?}", loaded.errors);
-        let spec = Arc::new(loaded.remotes.into_iter().next().unwrap());
+        let spec = loaded.remotes.into_iter().next().unwrap();
         let identity = RepoIdentity { id: RepoId(1), epoch: Epoch(1) };
         let metrics = Metrics::new().repository(&spec.name, spec.package_type);
         Known::Remote(Arc::new(Repository::new(Remote { identity, spec }, metrics)))

@@ -72,7 +72,7 @@ async fn configured(dir: &Path, keeper: &dyn Housekeeping) -> Result<Configured,
         let same =
             |known: &&Recorded| known.namespace == spec.namespace && known.package_type == spec.package_type;
         if let Some(identity) = recorded.iter().find(same).map(|known| known.identity) {
-            configured.remotes.push(Remote { identity, spec: Arc::new(spec) });
+            configured.remotes.push(Remote { identity, spec });
         }
     }
     Ok(configured)

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use artifactapi_crds::{
     manifests::{self, Body},
     set::{Loaded, Set},
-    validate::ValidRobot,
 };
 use artifactapi_model::{RepoName, Sealer, seal::SealError};
 use artifactapi_stores::postgres::{Changes, Config, Declared, StoredObject};
@@ -121,7 +120,7 @@ pub fn plan(
         changes.deletes.push(key_of(object));
     }
     changes.repositories = declared(&loaded);
-    changes.robots = loaded.robots.iter().map(ValidRobot::account).collect();
+    changes.robots = loaded.robots.iter().map(|robot| robot.account()).collect();
     Ok((changes, steps))
 }
 

@@ -10,7 +10,7 @@ use std::{
 use artifactapi_crds::{
     manifests::ObjectRef,
     set::{Loaded, Stored},
-    validate::{ValidRobot, ValidVirtual},
+    validate::ValidVirtual,
 };
 use artifactapi_model::{
     Local, Remote, RepoName,
@@ -29,8 +29,8 @@ use crate::App;
 /// What is in service, and where it came from.
 #[derive(Default)]
 pub struct Good {
-    remotes: BTreeMap<RepoName, RemoteSpec>,
-    locals: BTreeMap<RepoName, LocalSpec>,
+    remotes: BTreeMap<RepoName, Arc<RemoteSpec>>,
+    locals: BTreeMap<RepoName, Arc<LocalSpec>>,
     virtuals: BTreeMap<RepoName, Arc<ValidVirtual>>,
     robots: BTreeMap<RobotKey, Robot>,
     /// The file in which each object of ours was last found, sound or not.
@@ -50,12 +50,12 @@ pub struct Next {
 impl Next {
     /// Its Remotes.
     pub fn remotes(&self) -> impl Iterator<Item = &RemoteSpec> {
-        self.good.remotes.values()
+        self.good.remotes.values().map(|spec| &**spec)
     }
 
     /// Its Locals.
     pub fn locals(&self) -> impl Iterator<Item = &LocalSpec> {
-        self.good.locals.values()
+        self.good.locals.values().map(|spec| &**spec)
     }
 
     /// Its Virtuals.
@@ -109,7 +109,7 @@ impl Good {
                 tracing::error!(remote.name = %name, "the database has no repository for it, so it is not served");
                 continue;
             };
-            let remote = Remote { identity, spec: Arc::new(spec.clone()) };
+            let remote = Remote { identity, spec: spec.clone() };
             let repository = Repository::new(remote, app.metrics.repository(name, package_type));
             snapshot.add(name.clone(), Known::Remote(Arc::new(repository)));
         }
@@ -120,7 +120,7 @@ impl Good {
                 continue;
             };
             self.purges.back(identity.id);
-            let local = Local { identity, spec: Arc::new(spec.clone()) };
+            let local = Local { identity, spec: spec.clone() };
             let repository = LocalRepository::new(local, app.metrics.repository(name, package_type));
             snapshot.add(name.clone(), Known::Local(Arc::new(repository)));
         }
@@ -170,16 +170,18 @@ impl Good {
         for (object, file) in self.files.iter().filter(|(_, file)| dark.contains(file.as_str())) {
             files.entry(object.clone()).or_insert_with(|| file.clone());
         }
-        let mut remotes: BTreeMap<RepoName, RemoteSpec> =
+        let mut remotes: BTreeMap<RepoName, Arc<RemoteSpec>> =
             std::mem::take(&mut loaded.remotes).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
-        let mut locals: BTreeMap<RepoName, LocalSpec> =
+        let mut locals: BTreeMap<RepoName, Arc<LocalSpec>> =
             std::mem::take(&mut loaded.locals).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
-        let mut virtuals: BTreeMap<RepoName, Arc<ValidVirtual>> = std::mem::take(&mut loaded.virtuals)
-            .into_iter()
-            .map(|spec| (spec.name.clone(), Arc::new(spec)))
+        let mut virtuals: BTreeMap<RepoName, Arc<ValidVirtual>> =
+            std::mem::take(&mut loaded.virtuals).into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        let mut robots: BTreeMap<RobotKey, Robot> = loaded
+            .robots
+            .iter()
+            .map(|robot| robot.account())
+            .map(|robot| (robot.key.clone(), robot))
             .collect();
-        let mut robots: BTreeMap<RobotKey, Robot> =
-            loaded.robots.iter().map(ValidRobot::account).map(|robot| (robot.key.clone(), robot)).collect();
         for object in files.keys() {
             if let Some(last) = robot_of(object).and_then(|key| self.robots.get(&key)) {
                 robots.entry(last.key.clone()).or_insert_with(|| last.clone());

@@ -15,7 +15,7 @@ use super::*;
 fn remote(with_credentials: bool) -> Remote {
     let text = "apiVersion: artifactapi.io/v1alpha1\nkind: Remote\nmetadata: {name: r}\n\
                 spec: {type: generic, baseURL: \"https://up.test/\"}\n";
-    let mut spec = Set::load(vec![("r.yaml".into(), text.into())]).remotes.remove(0);
+    let mut spec = Arc::unwrap_or_clone(Set::load(vec![("r.yaml".into(), text.into())]).remotes.remove(0));
     if with_credentials {
         spec.credentials = Some(Credentials::Basic { username: "u".into(), password: "c4n4ry".into() });
     }
