@@ -128,16 +128,18 @@ pub struct ManifestError {
 
 /// Reads every document of a file. Pure: `file` only names it.
 pub fn parse(file: &str, text: &str) -> Vec<Result<Manifest, Box<ManifestError>>> {
-    documents::split(text)
-        .enumerate()
-        .map(|(index, document)| {
-            let origin = Origin { file: file.to_owned(), document: index + 1, line: document.line };
-            read(origin, document.text)
-        })
-        .collect()
+    documents(file, text).map(|(origin, text)| read(origin, text)).collect()
 }
 
-fn read(origin: Origin, text: &str) -> Result<Manifest, Box<ManifestError>> {
+/// The texts of a file's documents, each with where it stands.
+pub(crate) fn documents<'t>(file: &'t str, text: &'t str) -> impl Iterator<Item = (Origin, &'t str)> {
+    documents::split(text).enumerate().map(move |(index, document)| {
+        (Origin { file: file.to_owned(), document: index + 1, line: document.line }, document.text)
+    })
+}
+
+/// Reads the document `text` at `origin`.
+pub(crate) fn read(origin: Origin, text: &str) -> Result<Manifest, Box<ManifestError>> {
     let value = yaml::read(text).map_err(|error| {
         Box::new(ManifestError {
             // A line within the document, made one of the file.

@@ -3,7 +3,7 @@
 //! One bad manifest never costs the others: whatever is sound is loaded, everything else is reported. What
 //! becomes of an object that was sound before is the caller's business.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use artifactapi_model::{
     Digest,
@@ -97,12 +97,42 @@ struct Custom {
     text: String,
     object: ObjectRef,
     kind: Kind,
-    value: Value,
     /// Of its text.
     digest: Digest,
+    content: Content,
+}
+
+/// What a document says.
+#[derive(Debug)]
+enum Content {
+    /// Read, and not yet checked.
+    Read(Value),
+    /// Not read: what was found sound before had the same text.
+    Known(Sound),
 }
 
 impl Custom {
+    /// The manifest as it was written.
+    fn manifest(&self) -> Cow<'_, Value> {
+        match &self.content {
+            Content::Read(value) => Cow::Borrowed(value),
+            Content::Known(_) => match manifests::read(self.origin.clone(), &self.text).map(|read| read.body)
+            {
+                Ok(Body::Custom(_, value)) => Cow::Owned(value),
+                // It was read before.
+                _ => Cow::Owned(Value::Null),
+            },
+        }
+    }
+
+    /// It as a member of Virtuals.
+    fn repository(&self) -> Repository {
+        match &self.content {
+            Content::Read(value) => Repository::of(self.kind, value),
+            Content::Known(sound) => sound.repository.clone(),
+        }
+    }
+
     fn problem(&self, error: FieldError) -> (usize, Problem) {
         let line = line_of(&self.text, self.origin.line, &error.path);
         let problem = Problem {
@@ -140,22 +170,36 @@ impl Set {
     /// edited at a time.
     pub fn load_over(files: Vec<(String, String)>, stored: &Stored) -> Loaded {
         let mut set = Set::default();
-        let documents = files.iter().flat_map(|(name, text)| manifests::parse(name, text));
-        for (place, document) in documents.enumerate() {
-            match document {
-                Ok(manifest) => set.add(place, manifest),
+        let documents = files.iter().flat_map(|(name, text)| manifests::documents(name, text));
+        for (place, (origin, text)) in documents.enumerate() {
+            let digest = Digest::of(text.as_bytes());
+            if let Some((object, sound)) = stored.written_as(&digest) {
+                let (object, kind, content) = (object.clone(), sound.kind, Content::Known(sound.clone()));
+                set.custom.push(Custom {
+                    place,
+                    origin,
+                    text: text.to_owned(),
+                    object,
+                    kind,
+                    digest,
+                    content,
+                });
+                continue;
+            }
+            match manifests::read(origin, text) {
+                Ok(manifest) => set.add(place, digest, manifest),
                 Err(error) => set.problems.push((place, (*error).into())),
             }
         }
         set.validate(stored)
     }
 
-    fn add(&mut self, place: usize, manifest: Manifest) {
+    fn add(&mut self, place: usize, digest: Digest, manifest: Manifest) {
         let Manifest { origin, text, object, body } = manifest;
         let is_new = match body {
             Body::Custom(kind, value) => {
-                let digest = Digest::of(text.as_bytes());
-                self.custom.push(Custom { place, origin, text, object, kind, value, digest });
+                let content = Content::Read(value);
+                self.custom.push(Custom { place, origin, text, object, kind, digest, content });
                 return;
             }
             Body::Secret(secret) => self.references.add_secret(&object.namespace, &object.name, secret),
@@ -179,15 +223,16 @@ impl Set {
         self.problems.extend(conflicts);
         let mut known = Repositories::default();
         for document in custom.iter().filter(|document| document.kind.is_repository()) {
-            let repository = Repository::of(document.kind, &document.value);
-            known.insert(&document.object.namespace, &document.object.name, repository);
+            known.insert(&document.object.namespace, &document.object.name, document.repository());
         }
         let mut now = Stored::new(std::mem::take(&mut self.references), known);
         let mut sound = Vec::new();
         for document in &custom {
             loaded.origins.insert(document.object.clone(), document.origin.clone());
-            if let Some(same) = now.still(stored, &document.object, &document.digest, &document.value) {
-                sound.push((document, same));
+            if let Content::Known(sound_before) = &document.content
+                && now.agrees(stored, sound_before)
+            {
+                sound.push((document, sound_before.clone()));
                 continue;
             }
             loaded.checked += 1;
@@ -206,7 +251,7 @@ impl Set {
                 Valid::Local(local) => loaded.locals.push(local.clone()),
                 Valid::Robot(robot) => loaded.robots.push(robot.clone()),
             }
-            now.insert(document.object.clone(), found);
+            now.insert(document.object.clone(), document.digest, found);
         }
         loaded.stored = now;
         // Stable: problems of one document keep the order of their stages.
@@ -218,9 +263,11 @@ impl Set {
 
 fn check(document: &Custom, now: &Stored, stored: &Stored) -> Result<Sound, Vec<FieldError>> {
     let uid = |manifest: &Value| manifest.pointer("/metadata/uid").cloned();
+    let manifest = document.manifest().into_owned();
     // Deleted and made again between two loads, it is another object, which may be of another type.
-    let old = stored.value(&document.object).filter(|old| uid(old) == uid(&document.value));
-    let (value, valid) =
-        object::check(document.kind, document.value.clone(), old, now.repositories(), now.references())?;
-    Ok(Sound { value: Arc::new(value), digest: document.digest, valid })
+    let old = stored.value(&document.object).filter(|old| uid(old) == uid(&manifest));
+    let named = object::named_by(&manifest).into();
+    let (value, valid) = object::check(document.kind, manifest, old, now.repositories(), now.references())?;
+    let repository = document.repository();
+    Ok(Sound { kind: document.kind, value: Arc::new(value), valid, repository, named })
 }

@@ -224,7 +224,7 @@ fn site(stage: &str, dir: &Path, world: &World, proxy: &Proxy, ca: Option<&PathB
 }
 
 async fn visit(client: &dyn Client, site: &Site, first: &mut Option<Vec<String>>) -> Result<(), String> {
-    std::fs::create_dir(&site.dir).map_err(|e| e.to_string())?;
+    std::fs::create_dir_all(&site.dir).map_err(|e| e.to_string())?;
     let left = client.install(site).await?;
     if left.is_empty() {
         return Err("the client left nothing behind".to_owned());

@@ -1,6 +1,9 @@
 //! What one load found, for the next one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use artifactapi_model::Digest;
 use serde_json::Value;
@@ -8,8 +11,9 @@ use serde_json::Value;
 use crate::{
     References,
     manifests::ObjectRef,
-    object::{Valid, named_by},
-    validate::Repositories,
+    object::Valid,
+    schema::Kind,
+    validate::{Repositories, Repository},
 };
 
 /// The objects that were sound at the last load, as a cluster would have stored them. Transition rules (a type
@@ -17,6 +21,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     values: BTreeMap<ObjectRef, Entry>,
+    /// Those that are sound, by the digests of their texts.
+    texts: HashMap<Digest, ObjectRef>,
     /// What they referred to.
     references: Arc<References>,
     /// What was among the members of Virtuals.
@@ -34,22 +40,22 @@ enum Entry {
 /// An object that is sound.
 #[derive(Clone, Debug)]
 pub(super) struct Sound {
+    pub(super) kind: Kind,
     /// With its defaults.
     pub(super) value: Arc<Value>,
-    /// Of the text it was written as.
-    pub(super) digest: Digest,
     /// What it comes to.
     pub(super) valid: Valid,
+    /// It as a member of Virtuals.
+    pub(super) repository: Repository,
+    /// The Secrets and ConfigMaps that it names.
+    pub(super) named: Arc<[ObjectRef]>,
 }
 
 impl Stored {
     /// Nothing yet, among these.
     pub(super) fn new(references: References, repositories: Repositories) -> Self {
-        Stored {
-            values: BTreeMap::new(),
-            references: Arc::new(references),
-            repositories: Arc::new(repositories),
-        }
+        let (references, repositories) = (Arc::new(references), Arc::new(repositories));
+        Stored { references, repositories, ..Stored::default() }
     }
 
     /// What objects of this load may refer to.
@@ -69,30 +75,30 @@ impl Stored {
         })
     }
 
-    /// Takes up an object of this load.
-    pub(super) fn insert(&mut self, object: ObjectRef, sound: Sound) {
+    /// Takes up an object of this load, which was written as a text of this `digest`.
+    pub(super) fn insert(&mut self, object: ObjectRef, digest: Digest, sound: Sound) {
+        self.texts.insert(digest, object.clone());
         self.values.insert(object, Entry::Sound(sound));
     }
 
-    /// What `object` came to at the load `before`, if it would come to the same now: its text (of this `digest`) is
-    /// the same, and so is what it names. `manifest` is that text, read.
-    pub(super) fn still(
-        &self,
-        before: &Stored,
-        object: &ObjectRef,
-        digest: &Digest,
-        manifest: &Value,
-    ) -> Option<Sound> {
-        let Some(Entry::Sound(sound)) = before.values.get(object) else { return None };
-        let names_the_same = || match &sound.valid {
-            Valid::Remote(_) => {
-                named_by(manifest).iter().all(|named| self.references.agrees(&before.references, named))
-            }
+    /// The object that was written as a text of this `digest`.
+    pub(super) fn written_as(&self, digest: &Digest) -> Option<(&ObjectRef, &Sound)> {
+        let object = self.texts.get(digest)?;
+        match self.values.get(object)? {
+            Entry::Sound(sound) => Some((object, sound)),
+            Entry::Earlier(_) => None,
+        }
+    }
+
+    /// Whether an object that was `sound` at the load `before`, and has the same text now, comes to the same: what it
+    /// names has not changed.
+    pub(super) fn agrees(&self, before: &Stored, sound: &Sound) -> bool {
+        match sound.kind {
+            Kind::Remote => sound.named.iter().all(|named| self.references.agrees(&before.references, named)),
             // Its members, and theirs.
-            Valid::Virtual(_) => self.repositories == before.repositories,
-            Valid::Local(_) | Valid::Robot(_) => true,
-        };
-        (sound.digest == *digest && names_the_same()).then(|| sound.clone())
+            Kind::Virtual => self.repositories == before.repositories,
+            Kind::Local | Kind::Robot => true,
+        }
     }
 
     /// Takes `object` over from an earlier load unless this one has it: an object that has become unsound is

@@ -5,20 +5,29 @@
 //! - `both`: both have it, and the first one's is installed: the second is asked for nothing but an index;
 //! - `reserved`: every name belongs to the first member, which has nothing: nothing can be installed, and the second
 //!   is asked for nothing but an index (RS-49);
-//! - `down`: the first member never answered: nothing can be installed, since nobody knows what is its own.
+//! - `down`: the first member never answered: nothing can be installed, since nobody knows what is its own;
+//! - `hidden`: a policy of the second member hides the files that only it has: nothing can be installed, and it is not
+//!   asked for them;
+//! - `changed`: the second member gets what is installed only after it was asked for in vain: it can be installed when
+//!   what is known of the member is too old.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use artifactapi_model::PackageType;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::{Client, REMOTE, Report, Site, World, asked, staged, tail, visit};
 use crate::{
     Missing, Proxy, RemoteManifest, Upstream, manifest,
     proxy::{self, Options},
     upstream::Authority,
+    wait,
 };
 
 /// The first member.
@@ -27,7 +36,11 @@ const FIRST: &str = "first";
 const VIRTUAL: &str = "v";
 const PREFIX: &str = "v/";
 /// The stages, in their order.
-const STAGES: [&str; 4] = ["second", "both", "reserved", "down"];
+const STAGES: [&str; 6] = ["second", "both", "reserved", "down", "hidden", "changed"];
+/// How long what is known of a member counts, where it changes.
+const TTL: &str = "1s";
+/// Longest time until a change is seen: its age, a rebuild, and the runs of a client that came too early.
+const SEEN: Duration = Duration::from_secs(60);
 
 /// The client's stages as tests.
 pub fn united(client: impl Client + 'static, report: &Report) -> Vec<Trial> {
@@ -63,28 +76,44 @@ async fn live(client: &dyn Client, report: &Report) -> super::Story {
         bench.both().await?,
         bench.refused("reserved", true).await?,
         bench.refused("down", false).await?,
+        bench.hidden().await?,
+        bench.changed().await?,
     ])
 }
 
-async fn world(client: &dyn Client, is_stocked: bool) -> Result<World, Missing> {
-    let upstream = if client.needs_default_port() && is_stocked {
+/// A member whose host is the one that is part of some names.
+async fn origin(client: &dyn Client) -> Result<World, Missing> {
+    let upstream = if client.needs_default_port() {
         let unavailable = || Missing("port 80 of loopback is not ours to take".to_owned());
         Upstream::start_on_port_80().await.ok_or_else(unavailable)?
     } else {
         Upstream::start().await
     };
-    let world = World { upstream, files: Upstream::start().await };
-    if is_stocked {
-        client.stock(&world).await?;
-    }
+    Ok(World { upstream, files: Upstream::start().await })
+}
+
+/// The same with everything.
+async fn stocked(client: &dyn Client) -> Result<World, Missing> {
+    let world = origin(client).await?;
+    client.stock(&world).await?;
     Ok(world)
+}
+
+/// A member with nothing.
+async fn empty() -> World {
+    World { upstream: Upstream::start().await, files: Upstream::start().await }
 }
 
 impl Bench<'_> {
     async fn stand(&self, first: World, second: World, spec: &Value) -> Stand {
+        self.stand_with(first, second, spec, &json!({})).await
+    }
+
+    /// `remotes` has more fields for both members.
+    async fn stand_with(&self, first: World, second: World, spec: &Value, remotes: &Value) -> Stand {
         let member = |name: &str, world: &World| {
             let remote = RemoteManifest::new(name, self.client.package_type(), &world.upstream);
-            remote.set_all(&self.client.spec(world)).document()
+            remote.set_all(&self.client.spec(world)).set_all(remotes).document()
         };
         let united = manifest::united(VIRTUAL, self.client.package_type(), &[FIRST, REMOTE], spec);
         let documents = [member(FIRST, &first), member(REMOTE, &second), united];
@@ -113,7 +142,7 @@ impl Bench<'_> {
     }
 
     async fn second(&mut self) -> Result<Result<(), String>, Missing> {
-        let (first, second) = (world(self.client, false).await?, world(self.client, true).await?);
+        let (first, second) = (empty().await, stocked(self.client).await?);
         let stand = self.stand(first, second, &json!({})).await;
         let told = async {
             self.install(&stand, "cold").await?;
@@ -132,7 +161,8 @@ impl Bench<'_> {
 
     async fn both(&mut self) -> Result<Result<(), String>, Missing> {
         // Whoever has the port of the origin's name is the one whose packages are wanted.
-        let (first, second) = (world(self.client, true).await?, world_like(self.client).await?);
+        let (first, second) = (stocked(self.client).await?, empty().await);
+        self.client.stock(&second).await?;
         let origin = first.upstream.host();
         let stand = self.stand(first, second, &json!({})).await;
         let site = Site { origin, ..self.site(&stand, "both") };
@@ -145,7 +175,7 @@ impl Bench<'_> {
 
     /// A stage in which nothing can be installed and the second member is not asked for it.
     async fn refused(&mut self, stage: &str, is_up: bool) -> Result<Result<(), String>, Missing> {
-        let (first, second) = (world(self.client, false).await?, world(self.client, true).await?);
+        let (first, second) = (empty().await, stocked(self.client).await?);
         if !is_up {
             first.upstream.off().await;
         }
@@ -162,13 +192,64 @@ impl Bench<'_> {
         };
         Ok(told.map_err(|error| with_log(&stand.proxy, &error)))
     }
+
+    async fn hidden(&mut self) -> Result<Result<(), String>, Missing> {
+        let (first, second) = (empty().await, stocked(self.client).await?);
+        let parts = parts_of_files(self.client.package_type());
+        let blocklist: Vec<_> = parts.iter().map(|part| part.replace('.', "[.]")).collect();
+        let stand = self.stand_with(first, second, &json!({}), &json!({ "blocklist": blocklist })).await;
+        let site = self.site(&stand, "hidden");
+        impatient(&site.dir).map_err(|e| Missing(e.to_string()))?;
+        let told = match self.client.install(&site).await {
+            Ok(left) => Err(format!("it was installed all the same: {left:#?}")),
+            Err(_) => {
+                let is_file = |request: &String| parts.iter().any(|part| request.contains(part));
+                let files: Vec<_> = asked(&stand.second, [0, 0]).into_iter().filter(is_file).collect();
+                if files.is_empty() { Ok(()) } else { Err(format!("it was asked for {files:#?}")) }
+            }
+        };
+        Ok(told.map_err(|error| with_log(&stand.proxy, &error)))
+    }
+
+    async fn changed(&mut self) -> Result<Result<(), String>, Missing> {
+        let (first, second) = (empty().await, origin(self.client).await?);
+        let ages = json!({ "mutableTTL": TTL, "negativeTTL": TTL });
+        let stand = self.stand_with(first, second, &json!({}), &ages).await;
+        let before = self.site(&stand, "before");
+        impatient(&before.dir).map_err(|e| Missing(e.to_string()))?;
+        if let Ok(left) = self.client.install(&before).await {
+            return Ok(Err(format!("nobody has it, and it was installed: {left:#?}")));
+        }
+        self.client.stock(&stand.second).await?;
+        let stocked_at = Instant::now();
+        for number in 0.. {
+            let site = self.site(&stand, &format!("after-{number}"));
+            impatient(&site.dir).map_err(|e| Missing(e.to_string()))?;
+            match visit(self.client, &site, &mut self.installed).await {
+                Ok(()) => break,
+                Err(error) if stocked_at.elapsed() > SEEN => {
+                    return Ok(Err(with_log(&stand.proxy, &error)));
+                }
+                Err(_) => wait::breathe().await,
+            }
+        }
+        Ok(Ok(()))
+    }
 }
 
-/// A second upstream with the same, on a port of its own.
-async fn world_like(client: &dyn Client) -> Result<World, Missing> {
-    let world = World { upstream: Upstream::start().await, files: Upstream::start().await };
-    client.stock(&world).await?;
-    Ok(world)
+/// What stands in the paths of files, and not in those of indexes.
+fn parts_of_files(package_type: PackageType) -> &'static [&'static str] {
+    match package_type {
+        PackageType::Generic => &[".tar.gz"],
+        PackageType::Docker => &["manifests", "blobs"],
+        PackageType::Helm | PackageType::Npm => &[".tgz"],
+        PackageType::Pypi => &[".whl", ".tar.gz"],
+        PackageType::Rpm => &[".rpm"],
+        PackageType::Alpine => &[".apk"],
+        PackageType::Puppet => &[".tar.gz"],
+        PackageType::Terraform => &["/download/", ".zip"],
+        PackageType::Goproxy => &[".zip", ".mod", ".info"],
+    }
 }
 
 /// Configuration of clients that would try again for a minute.

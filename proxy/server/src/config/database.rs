@@ -15,6 +15,7 @@ use artifactapi_stores::{
 };
 use artifactapi_upstream::HttpUpstream;
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{good::Good, manifests::united};
@@ -69,6 +70,7 @@ impl Database {
         if self.mark.is_some() && self.mark == Some(self.store.config_mark().await?) {
             return Ok(());
         }
+        let began = Instant::now();
         let Config { mark, objects, repositories } = self.store.load_config().await?;
         let is_replaced = |ours: &ConfigMark| {
             ours.database != mark.database || ours.version >= mark.version && *ours != mark
@@ -93,6 +95,8 @@ impl Database {
             // What was found under its rows may be something else under those of the other.
             app.engine.heard_gap();
         }
+        let duration_ms = began.elapsed().as_millis();
+        tracing::info!(version = mark.version, duration_ms, "the configuration is in service");
         app.set_config_version(mark.version);
         self.mark = Some(mark);
         Ok(())
