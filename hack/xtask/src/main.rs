@@ -5,7 +5,9 @@ use std::{env, error::Error, fs, path::Path};
 fn main() -> Result<(), Box<dyn Error>> {
     match env::args().nth(1).as_deref() {
         Some("gen") => generate(),
-        _ => Err("usage: cargo run -p xtask -- gen    (writes {crds,operator}/generated/ and charts/artifactapi/files/)".into()),
+        _ => Err("usage: cargo run -p xtask -- gen    (writes {crds,operator}/generated/ and the copies in \
+                  charts/artifactapi/files/)"
+            .into()),
     }
 }
 
