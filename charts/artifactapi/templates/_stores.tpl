@@ -56,7 +56,7 @@
 {{- $values := .root.Values -}}
 - name: secrets
   projected:
-    defaultMode: 0440
+    defaultMode: 288 # 0440, which not every reader of YAML takes for a number
     sources:
       {{- include "artifactapi.secretFile" (dict "secret" $values.database.existingSecret "key" $values.database.keys.password "path" "database-password") | nindent 6 }}
       {{- with $values.database.ca.existingSecret }}
