@@ -48,6 +48,8 @@ async fn a_sink_is_told_once_that_everything_is_there() {
     bench.settle().await;
     assert_eq!(bench.sink.completed(), [3]);
     bench.restart().await;
+    // The next look, which comes at once where upstreams are looked at.
+    bench.operator.work().await;
     assert_eq!(bench.sink.completed(), [3, 4], "by each leader, for it may be the first that this sink sees");
 }
 
