@@ -16,8 +16,11 @@ UV_VERSION=0.13.9
 REGCTL_VERSION=v0.11.7
 # With the go.mod of hack/tools/kubernetes, where the staging repositories of this version stand.
 KUBERNETES_VERSION=v1.34.4
+# Definitions of other projects that the chart has objects of.
+GATEWAY_API_VERSION=v1.4.1
+PROMETHEUS_OPERATOR_VERSION=v0.85.0
 MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 # Debian packages that clients, fixtures and services come from.
-APT_PACKAGES=(createrepo-c curl dnf etcd-server faketime gnupg jq openssl postgresql puppet-agent redis-server rpm skopeo strace xz-utils zstd busybox-static unzip)
+APT_PACKAGES=(binutils createrepo-c curl dnf etcd-server faketime gnupg jq openssl postgresql puppet-agent redis-server rpm skopeo strace xz-utils zstd busybox-static unzip)
 # Programs that may come from elsewhere, with the Debian package for where they do not.
 APT_PROGRAMS=(buildah:buildah ctr:containerd dockerd:docker.io npm:npm pip:python3-pip podman:podman python3:python3 runc:runc tar:tar)

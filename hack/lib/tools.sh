@@ -57,6 +57,20 @@ install_kubernetes() {
     rmdir "$dir/new"
 }
 
+# install_go_files NAME MODULE VERSION FILE…: copies files out of a module into a directory of its version.
+install_go_files() {
+    local name=$1 module=$2 version=$3 dir="$ARTIFACTAPI_CACHE/tools/$1-$3" source file
+    shift 3
+    [[ -d "$dir" ]] && return
+    command -v go >/dev/null || { lacks "$name" "it comes by go, which is not installed"; return; }
+    source=$(go mod download -json "$module@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    [[ -n "$source" ]] || { lacks "$name" "go mod download failed"; return; }
+    mkdir -p "$dir.new"
+    for file in "$@"; do cp "$source/$file" "$dir.new/" || { lacks "$name" "$file is not in $module@$version"; return; }; done
+    chmod -R u+w "$dir.new"
+    mv "$dir.new" "$dir"
+}
+
 # install_cargo_tool NAME VERSION: builds it once into a directory of its version.
 install_cargo_tool() {
     local dir="$ARTIFACTAPI_CACHE/tools/$1-$2"
@@ -91,6 +105,10 @@ install_tools() {
     install_go_tool regctl github.com/regclient/regclient/cmd/regctl "$REGCTL_VERSION"
     install_go_tool minio github.com/minio/minio "$MINIO_VERSION"
     install_kubernetes kube-apiserver kubectl
+    install_go_files definitions-gateway-api sigs.k8s.io/gateway-api "$GATEWAY_API_VERSION" \
+        config/crd/standard/gateway.networking.k8s.io_httproutes.yaml
+    install_go_files definitions-prometheus github.com/prometheus-operator/prometheus-operator "$PROMETHEUS_OPERATOR_VERSION" \
+        example/prometheus-operator-crd/monitoring.coreos.com_{prometheusrules,servicemonitors}.yaml
     install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
     install_python_tool uv "$UV_VERSION"
     # Any terraform will do: the newer ones cannot be built by go install.

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use axum::{
@@ -24,8 +24,29 @@ use crate::{
 pub struct Health {
     /// Which watches have seen everything; unset before they have begun.
     pub progress: Arc<OnceLock<Progress>>,
+    /// Why they have not begun.
+    pub awaited: Awaited,
     /// What has been counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// What is waited for before there is anything to watch for, in a sentence.
+#[derive(Clone, Default)]
+pub struct Awaited(Arc<Mutex<Option<String>>>);
+
+impl Awaited {
+    /// Waits because of `reason`; whether that is another than before.
+    pub fn note(&self, reason: &str) -> bool {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = awaited.as_deref() != Some(reason);
+        *awaited = Some(reason.to_owned());
+        is_new
+    }
+
+    fn page(&self) -> String {
+        let awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("waiting for the {}\n", awaited.as_deref().unwrap_or("database"))
+    }
 }
 
 /// Serves until `stop`.
@@ -45,7 +66,7 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
 /// it says what is missing.
 async fn ready(State(health): State<Arc<Health>>, RawQuery(query): RawQuery) -> (StatusCode, String) {
     let Some(progress) = health.progress.get() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "waiting for the database\n".into());
+        return (StatusCode::SERVICE_UNAVAILABLE, health.awaited.page());
     };
     let missing = progress.missing();
     let is_verbose = query.is_some_and(|query| query.split('&').any(|one| one.starts_with("verbose")));

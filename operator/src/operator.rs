@@ -126,6 +126,8 @@ struct Term {
     epoch: i64,
     picture: Picture,
     next_sync: Instant,
+    /// Whether the sink was told that everything is there.
+    is_complete: bool,
 }
 
 /// Why a pass ended early.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Namespaces, Settings, SinkSettings},
-    health::{self, Health},
+    health::{self, Awaited, Health},
     lease::Candidate,
     metrics::Metrics,
     operator::{Operator, Parts},
@@ -65,12 +65,12 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         Namespaces::These(scope) => scope,
     };
     // Before anything is waited for: who does not answer is restarted.
-    let (metrics, begun) = (Arc::new(Metrics::new()), Arc::new(OnceLock::new()));
-    let health = Health { progress: begun.clone(), metrics: metrics.clone() };
+    let (metrics, begun, awaited) = (Arc::new(Metrics::new()), Arc::new(OnceLock::new()), Awaited::default());
+    let health = Health { progress: begun.clone(), awaited: awaited.clone(), metrics: metrics.clone() };
     tokio::spawn(health::serve(listener, health, stop.clone()));
-    let Some(doors) = stop.run_until_cancelled(open(sink)).await.transpose()? else { return Ok(()) };
-    let Doors { sink, source, accounts } = doors;
-    let Some(floor) = stop.run_until_cancelled(height(&*sink)).await else { return Ok(()) };
+    let opened = stop.run_until_cancelled(open(sink, &awaited)).await.transpose()?;
+    let Some(Doors { sink, source, accounts }) = opened else { return Ok(()) };
+    let Some(floor) = stop.run_until_cancelled(height(&*sink, &awaited)).await else { return Ok(()) };
     let (changes, received) = mpsc::channel(QUEUE);
     let progress = watches::start(&client, &scope, &changes, &stop);
     drop(changes);
@@ -133,10 +133,10 @@ struct Doors {
     accounts: Option<Arc<dyn Accounts>>,
 }
 
-async fn open(settings: SinkSettings) -> Result<Doors, Failure> {
+async fn open(settings: SinkSettings, awaited: &Awaited) -> Result<Doors, Failure> {
     match settings {
         SinkSettings::Postgres { database, sealer } => {
-            let store = Arc::new(open_database(&database).await?);
+            let store = Arc::new(open_database(&database, awaited).await?);
             let source: Arc<dyn Source> = Arc::new(Tables(store.clone()));
             let sink = Arc::new(PostgresSink::new(store.clone(), *sealer));
             Ok(Doors { sink, source: Some(source), accounts: Some(store) })
@@ -151,31 +151,37 @@ async fn open(settings: SinkSettings) -> Result<Doors, Failure> {
     }
 }
 
-/// Waits for the database, and for the schema that `artifactapi migrate` makes.
-async fn open_database(settings: &PostgresSettings) -> Result<PostgresMetadata, Failure> {
-    let mut told = None;
+/// Waits for the database, for the schema that `artifactapi migrate` makes, and for whoever gives the right password: all
+/// of that is mended elsewhere, and a process that ends and is started again says less.
+async fn open_database(settings: &PostgresSettings, awaited: &Awaited) -> Result<PostgresMetadata, Failure> {
     loop {
         match PostgresMetadata::open(settings.clone(), Arc::default()).await {
             Ok(store) => return Ok(store),
-            Err(error @ (PostgresError::Unreachable { .. } | PostgresError::TooOld { .. })) => {
+            // No patience mends these: nothing was changed, and it must be seen.
+            Err(error @ (PostgresError::TooNew { .. } | PostgresError::Settings { .. })) => {
+                return Err(error.into());
+            }
+            Err(error) => {
                 let text = error.to_string();
-                if told.as_ref() != Some(&text) {
+                if awaited.note(&format!("database: {text}")) {
                     tracing::warn!(error = text, "waiting for the database");
                 }
-                told = Some(text);
             }
-            Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(RETRY).await;
     }
 }
 
 /// Height of the fence, as soon as the sink tells it.
-async fn height(sink: &dyn Sink) -> i64 {
+async fn height(sink: &dyn Sink, awaited: &Awaited) -> i64 {
     loop {
         match sink.epoch().await {
             Ok(epoch) => return epoch,
-            Err(error) => tracing::warn!(error = %error, "waiting for the sink"),
+            Err(error) => {
+                if awaited.note(&format!("sink: {error}")) {
+                    tracing::warn!(error = %error, "waiting for the sink");
+                }
+            }
         }
         tokio::time::sleep(RETRY).await;
     }

@@ -144,6 +144,12 @@ pub trait Sink: Send + Sync {
     /// Makes a change for the leader of `epoch` to the contents of version `based_on`.
     async fn write(&self, epoch: i64, based_on: i64, delta: &Delta) -> Result<Written, SinkError>;
 
+    /// Says that everything is stored that this leader has seen at its beginning. Where the contents outlive every
+    /// process nobody needs to know.
+    async fn complete(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// Deletes some of the bytes a repository that exists no more has left, and returns how much; 0 when nothing is
     /// left. For `deletionPolicy: Purge`.
     async fn purge(&self, repository: &Declared) -> Result<u64, SinkError>;

@@ -167,7 +167,10 @@ pub(crate) async fn command_with(
 }
 
 /// Ports that nobody listens on at this moment.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+///
+/// # Panics
+/// When loopback has none left.
+pub fn free_ports<const N: usize>() -> [u16; N] {
     // All are held until each is known, so that they differ.
     let held = [(); N].map(|()| StdListener::bind(("127.0.0.1", 0)).expect("a free port on loopback"));
     held.map(|listener| listener.local_addr().expect("a bound address").port())

@@ -10,10 +10,10 @@ use reqwest::Client;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-pub use crate::process::{Told, binary, command, operator_binary};
+pub use crate::process::{Told, binary, command, free_ports, operator_binary};
 use crate::{
     http::use_ring,
-    process::{Process, command_with, free_ports},
+    process::{Process, command_with},
     upstream::tls::{Authority, Identity},
 };
 

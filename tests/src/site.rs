@@ -102,6 +102,11 @@ impl<'a> Site<'a> {
         format!("http://127.0.0.1:{}", self.ports[0])
     }
 
+    /// URL of its proxy's metrics page.
+    pub fn metrics_url(&self) -> String {
+        format!("http://127.0.0.1:{}/metrics", self.ports[1])
+    }
+
     /// Base URL of a Remote, with a slash at its end.
     pub fn remote(&self, name: &str) -> String {
         format!("{}/api/v1/remote/{name}/", self.url())

@@ -45,7 +45,8 @@ impl Operator {
                 return Err(Stop::Deposed(fence));
             }
             failpoint("operator.fence.after");
-            self.term = Some(Term { epoch, picture: Picture::default(), next_sync: Instant::now() });
+            let picture = Picture::default();
+            self.term = Some(Term { epoch, picture, next_sync: Instant::now(), is_complete: false });
             self.world.touch_all();
             self.besides.begin();
             self.delayed.clear();
@@ -66,7 +67,11 @@ impl Operator {
         // One batch at a time: whatever else is due has its turn in between, however busy somebody keeps this.
         let batch = self.world.next(BATCH);
         if batch.is_empty() {
-            if let Some(term) = &self.term {
+            if let Some(term) = &mut self.term {
+                if !term.is_complete {
+                    self.sink.complete().await?;
+                    term.is_complete = true;
+                }
                 self.besides.look(&self.world, |object| term.picture.row(object).is_some()).await;
             }
             return Ok(());

@@ -15,7 +15,10 @@ use std::{
 };
 
 use artifactapi_crds::manifests::ObjectRef;
-use artifactapi_stores::postgres::{Declared, Written};
+use artifactapi_stores::{
+    exchange::Exchange,
+    postgres::{Declared, Written},
+};
 use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
@@ -221,6 +224,10 @@ impl Sink for DirectorySink {
     async fn write(&self, epoch: i64, based_on: i64, delta: &Delta) -> Result<Written, SinkError> {
         let delta = delta.clone();
         self.alone(move |directory| write(directory, epoch, based_on, &delta)).await
+    }
+
+    async fn complete(&self) -> Result<(), SinkError> {
+        self.alone(|directory| Exchange::new(directory.to_owned()).complete()).await
     }
 
     /// The proxy purges a Local whose manifest is gone by itself; see its manifests.

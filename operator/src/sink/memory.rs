@@ -28,6 +28,7 @@ struct State {
     repositories: BTreeMap<(String, String, PackageType), Declared>,
     robots: BTreeMap<RobotKey, Robot>,
     purged: BTreeSet<String>,
+    completed: Vec<usize>,
     failure: Option<SinkError>,
     crash: Option<Crash>,
     refused: Option<String>,
@@ -79,6 +80,11 @@ impl MemorySink {
     /// Names of the repositories whose bytes were purged.
     pub fn purged(&self) -> BTreeSet<String> {
         self.state().purged.clone()
+    }
+
+    /// How many objects there were each time that all were said to be there.
+    pub fn completed(&self) -> Vec<usize> {
+        self.state().completed.clone()
     }
 
     /// The document of an object.
@@ -163,6 +169,16 @@ impl Sink for MemorySink {
             return lost();
         }
         Ok(Written::Version(state.version))
+    }
+
+    async fn complete(&self) -> Result<(), SinkError> {
+        let mut state = self.state();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        let count = state.rows.len();
+        state.completed.push(count);
+        Ok(())
     }
 
     async fn purge(&self, repository: &Declared) -> Result<u64, SinkError> {

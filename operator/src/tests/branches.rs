@@ -35,6 +35,37 @@ async fn what_is_valid_is_stored_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_sink_is_told_once_that_everything_is_there() {
+    let mut bench = Bench::new();
+    bench.apply(&remote("team", "npm", json!({})));
+    bench.apply(&remote("team", "broken", json!({ "baseURL": "ftp://x/" })));
+    bench.apply(&virt("team", "all", &["npm"]));
+    bench.apply(&robot("team", "ci"));
+    assert!(bench.sink.completed().is_empty());
+    bench.settle().await;
+    assert_eq!(bench.sink.completed(), [3], "not before, and whatever cannot be stored is not waited for");
+    bench.apply(&local("team", "images", "Retain"));
+    bench.settle().await;
+    assert_eq!(bench.sink.completed(), [3]);
+    bench.restart().await;
+    // The next look, which comes at once where upstreams are looked at.
+    bench.operator.work().await;
+    assert_eq!(bench.sink.completed(), [3, 4], "by each leader, for it may be the first that this sink sees");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_away_is_told_later() {
+    let mut bench = Bench::new();
+    bench.sink.fail(Some(SinkError::Unavailable("away".into())));
+    bench.operator.work().await;
+    assert!(bench.sink.completed().is_empty());
+    bench.sink.fail(None);
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    bench.settle().await;
+    assert_eq!(bench.sink.completed(), [0]);
+}
+
+#[tokio::test]
 async fn a_restart_without_a_change_writes_nothing() {
     let mut bench = Bench::new();
     bench.apply(&secret("team", "s", &[("token", "canary")]));

@@ -8,9 +8,11 @@ mod descriptors;
 mod fsck;
 mod gc;
 mod migrate;
+mod probe;
 mod purge;
 mod running;
 mod serve;
+mod setup;
 mod standalone;
 mod token;
 
@@ -85,6 +87,10 @@ enum Command {
     /// Makes, lists and revokes tokens of robots; a proxy may be running
     #[command(subcommand, after_help = environment::HELP)]
     Token(token::Command),
+    /// Prints what the container runtime of a node is told so that it pulls through this service
+    Setup(setup::Flags),
+    /// Asks a running proxy until it says that it is ready
+    Probe(probe::Flags),
 }
 
 /// Why a command failed, in words for whoever called it.
@@ -102,6 +108,8 @@ pub fn main() -> ExitCode {
         Some(Command::Purge(flags)) => told(purge::run(&flags)),
         Some(Command::Unpin(flags)) => told(change::run(&flags, Change::Unpin)),
         Some(Command::Token(command)) => told(token::run(&command)),
+        Some(Command::Setup(flags)) => told(setup::run(&flags)),
+        Some(Command::Probe(flags)) => told(probe::run(&flags)),
         Some(Command::Standalone(flags)) => standalone(&flags),
         None => standalone(&cli.flags),
         Some(Command::Serve) => match ServeSettings::read(&environment::process) {

@@ -10,6 +10,7 @@ pub mod fsck;
 pub mod http;
 pub mod layout;
 pub mod peer;
+pub mod setup;
 pub mod signing;
 pub mod telemetry;
 pub mod upkeep;

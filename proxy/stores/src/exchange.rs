@@ -1,5 +1,5 @@
 //! The directory form of observations: where the operator of a standalone pod writes manifests, it and the proxy leave
-//! two more files for each other. Each file is written as a whole and replaced in one step, by one of the two only.
+//! three more files for each other. Each file is written as a whole and replaced in one step, by one of the two only.
 //!
 //! The proxy writes only where the operator has written: a directory of manifests that a person keeps stays as it is.
 
@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub const OBSERVATIONS: &str = ".observations.json";
 /// Written by the operator.
 pub const PROBES: &str = ".probes.json";
+/// Written by the operator, empty, once everything it knew of at its start has become manifests.
+pub const COMPLETE: &str = ".complete";
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 32 << 20;
 
@@ -41,7 +43,7 @@ pub struct Asked {
     pub token: String,
 }
 
-/// The two files of one directory.
+/// The files of one directory.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     dir: PathBuf,
@@ -67,6 +69,20 @@ impl Exchange {
     /// When the file cannot be read or is none of ours.
     pub fn asked(&self) -> io::Result<Option<Vec<Asked>>> {
         read(&self.dir.join(PROBES))
+    }
+
+    /// Whether the manifests are all there: a directory in memory begins empty, and what is missing in it is not yet
+    /// gone.
+    pub fn is_complete(&self) -> bool {
+        self.dir.join(COMPLETE).exists()
+    }
+
+    /// Says that the manifests are all there.
+    ///
+    /// # Errors
+    /// When nothing can be written.
+    pub fn complete(&self) -> io::Result<()> {
+        File::create(self.dir.join(COMPLETE)).map(drop)
     }
 
     /// Tells the operator.
@@ -122,6 +138,7 @@ mod tests {
         let exchange = Exchange::new(dir.path().into());
         assert_eq!(exchange.told().unwrap(), []);
         assert_eq!(exchange.asked().unwrap(), None, "a person's directory");
+        assert!(!exchange.is_complete());
         exchange.ask(&[]).unwrap();
         assert_eq!(exchange.asked().unwrap(), Some(vec![]));
         let name: RepoName = "r".parse().unwrap();
@@ -136,6 +153,8 @@ mod tests {
         let files: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(files.len(), 2, "{files:?}");
+        exchange.complete().unwrap();
+        assert!(exchange.is_complete());
         fs::write(dir.path().join(PROBES), "[{").unwrap();
         assert!(exchange.asked().is_err());
     }

@@ -17,5 +17,5 @@ pub use kubernetes::{Access, Kubernetes};
 pub use minio::Minio;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use programs::{Missing, provided};
+pub use programs::{Missing, installed, provided};
 pub use redis::Redis;

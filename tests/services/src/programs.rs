@@ -27,6 +27,14 @@ pub fn provided<T>(service: Result<T, Missing>, test: &str) -> Option<T> {
     }
 }
 
+/// The directory of a thing that `hack/test` has installed beside its tools, in whatever version; the last one.
+///
+/// # Errors
+/// When there is none.
+pub fn installed(thing: &'static str) -> Result<PathBuf, Missing> {
+    versions(&tools(), &format!("{thing}-")).into_iter().next().ok_or(Missing(thing))
+}
+
 /// Finds `program` on PATH or in one of `places`.
 pub(crate) fn find(program: &'static str, places: &[PathBuf]) -> Result<PathBuf, Missing> {
     let path = env::var_os("PATH").unwrap_or_default();

@@ -21,7 +21,10 @@ pub struct Server {
 
 impl Server {
     /// `program`, ready when `ready` answers 200.
-    pub(super) fn new(called: &'static str, program: PathBuf, ready: String) -> Self {
+    ///
+    /// # Panics
+    /// When there is no space for its directory.
+    pub fn new(called: &'static str, program: PathBuf, ready: String) -> Self {
         let home = TempDir::new().expect("a temporary directory");
         let process = Process::new(home.path().join("log"));
         Server { called, program, arguments: Vec::new(), environment: Vec::new(), ready, home, process }

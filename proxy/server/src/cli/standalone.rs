@@ -1,6 +1,6 @@
 //! `standalone`: SQLite, a directory and in-process coordination behind the same proxy.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use artifactapi_engine::{Engine, Options, Ports, gc::Collector};
 use artifactapi_model::{
@@ -8,7 +8,7 @@ use artifactapi_model::{
     ports::{MetadataStore, NoPeers},
 };
 use artifactapi_registry::Registry;
-use artifactapi_stores::{CountingBlobs, FsBlobs, LocalCoordinator, SqliteMetadata};
+use artifactapi_stores::{CountingBlobs, FsBlobs, LocalCoordinator, SqliteMetadata, exchange::Exchange};
 use artifactapi_upstream::HttpUpstream;
 use tokio_util::sync::CancellationToken;
 
@@ -20,12 +20,15 @@ use crate::{
     App,
     access::Gate,
     config::{Manifests, Settings},
-    http::tls::Tls,
+    http::{tls::Tls, waiting::Waiting},
     layout,
     signing::SigningKeys,
     telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver, upstreams::Watcher},
     upkeep::{self, collection::Collection, observations::Observing},
 };
+
+/// How often it is looked whether the operator has written everything.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(settings: Settings) -> Result<(), Failure> {
@@ -73,6 +76,17 @@ async fn run_app(
         Registry::new(database.clone(), metadata.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
     let sealer = settings.sealer.clone().map(Arc::new);
     let signing = SigningKeys::private(metadata.clone(), sealer);
+    let listener = running::listen(settings.listen).await?;
+    running::start_metrics(settings.metrics, &metrics).await;
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
+    if settings.await_operator {
+        let waiting = Arc::new(Waiting::default());
+        tokio::select! {
+            () = all_written(&settings.manifests, &waiting) => {}
+            () = waiting.serve(&listener, tls.clone()) => return Err("the listener is gone".into()),
+            signal = running::wait_for_signal() => return Ok(signal?),
+        }
+    }
     let outside = settings.outside.clone();
     let app = App::new(&ports, engine, registry, signing, gate, metrics.clone(), outside);
     let stop = CancellationToken::new();
@@ -80,9 +94,6 @@ async fn run_app(
     let mut manifests = Manifests::new(settings.manifests.clone(), database.clone(), database.clone(), grace);
     manifests.refresh(&app, &metadata).await?;
 
-    let listener = running::listen(settings.listen).await?;
-    running::start_metrics(settings.metrics, &metrics).await;
-    let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let log = tokio::spawn(app.access.clone().run(sink, json, metadata.clone(), stop.clone()));
     tokio::spawn(manifests.follow(app.clone(), metadata.clone(), stop.clone()));
     let collector = Collector {
@@ -104,4 +115,17 @@ async fn run_app(
     let _ = log.await;
     app.engine.record_uses().await?;
     Ok(())
+}
+
+/// Ends when the operator has written all of the manifests that it knew of.
+async fn all_written(directory: &Path, waiting: &Waiting) {
+    let exchange = Exchange::new(directory.to_owned());
+    waiting.expect(
+        "manifests",
+        "are not all written by the operator yet; its /readyz and its log say what it waits for",
+    );
+    while !exchange.is_complete() {
+        tokio::time::sleep(LOOK).await;
+    }
+    waiting.done("manifests");
 }

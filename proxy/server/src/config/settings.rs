@@ -33,6 +33,10 @@ pub struct Flags {
     /// Directory of manifests (YAML); reloaded when they change [default: crds/examples if it exists, else manifests]
     #[arg(long, env = "ARTIFACTAPI_MANIFESTS", value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+    /// Waits until the operator that writes these manifests has written all of them: nothing is served before, and
+    /// nothing counts as gone
+    #[arg(long, env = "ARTIFACTAPI_AWAIT_OPERATOR")]
+    pub await_operator: bool,
     /// Directory for the database and the cached files
     #[arg(long, env = "ARTIFACTAPI_DATA_DIR", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
@@ -67,6 +71,8 @@ pub struct Flags {
 pub struct Settings {
     /// Directory of manifests.
     pub manifests: PathBuf,
+    /// Whether an operator writes them, which is waited for.
+    pub await_operator: bool,
     /// Directory for data.
     pub data: PathBuf,
     /// Address to serve on.
@@ -137,6 +143,7 @@ impl Settings {
         }
         Ok(Settings {
             manifests,
+            await_operator: flags.await_operator,
             data: flags.data.clone(),
             listen,
             metrics,
