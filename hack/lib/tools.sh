@@ -78,6 +78,13 @@ install_python_tool() {
     PATH="$dir/bin:$PATH"
 }
 
+# What hack/cluster needs beyond that: of use to root alone.
+install_node() {
+    (( EUID == 0 )) || { lacks "a node of Kubernetes" "it needs root"; return; }
+    install_kubernetes kube-controller-manager kube-scheduler kubelet kube-proxy
+    install_go_tool coredns github.com/coredns/coredns "$COREDNS_VERSION"
+}
+
 install_fuzzer() {
     install_cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
 }
@@ -91,6 +98,7 @@ install_tools() {
     install_go_tool regctl github.com/regclient/regclient/cmd/regctl "$REGCTL_VERSION"
     install_go_tool minio github.com/minio/minio "$MINIO_VERSION"
     install_kubernetes kube-apiserver kubectl
+    install_node
     install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
     install_python_tool uv "$UV_VERSION"
     # Any terraform will do: the newer ones cannot be built by go install.
