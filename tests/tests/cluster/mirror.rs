@@ -68,10 +68,13 @@ async fn push(directory: &std::path::Path, image: &str) {
 /// Takes an image and its content from the node.
 pub(crate) fn forget(bench: &Bench, image: &str) {
     let ctr = ["exec", "ctr", "-n", "k8s.io"];
-    let listed = bench.on_node(&[&ctr[..], &["images", "ls", "-q"]].concat());
-    // Kubernetes knows each by digests too.
-    let repository = image.rsplit_once(':').map_or(image, |(name, _)| name);
-    let listed: Vec<&str> = listed.lines().filter(|line| line.starts_with(repository)).collect();
+    let listed = bench.on_node(&[&ctr[..], &["images", "ls"]].concat());
+    // Name, type, digest: Kubernetes gives each other names by digests, and all of them hold the content.
+    let words = |line: &'_ str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    let lines: Vec<Vec<String>> = listed.lines().map(words).filter(|words| words.len() > 2).collect();
+    let digest = lines.iter().find(|words| words[0] == image).map(|words| words[2].clone());
+    let listed = lines.iter().filter(|words| Some(&words[2]) == digest.as_ref());
+    let listed: Vec<&str> = listed.map(|words| words[0].as_str()).collect();
     bench.on_node(&[&ctr[..], &["images", "rm", "--sync"], &listed].concat());
 }
 
