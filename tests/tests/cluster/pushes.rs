@@ -42,7 +42,8 @@ pub(crate) async fn by_robot(bench: &Bench) -> Ending {
 
     let (image, host) = (format!("{}/{name}", registry(bench)), registry(bench));
     // As the administrator of a node says that a registry has no TLS.
-    bench.node().set_hosts(&host, &format!("server = \"http://{host}\"\n"));
+    let plain = format!("server = \"http://{host}\"\n[host.\"http://{host}\"]\n");
+    bench.node().set_hosts(&host, &plain);
     let container = json!({ "name": "one", "image": image, "command": IDLE, "imagePullPolicy": "Always" });
     let mut stranger = deployment(SITE, "stranger", &image, &IDLE, json!({}));
     crate::release::merge(&mut stranger["spec"]["template"]["spec"]["containers"][0], container);
@@ -85,9 +86,9 @@ async fn refused(release: &Release<'_>, name: &str) {
     let selector = format!("app={name}");
     let said = async || {
         let pods = release.get(&["pods", "-l", &selector]).await;
-        let reason: &Value =
-            &pods["items"][0]["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
-        reason == "ErrImagePull" || reason == "ImagePullBackOff"
+        let waiting: &Value = &pods["items"][0]["status"]["containerStatuses"][0]["state"]["waiting"];
+        let message = waiting["message"].as_str().unwrap_or_default();
+        waiting["reason"] == "ErrImagePull" && (message.contains("401") || message.contains("authoriz"))
     };
     wait::until(&format!("{name} to be refused its image"), PATIENCE, said).await;
 }
