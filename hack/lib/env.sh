@@ -6,6 +6,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$ARTIFACTAPI_CACHE/target}"
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 
 CONFORMANCE_VERSION=v0.0.0-20260831232431-97274622c111
+COREDNS_VERSION=v1.14.7
 CRANE_VERSION=v0.22.1
 DISTRIBUTION_VERSION=v3.1.2
 HELM_VERSION=v3.22.0
@@ -21,6 +22,6 @@ GATEWAY_API_VERSION=v1.4.1
 PROMETHEUS_OPERATOR_VERSION=v0.85.0
 MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 # Debian packages that clients, fixtures and services come from.
-APT_PACKAGES=(binutils createrepo-c curl dnf etcd-server faketime gnupg jq openssl postgresql puppet-agent redis-server rpm skopeo strace xz-utils zstd busybox-static unzip)
+APT_PACKAGES=(binutils containernetworking-plugins createrepo-c curl dnf etcd-server faketime gnupg iptables jq openssl postgresql puppet-agent redis-server rpm skopeo strace xz-utils zstd busybox-static unzip)
 # Programs that may come from elsewhere, with the Debian package for where they do not.
 APT_PROGRAMS=(buildah:buildah ctr:containerd dockerd:docker.io npm:npm pip:python3-pip podman:podman python3:python3 runc:runc tar:tar)

@@ -92,6 +92,13 @@ install_python_tool() {
     PATH="$dir/bin:$PATH"
 }
 
+# What hack/cluster needs beyond that: of use to root alone.
+install_node() {
+    (( EUID == 0 )) || { lacks "a node of Kubernetes" "it needs root"; return; }
+    install_kubernetes kube-controller-manager kube-scheduler kubelet kube-proxy
+    install_go_tool coredns github.com/coredns/coredns "$COREDNS_VERSION"
+}
+
 install_fuzzer() {
     install_cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
 }
@@ -109,6 +116,7 @@ install_tools() {
         config/crd/standard/gateway.networking.k8s.io_httproutes.yaml
     install_go_files definitions-prometheus github.com/prometheus-operator/prometheus-operator "$PROMETHEUS_OPERATOR_VERSION" \
         example/prometheus-operator-crd/monitoring.coreos.com_{prometheusrules,servicemonitors}.yaml
+    install_node
     install_cargo_tool cargo-deny "$CARGO_DENY_VERSION"
     install_python_tool uv "$UV_VERSION"
     # Any terraform will do: the newer ones cannot be built by go install.

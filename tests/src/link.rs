@@ -8,7 +8,8 @@ mod pump;
 mod tests;
 
 use std::{
-    net::SocketAddr,
+    io,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -36,8 +37,11 @@ pub(crate) fn thread() -> &'static Handle {
 
 /// A listener on a free port of loopback that is served by [`thread`].
 pub(crate) async fn listen() -> TcpListener {
-    let bound = thread().spawn(TcpListener::bind(("127.0.0.1", 0))).await;
-    bound.expect("no panic").expect("a free port on loopback")
+    listen_at((Ipv4Addr::LOCALHOST, 0).into()).await.expect("a free port on loopback")
+}
+
+async fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    thread().spawn(TcpListener::bind(address)).await.expect("no panic")
 }
 
 /// Connections that may wait to be accepted.
@@ -108,7 +112,18 @@ impl Link {
     /// # Panics
     /// When no port of loopback is free.
     pub async fn to(target: impl Into<String>) -> Self {
-        let listener = listen().await;
+        Self::on(listen().await, target)
+    }
+
+    /// The same at an address of this machine; port 0 is any that is free.
+    ///
+    /// # Errors
+    /// When that address is not this machine's, or somebody has the port.
+    pub async fn at(address: impl Into<SocketAddr>, target: impl Into<String>) -> io::Result<Self> {
+        Ok(Self::on(listen_at(address.into()).await?, target))
+    }
+
+    fn on(listener: TcpListener, target: impl Into<String>) -> Self {
         let address = listener.local_addr().expect("a bound address");
         let shared = Arc::new(Shared {
             target: Mutex::new(target.into()),
@@ -124,7 +139,7 @@ impl Link {
         Link { address, shared, place }
     }
 
-    /// `127.0.0.1:port`.
+    /// `127.0.0.1:port`, or the address it was given.
     pub fn address(&self) -> String {
         self.address.to_string()
     }

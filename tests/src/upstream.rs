@@ -98,6 +98,15 @@ impl Upstream {
         Some(Self::on_listener(listener, Wire::Plain, None))
     }
 
+    /// HTTP/1.1 without TLS at an address of this machine that others than its own processes reach.
+    ///
+    /// # Panics
+    /// When the machine has no such address.
+    pub async fn start_at(address: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("an address of this machine");
+        Self::on_listener(listener, Wire::Plain, None)
+    }
+
     async fn listen(wire: Wire, ca_pem: Option<String>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on loopback");
         Self::on_listener(listener, wire, ca_pem)

@@ -224,7 +224,6 @@ impl Bench<'_> {
         let stocked_at = Instant::now();
         for number in 0.. {
             let site = self.site(&stand, &format!("after-{number}"));
-            impatient(&site.dir).map_err(|e| Missing(e.to_string()))?;
             match visit(self.client, &site, &mut self.installed).await {
                 Ok(()) => break,
                 Err(error) if stocked_at.elapsed() > SEEN => {

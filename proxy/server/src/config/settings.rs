@@ -109,7 +109,8 @@ impl Settings {
         let mut errors = Vec::new();
         let listen = address("--listen (LISTEN_ADDR)", &flags.listen, &mut errors);
         let metrics = address("--metrics (ARTIFACTAPI_METRICS_ADDR)", &flags.metrics, &mut errors);
-        let public_url = flags.public_url.as_deref().and_then(|url| {
+        // A chart sets every variable, also those that say nothing.
+        let public_url = flags.public_url.as_deref().filter(|url| !url.is_empty()).and_then(|url| {
             PublicUrl::parse(url)
                 .map_err(|why| errors.push(format!("--public-url (ARTIFACTAPI_PUBLIC_URL) {why}")))
                 .ok()
