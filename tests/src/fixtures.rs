@@ -7,6 +7,7 @@ pub mod alpine;
 mod blocks;
 pub mod goproxy;
 pub mod helm;
+pub mod marked;
 pub mod npm;
 pub mod oci;
 pub mod puppet;

@@ -3,6 +3,7 @@
 //! the proxy restarted. Each stage is a test of its own; all must leave the same files behind.
 
 mod united;
+mod versions;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -11,7 +12,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-pub use self::united::united;
+pub use self::{
+    united::united,
+    versions::{Versioned, versions},
+};
 use artifactapi_model::PackageType;
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -107,8 +111,8 @@ pub trait Client: Send + Sync {
 pub struct Report(Arc<Mutex<BTreeSet<String>>>);
 
 impl Report {
-    fn took_part(&self, client: &dyn Client, version: &str) {
-        let line = format!("client: {} {version} ({})", client.program(), client.package_type());
+    fn took_part(&self, program: &str, package_type: PackageType, version: &str) {
+        let line = format!("client: {program} {version} ({package_type})");
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(line);
     }
 
@@ -136,29 +140,33 @@ fn staged(
     report: &Report,
     live: Live,
 ) -> Vec<Trial> {
-    let client = Arc::new(client);
-    let story: Arc<OnceLock<Story>> = Arc::default();
-    let count = stages.len();
-    let trial = |(index, stage): (usize, &&str)| {
-        let (client, story, report) = (client.clone(), story.clone(), report.clone());
-        let separator = if story_name.is_empty() { "" } else { "::" };
-        let name = format!("{}::{}::{story_name}{separator}{stage}", client.package_type(), client.name());
-        Trial::ignorable_test(name, move || {
-            match story.get_or_init(|| tell(&*client, &report, count, live)) {
-                Err(Missing(what)) => Ok(Completion::ignored_with(what)),
-                Ok(stages) => stages[index].clone().map(|()| Completion::Completed).map_err(Failed::from),
-            }
-        })
-    };
-    let stages = stages.iter().enumerate().filter(|(_, stage)| **stage != "direct" || client.can_go_direct());
-    stages.map(trial).collect()
+    let (count, report) = (stages.len(), report.clone());
+    let separator = if story_name.is_empty() { "" } else { "::" };
+    let label = format!("{}::{}::{story_name}{separator}", client.package_type(), client.name());
+    let shown = stages.iter().enumerate().filter(|(_, stage)| **stage != "direct" || client.can_go_direct());
+    let shown: Vec<_> = shown.map(|(index, stage)| (index, format!("{label}{stage}"))).collect();
+    told_once(shown, move || tell(count, live(&client, &report)))
 }
 
-fn tell(client: &dyn Client, report: &Report, stages: usize, live: Live) -> Story {
+/// Tests by their place in a story, which is told when the first one runs.
+fn told_once(tests: Vec<(usize, String)>, story: impl Fn() -> Story + Send + Sync + 'static) -> Vec<Trial> {
+    let (told, story) = (Arc::new(OnceLock::new()), Arc::new(story));
+    let trial = |(index, name): (usize, String)| {
+        let (told, story) = (told.clone(), story.clone());
+        Trial::ignorable_test(name, move || match told.get_or_init(|| story()) {
+            Err(Missing(what)) => Ok(Completion::ignored_with(what)),
+            Ok(stages) => stages[index].clone().map(|()| Completion::Completed).map_err(Failed::from),
+        })
+    };
+    tests.into_iter().map(trial).collect()
+}
+
+/// Lives through a story of so many `stages`.
+fn tell(stages: usize, live: impl Future<Output = Story>) -> Story {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| Missing(format!("no runtime: {e}")))?;
     runtime.block_on(async {
-        match AssertUnwindSafe(live(client, report)).catch_unwind().await {
+        match AssertUnwindSafe(live).catch_unwind().await {
             Ok(story) => story,
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -180,7 +188,7 @@ async fn live(client: &dyn Client, report: &Report) -> Story {
     };
     let world = World { upstream, files: Upstream::start().await };
     client.stock(&world).await?;
-    report.took_part(client, &version);
+    report.took_part(client.program(), client.package_type(), &version);
     let manifest =
         RemoteManifest::new(REMOTE, client.package_type(), &world.upstream).set_all(&client.spec(&world));
     let authority = Authority::new();

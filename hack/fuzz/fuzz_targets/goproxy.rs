@@ -1,8 +1,8 @@
-//! Go: checksum database paths and records, `!` escapes, canonical versions.
+//! Go: checksum database paths and records, `!` escapes, canonical versions, merged lists.
 #![no_main]
 
 use artifactapi_formats::Plan;
-use artifactapi_fuzz::{index::Document, plan, remote};
+use artifactapi_fuzz::{index::Document, merge, plan, remote};
 use artifactapi_model::{Mutability, PackageType::Goproxy};
 
 /// What an escaped text stands for (golang.org/x/mod/module, `unescapeString`).
@@ -34,6 +34,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let text = String::from_utf8_lossy(data);
         assert!(text.contains("rsc.io/Quote v1.5.2"), "{fact:?}");
     }
+    let list = "rsc.io/!quote/@v/list";
+    merge::check(Goproxy, list, &[(list.to_owned(), data.to_vec())].into());
     let Ok(text) = std::str::from_utf8(data) else { return };
     if text.contains('?') {
         return;

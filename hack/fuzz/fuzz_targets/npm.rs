@@ -1,8 +1,11 @@
 //! npm packuments: in the full form only tarball and attestation URLs change, every tarball leads to the file
-//! that the facts know, and the abbreviated form is a part of the full one.
+//! that the facts know, and the abbreviated form is a part of the full one; merged with nothing else it is one.
 #![no_main]
 
-use artifactapi_fuzz::index::{self, Document};
+use artifactapi_fuzz::{
+    index::{self, Document},
+    merge,
+};
 use artifactapi_model::PackageType::Npm;
 use serde_json::Value;
 
@@ -57,6 +60,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
                 }
             }
         }
+    }
+    if let Some(body) = &full.output {
+        merge::check(Npm, "express", &[("express".to_owned(), body.clone())].into());
     }
     let version =
         Document { target: "express/1.0.0", package_type: Npm, content_type: "", accept: "" }.read(data);

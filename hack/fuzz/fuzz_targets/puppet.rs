@@ -1,8 +1,11 @@
 //! Puppet Forge lists and releases: only links change, they become root-relative, and a release's link leads
-//! to the file that the facts know.
+//! to the file that the facts know; a merged list has nothing that no request leads to.
 #![no_main]
 
-use artifactapi_fuzz::index::{self, Document, Reading};
+use artifactapi_fuzz::{
+    index::{self, Document, Reading},
+    merge,
+};
 use artifactapi_model::PackageType::Puppet;
 use serde_json::Value;
 
@@ -59,5 +62,13 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         });
         uris(&mut input, 1, &mut |uri| *uri = Value::Null);
         assert_eq!(output, input, "more than links has changed");
+        const LIST: &str = "v3/releases?module=puppetlabs-stdlib";
+        let body = reading.output.unwrap_or_default();
+        let documents = merge::needs(Puppet, LIST).into_iter().map(|path| (path, body.clone())).collect();
+        if let Some(merged) = merge::check(Puppet, LIST, &documents) {
+            for body in merged.files.values() {
+                serde_json::from_slice::<Value>(body).expect("what is merged is JSON");
+            }
+        }
     }
 });

@@ -1,8 +1,12 @@
 //! PyPI project pages, JSON and HTML, in both renderings: every link leads to a file that the facts know,
-//! both renderings list the same files, HTML has no unescaped text, and our own page reads as the same (RS-56).
+//! both renderings list the same files, HTML has no unescaped text, and our own page reads as the same (RS-56); merged
+//! with nothing else it leads to files of its member only.
 #![no_main]
 
-use artifactapi_fuzz::index::{Document, Reading};
+use artifactapi_fuzz::{
+    index::{Document, Reading},
+    merge,
+};
 use artifactapi_model::PackageType::Pypi;
 use serde_json::Value;
 
@@ -35,9 +39,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             as_json.check_link(file["url"].as_str().expect("a URL"));
         }
         let html = String::from_utf8(as_html.output.clone().expect("a page")).expect("a page is UTF-8");
-        let hrefs = hrefs(&html);
-        assert_eq!(hrefs.len(), files.len(), "{html}");
-        for (href, file) in hrefs.iter().zip(&files) {
+        let links = hrefs(&html);
+        assert_eq!(links.len(), files.len(), "{html}");
+        for (href, file) in links.iter().zip(&files) {
             assert_eq!(
                 href.split('#').next(),
                 file["url"].as_str().map(|url| url.split('#').next().unwrap_or(url))
@@ -47,7 +51,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let tags = html.matches('<').count();
         assert_eq!(tags, html.matches('>').count());
         let metas = html.matches("<meta ").count();
-        assert_eq!(tags, 11 + metas + 3 * hrefs.len(), "{html}");
+        assert_eq!(tags, 11 + metas + 3 * links.len(), "{html}");
         // Our page, read again as JSON, says the same about the same files.
         let again = Document { content_type: JSON, ..page }.read(as_json.output.as_ref().expect("a page"));
         let again = self::files(&again).expect("our own page can be read");
@@ -62,6 +66,13 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
                 .collect()
         };
         assert_eq!(claims(&again), claims(&files));
+        let wanted = merge::needs(Pypi, "simple/flask/").remove(0);
+        let documents = [(wanted, as_json.output.clone().expect("a page"))].into();
+        if let Some(merged) = merge::check(Pypi, "simple/flask/", &documents) {
+            let html = std::str::from_utf8(&merged.files["simple/flask/"]).expect("a page is UTF-8");
+            assert!(hrefs(html).len() <= files.len());
+            assert_eq!(html.matches('<').count(), html.matches('>').count());
+        }
     }
     let api = Document {
         package_type: Pypi,

@@ -1,14 +1,19 @@
 //! Terraform registry documents: discovery leads to us, a download document names exactly the files whose
-//! facts are told, and the mirror's version document offers nothing without a hash.
+//! facts are told, and the mirror's version document offers nothing without a hash; merged versions are JSON on both
+//! faces.
 #![no_main]
 
 use artifactapi_formats::{Documents, Location, Step, format_of};
-use artifactapi_fuzz::{index::Document, remote, resource};
+use artifactapi_fuzz::{
+    index::{self, Document},
+    merge, remote, resource,
+};
 use artifactapi_model::PackageType::Terraform;
 use serde_json::Value;
 
 const DOWNLOAD: &str = "v1/providers/hashicorp/null/3.2.0/download/linux/amd64";
 const VERSIONS: &str = "v1/providers/hashicorp/null/versions";
+const MIRROR: &str = "upstream.example/hashicorp/null/index.json";
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let read = |target| {
@@ -31,9 +36,18 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let filename = output["filename"].as_str().expect("a name");
         assert!(filename.ends_with(".zip") && !filename.contains('/'));
     }
-    if let Some(index) = read("upstream.example/hashicorp/null/index.json").json() {
+    if let Some(index) = read(MIRROR).json() {
         let versions = index["versions"].as_object().expect("versions");
         assert!(versions.values().all(|value| value == &Value::Object(Default::default())));
+    }
+    for path in [VERSIONS, MIRROR] {
+        let documents = [VERSIONS, MIRROR].map(|path| (path.to_owned(), data.to_vec())).into();
+        // What serde cannot read (a lone surrogate, an exotic number) is copied as it is.
+        if let (Some(merged), Some(_)) = (merge::check(Terraform, path, &documents), index::parsed(data)) {
+            for body in merged.files.values() {
+                serde_json::from_slice::<Value>(body).expect("what is merged is JSON");
+            }
+        }
     }
     compose(data);
 });

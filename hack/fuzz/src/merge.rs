@@ -97,6 +97,13 @@ fn merged(kind: PackageType, index: &RepoPath, members: &[Has<'_>]) -> Option<Ge
     merge.merge(index, &members, &Free, &Key, &mut generation).ok().map(|()| generation)
 }
 
+/// What a merge asks of a member first.
+pub fn needs(kind: PackageType, index: &str) -> Vec<String> {
+    let path = RepoPath::from_canonical(index).expect("a canonical path");
+    let nothing = Has { documents: &Documents::new(), name: "one", longest: 1 };
+    merge_of(kind).expect("a type that is merged").needs(&path, &nothing).expect("it can be asked")
+}
+
 /// Merges a member that has `documents` into the index at `index`; `None` where it is refused.
 pub fn check(kind: PackageType, index: &str, documents: &Documents) -> Option<Generation> {
     let path = RepoPath::from_canonical(index).expect("a canonical path");

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, io::BufReader, sync::Arc};
 
-use artifactapi_formats::{Fact, IndexRef, IndexUse, Reach, Resource, Source, format_of, limits};
+use artifactapi_formats::{Fact, IndexRef, IndexUse, LinkSigner, Reach, Resource, Source, format_of, limits};
 use artifactapi_model::{ArtifactKey, Checksums, Digest, Remote, RepoPath, Spelling};
 use quick_cache::{Weighter, sync::Cache};
 use tokio::runtime::Handle;
@@ -248,19 +248,35 @@ pub(crate) fn source_url(remote: &Remote, entry: &HotEntry) -> Url {
 
 impl Engine {
     /// The plan of a document that another one refers to by canonical path (with `?query`).
+    ///
+    /// # Errors
+    /// [`FetchError::Plan`], and [`FetchError::NotFound`] for what is no document.
     pub(crate) fn plan_document(&self, remote: &Remote, path: &str) -> Result<Resource, FetchError> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let encoded = artifactapi_model::path::encode(path);
-        let request = artifactapi_formats::Request {
-            method: artifactapi_formats::Method::Get,
-            raw_path: &encoded,
-            query,
-            accept: "",
-        };
-        RepoPath::parse(&encoded, Spelling::Plain).map_err(|error| FetchError::Plan(error.into()))?;
-        match format_of(remote.spec.package_type).plan(&request, &remote.spec, &self.links)? {
-            artifactapi_formats::Plan::Serve(resource) => Ok(*resource),
-            _ => Err(FetchError::NotFound { gone: false }),
-        }
+        planned(remote, path, query, &self.links)
+    }
+}
+
+/// The plan of a GET of canonical `path` with `query`.
+///
+/// # Errors
+/// [`FetchError::Plan`], and [`FetchError::NotFound`] for what is neither document nor file.
+pub(crate) fn planned(
+    remote: &Remote,
+    path: &str,
+    query: &str,
+    links: &LinkSigner,
+) -> Result<Resource, FetchError> {
+    let encoded = artifactapi_model::path::encode(path);
+    let request = artifactapi_formats::Request {
+        method: artifactapi_formats::Method::Get,
+        raw_path: &encoded,
+        query,
+        accept: "",
+    };
+    RepoPath::parse(&encoded, Spelling::Plain).map_err(|error| FetchError::Plan(error.into()))?;
+    match format_of(remote.spec.package_type).plan(&request, &remote.spec, links)? {
+        artifactapi_formats::Plan::Serve(resource) => Ok(*resource),
+        _ => Err(FetchError::NotFound { gone: false }),
     }
 }

@@ -31,8 +31,8 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use artifactapi_formats::{
-    PublicBase,
-    merge::{Merge, Rules, Signer, merge_of},
+    PublicBase, Request,
+    merge::{Asked, Merge, Rules, Signer, merge_of},
 };
 use artifactapi_model::{
     ArtifactKey, Digest, Mutability, PackageType, Remote, RepoPath, Timestamp, repository::RepoIdentity,
@@ -152,37 +152,42 @@ impl Merged {
 }
 
 impl Engine {
-    /// What the merges of `union` know of `path`; `None` when `path` is none of theirs.
+    /// What the merges of `union` know of `path`, which `request` is for; `None` when that is none of theirs.
     ///
     /// # Errors
-    /// [`FetchError::NotFound`] for what no generation has; another one when a member cannot say what it has and
-    /// there is no generation yet.
+    /// [`FetchError::NotFound`] for what no generation has, [`FetchError::Plan`] for what no merged repository
+    /// answers; another one when a member cannot say what it has and there is no generation yet.
     pub async fn merged(
         self: &Arc<Self>,
         union: &Arc<Union>,
         base: &PublicBase,
         path: &RepoPath,
+        request: &Request<'_>,
     ) -> Option<Result<Found, FetchError>> {
         let merge = merge_of(union.package_type)?;
-        let index = merge.index_of(path)?;
-        let look = Look { union: union.clone(), merge, index, base: base.clone() };
-        Some(self.find(&look, path).await)
+        let asked = match merge.asked(path, request)? {
+            Ok(asked) => asked,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let look = Look { union: union.clone(), merge, index: asked.index.clone(), base: base.clone() };
+        Some(self.find(&look, &asked).await)
     }
 
-    async fn find(self: &Arc<Self>, look: &Look, path: &RepoPath) -> Result<Found, FetchError> {
+    async fn find(self: &Arc<Self>, look: &Look, asked: &Asked) -> Result<Found, FetchError> {
         let Look { union, index, .. } = look;
         let (current, outcome) = self.current(look).await?;
-        if let Some(file) = current.generation.file(path.as_str()) {
-            return Ok(Found::Content(Box::new(self.content(union, path, &current, file, outcome))));
+        let path = asked.path.as_str();
+        if let Some(file) = current.generation.file(path) {
+            return Ok(Found::Content(Box::new(self.content(union, asked, &current, file, outcome))));
         }
-        if let Some(found) = listed(union, &current.generation, path) {
+        if let Some(found) = listed(union, &current.generation, asked) {
             return Ok(found);
         }
         for generation in current.earlier.get_or_try_init(|| self.earlier(union, index)).await? {
-            if let Some(file) = generation.file(path.as_str()).filter(|_| path != index) {
-                return Ok(Found::Content(Box::new(self.content(union, path, &current, file, outcome))));
+            if let Some(file) = generation.file(path).filter(|_| !asked.is_index) {
+                return Ok(Found::Content(Box::new(self.content(union, asked, &current, file, outcome))));
             }
-            if let Some(found) = listed(union, generation, path) {
+            if let Some(found) = listed(union, generation, asked) {
                 return Ok(found);
             }
         }
@@ -296,7 +301,7 @@ impl Engine {
     fn content(
         &self,
         union: &Union,
-        path: &RepoPath,
+        asked: &Asked,
         current: &Current,
         file: &File,
         outcome: CacheOutcome,
@@ -312,7 +317,7 @@ impl Engine {
         };
         let row = &file.row;
         Content {
-            key: ArtifactKey::new(identity.id, identity.epoch, path, ""),
+            key: ArtifactKey::new(identity.id, identity.epoch, &asked.path, ""),
             size: Some(row.size),
             digest: Some(row.digest),
             content_type: row.content_type.clone(),
@@ -323,7 +328,7 @@ impl Engine {
             fresh_for: Some(if outcome == CacheOutcome::Stale { Duration::ZERO } else { left }),
             stored_at: current.generation.made_at,
             outcome,
-            varies_by_accept: false,
+            varies_by_accept: asked.is_negotiated,
             gzip: row.gzip.map(|(digest, size)| (body(&file.gzip, digest), digest, size)),
             body: body(&file.body, row.digest),
         }
@@ -360,9 +365,11 @@ impl Signer for Nobody {
     }
 }
 
-/// The member and its own path of a file that `generation` advertises at `path`.
-fn listed(union: &Union, generation: &Generation, path: &RepoPath) -> Option<Found> {
-    let (name, own) = generation.listed(path.as_str())?;
+/// The member and its own path of a file that `generation` advertises, or that lies beside one.
+fn listed(union: &Union, generation: &Generation, asked: &Asked) -> Option<Found> {
+    let path = asked.path.as_str();
+    let beside = || Some((generation.listed(asked.beside.as_deref()?)?.0, path.to_owned()));
+    let (name, own) = generation.listed(path).or_else(beside)?;
     let member = union.members.iter().position(|member| member.spec.name.as_str() == name)?;
     Some(Found::Member(member, RepoPath::from_canonical(&own).ok()?))
 }

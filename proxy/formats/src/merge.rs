@@ -9,11 +9,13 @@
 //! listed it: advertised means downloadable, and the reverse (RS-48).
 //!
 //! A file of a member is advertised under the path that [`qualified`] gives, which names the member, wherever
-//! clients follow the index's own locations; types whose clients derive locations themselves (alpine) keep the
-//! member's path, and the first member that has the entry wins.
+//! clients follow the index's own locations; types whose clients derive locations themselves (alpine, npm, goproxy,
+//! puppet, terraform) keep the member's path, and the first member that has the entry wins.
 
 mod entries;
+mod order;
 mod outlet;
+mod qualified;
 mod reference;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -22,15 +24,15 @@ use std::io::{self, BufRead, Write};
 
 use artifactapi_model::{Digest, PackageType, RepoPath};
 
+pub use self::qualified::{qualified, unqualified};
 pub(crate) use self::{
     entries::{Entries, Seen},
+    order::Order,
     outlet::{Outlet, gzip},
+    qualified::{directory_of, qualified_from_top},
     reference::below,
 };
-use crate::{IndexError, alpine, goproxy, helm, npm, rpm};
-
-/// What separates the directory of an index from the member and the member's own path.
-const MARK: &str = "-/m/";
+use crate::{IndexError, PlanError, Request, alpine, goproxy, helm, npm, puppet, pypi, rpm, terraform};
 
 /// One member, as a merge sees it.
 pub trait Member {
@@ -119,6 +121,29 @@ pub trait Output {
     fn list(&mut self, listed: Listed) -> Result<(), IndexError>;
 }
 
+/// What of a generation a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The merged index that decides.
+    pub index: RepoPath,
+    /// The file as the generation has or lists it.
+    pub path: RepoPath,
+    /// The listed path whose member also has this one, where the file itself is not listed: what lies beside a file
+    /// that is.
+    pub beside: Option<String>,
+    /// Whether it is the index in one of its forms, which only the current generation may answer.
+    pub is_index: bool,
+    /// Whether the form depends on the `Accept` header.
+    pub is_negotiated: bool,
+}
+
+impl Asked {
+    /// The file at `path`, as the index at `index` decides.
+    pub fn of(index: RepoPath, path: RepoPath) -> Self {
+        Asked { is_index: index == path, index, path, beside: None, is_negotiated: false }
+    }
+}
+
 /// A type whose members' indexes can be merged.
 pub trait Merge: Send + Sync {
     /// Raised whenever what it writes changes.
@@ -131,6 +156,15 @@ pub trait Merge: Send + Sync {
     /// generation. `None` for paths that no generation can have. Only the path is looked at: whether the
     /// generation has the file, it alone knows.
     fn index_of(&self, path: &RepoPath) -> Option<RepoPath>;
+
+    /// What `request`, for `path` (canonical, in the Virtual), asks for; `None` for paths that no generation can have.
+    ///
+    /// # Errors
+    /// [`PlanError`] for what no merged repository answers.
+    fn asked(&self, path: &RepoPath, request: &Request<'_>) -> Option<Result<Asked, PlanError>> {
+        let _ = request;
+        Some(Ok(Asked::of(self.index_of(path)?, path.clone())))
+    }
 
     /// The package that the index at `path` is about, where it is one's alone: a member that may not have it is then
     /// not even asked.
@@ -170,11 +204,10 @@ pub fn merge_of(package_type: PackageType) -> Option<&'static dyn Merge> {
         PackageType::Rpm => Some(&rpm::merge::RpmMerge),
         PackageType::Npm => Some(&npm::merge::NpmMerge),
         PackageType::Goproxy => Some(&goproxy::merge::GoproxyMerge),
-        PackageType::Generic
-        | PackageType::Docker
-        | PackageType::Pypi
-        | PackageType::Puppet
-        | PackageType::Terraform => None,
+        PackageType::Pypi => Some(&pypi::merge::PypiMerge),
+        PackageType::Puppet => Some(&puppet::merge::PuppetMerge),
+        PackageType::Terraform => Some(&terraform::merge::TerraformMerge),
+        PackageType::Generic | PackageType::Docker => None,
     }
 }
 
@@ -184,31 +217,6 @@ pub(crate) fn of_member(member: &dyn Member) -> impl Fn(IndexError) -> IndexErro
         named @ IndexError::Member { .. } => named,
         other => IndexError::Member { name: member.name().to_owned(), source: Box::new(other) },
     }
-}
-
-/// The Virtual's path for the file at `path` (canonical) of `member`, which an index in `directory` (canonical,
-/// empty or with a trailing slash) names: `{directory}-/m/{member}/{rest}`. `None` when the file lies outside of
-/// that directory.
-pub fn qualified(directory: &str, member: &str, path: &str) -> Option<String> {
-    Some(format!("{directory}{MARK}{member}/{}", path.strip_prefix(directory)?))
-}
-
-/// The member and its own path behind a [`qualified`] path.
-pub fn unqualified(path: &str) -> Option<(&str, String)> {
-    let (directory, member, rest) = split(path)?;
-    Some((member, format!("{directory}{rest}")))
-}
-
-/// The directory of the index that names a [`qualified`] path.
-pub(crate) fn directory_of(path: &str) -> Option<&str> {
-    split(path).map(|(directory, _, _)| directory)
-}
-
-/// Directory, member and what follows of a [`qualified`] path.
-fn split(path: &str) -> Option<(&str, &str, &str)> {
-    let at = if path.starts_with(MARK) { 0 } else { path.find("/-/m/")? + 1 };
-    let (member, rest) = path[at + MARK.len()..].split_once('/')?;
-    (!member.is_empty() && !rest.is_empty()).then(|| (&path[..at], member, rest))
 }
 
 /// Names whose owner is decided: for types where a name belongs whole to the first member that has it.
@@ -262,22 +270,6 @@ impl Write for Measured<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_qualified_path_leads_back_to_member_and_path() {
-        for (directory, path, want) in [
-            ("", "charts/a-1.tgz", "-/m/one/charts/a-1.tgz"),
-            ("v3.20/main/", "v3.20/main/x/a.rpm", "v3.20/main/-/m/one/x/a.rpm"),
-        ] {
-            let made = qualified(directory, "one", path).unwrap();
-            assert_eq!(made, want);
-            assert_eq!(unqualified(&made), Some(("one", path.to_owned())));
-        }
-        assert_eq!(qualified("a/", "one", "b/c"), None);
-        for path in ["charts/a-1.tgz", "-/m/one", "-/m//a", "-/m/one/", "x-/m/one/a"] {
-            assert_eq!(unqualified(path), None, "{path}");
-        }
-    }
 
     #[test]
     fn names_belong_to_the_first_member_only_where_the_rules_say_so() {

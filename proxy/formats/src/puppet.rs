@@ -7,6 +7,7 @@
 //! stripped, and the fact keeps the URL where the file really is. Since nothing of our own enters a document,
 //! all names of this server share one rewritten copy.
 
+pub(crate) mod merge;
 mod paths;
 mod releases;
 #[cfg(test)]

@@ -13,6 +13,7 @@
 
 mod api;
 mod html;
+pub(crate) mod merge;
 mod model;
 mod name;
 mod page;

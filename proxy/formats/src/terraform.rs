@@ -25,6 +25,7 @@
 //! protocol (`modules.v1`) and not found.
 
 mod documents;
+pub(crate) mod merge;
 mod mirror;
 mod registry;
 mod route;

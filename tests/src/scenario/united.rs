@@ -66,7 +66,7 @@ struct Stand {
 async fn live(client: &dyn Client, report: &Report) -> super::Story {
     proxy::binary().map_err(Missing)?;
     let version = client.version().await?;
-    report.took_part(client, &version);
+    report.took_part(client.program(), client.package_type(), &version);
     let home = TempDir::new().map_err(|e| Missing(e.to_string()))?;
     let authority = Authority::new();
     std::fs::write(home.path().join("ca.pem"), authority.ca_pem()).map_err(|e| Missing(e.to_string()))?;

@@ -1,10 +1,11 @@
 //! The ecosystems' own clients through the proxy: directly, cold, warm, and warm with the upstream off; through a
-//! Virtual over two upstreams; and before a closed door.
+//! Virtual over two upstreams, of which the versions are united or not; and before a closed door.
 
 mod alpine;
 mod archives;
 mod docker;
 mod languages;
+mod marked;
 mod systems;
 mod tokens;
 
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 
 use artifactapi_tests::{
     fixtures::rpm::Compression,
-    scenario::{Report, trials, united},
+    scenario::{Report, trials, united, versions},
 };
 use libtest_mimic::Arguments;
 
@@ -47,6 +48,10 @@ fn main() -> ExitCode {
         united(systems::Puppet, &report),
         united(systems::Terraform(systems::Face::Registry), &report),
         united(systems::Terraform(systems::Face::Mirror), &report),
+        versions(marked::Pip, &report),
+        versions(marked::Puppet, &report),
+        versions(marked::Terraform(systems::Face::Registry), &report),
+        versions(marked::Terraform(systems::Face::Mirror), &report),
     ];
     let trials = clients.into_iter().flatten().chain(tokens::trials()).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);

@@ -164,10 +164,10 @@ pub(crate) enum Face {
 /// terraform: `init`, and `providers lock`.
 pub(crate) struct Terraform(pub(crate) Face);
 
-impl Terraform {
+impl Face {
     /// The CLI configuration, and the host in the provider's address.
-    fn configuration(&self, site: &Site) -> (String, String) {
-        match self.0 {
+    pub(crate) fn configuration(self, site: &Site) -> (String, String) {
+        match self {
             Face::Registry => {
                 let services = format!("{{ \"providers.v1\" = \"{}{}\" }}", site.base, terraform::BASE);
                 (format!("host \"reg.test\" {{\n  services = {services}\n}}\n"), "reg.test".to_owned())
@@ -179,6 +179,27 @@ impl Terraform {
             }
         }
     }
+}
+
+impl Face {
+    /// Makes a directory `dir` that wants the provider in `version`.
+    pub(crate) fn prepare(self, site: &Site, dir: &str, version: &str) -> Result<(), String> {
+        let (configuration, host) = self.configuration(site);
+        let source = format!("{host}/{}/{}", terraform::NAMESPACE, terraform::TYPE);
+        let provider = format!("{{ source = \"{source}\", version = \"{version}\" }}");
+        let name = terraform::TYPE;
+        let wanted = format!("terraform {{\n  required_providers {{\n    {name} = {provider}\n  }}\n}}\n");
+        fs::write(site.dir.join("rc"), configuration).map_err(|e| e.to_string())?;
+        fs::create_dir(site.dir.join(dir)).map_err(|e| e.to_string())?;
+        fs::write(site.dir.join(dir).join("main.tf"), &wanted).map_err(|e| e.to_string())
+    }
+}
+
+/// terraform in the prepared directory `dir`.
+pub(crate) fn terraform_in(site: &Site, dir: &str) -> Run {
+    let run = Run::new("terraform", &site.dir.join(dir)).env("CHECKPOINT_DISABLE", "1");
+    let run = run.env("TF_CLI_CONFIG_FILE", site.dir.join("rc"));
+    site.ca.iter().fold(run, |run, ca| run.env("SSL_CERT_FILE", ca))
 }
 
 #[async_trait]
@@ -223,23 +244,10 @@ impl Client for Terraform {
     }
 
     async fn install(&self, site: &Site) -> Result<Vec<String>, String> {
-        let (configuration, host) = self.configuration(site);
-        fs::write(site.dir.join("rc"), configuration).map_err(|e| e.to_string())?;
-        let source = format!("{host}/{}/{}", terraform::NAMESPACE, terraform::TYPE);
-        let provider = format!("{{ source = \"{source}\", version = \"{}\" }}", terraform::VERSION);
-        let wanted = format!(
-            "terraform {{\n  required_providers {{\n    {} = {provider}\n  }}\n}}\n",
-            terraform::TYPE
-        );
         for dir in ["init", "lock"] {
-            fs::create_dir(site.dir.join(dir)).map_err(|e| e.to_string())?;
-            fs::write(site.dir.join(dir).join("main.tf"), &wanted).map_err(|e| e.to_string())?;
+            self.0.prepare(site, dir, terraform::VERSION)?;
         }
-        let terraform = |dir: &str, args: &[&str]| {
-            let run = Run::new("terraform", &site.dir.join(dir)).args(args).env("CHECKPOINT_DISABLE", "1");
-            let run = run.env("TF_CLI_CONFIG_FILE", site.dir.join("rc"));
-            site.ca.iter().fold(run, |run, ca| run.env("SSL_CERT_FILE", ca))
-        };
+        let terraform = |dir: &str, args: &[&str]| terraform_in(site, dir).args(args);
         terraform("init", &["init", "-no-color"]).ok().await?;
         let (os, arch) = terraform::platform();
         let mut lock = vec!["providers".to_owned(), "lock".to_owned(), format!("-platform={os}_{arch}")];

@@ -8,10 +8,10 @@ use std::{
 };
 
 use artifactapi_formats::{
-    IndexError, PublicBase,
+    IndexError, LinkSigner, PlanError,
     merge::{Member, Signer},
 };
-use artifactapi_model::{Digest, Remote, Timestamp, ports::BlobReader};
+use artifactapi_model::{Digest, Refusal, Remote, Timestamp, ports::BlobReader};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Handle;
 
@@ -22,6 +22,7 @@ use crate::{
     content::CacheOutcome,
     decide::{Decision, Held, decide, effective_mutability},
     error::FetchError,
+    facts::planned,
     fetch::{Need, Obtained},
 };
 
@@ -30,7 +31,7 @@ const AT_ONCE: usize = 8;
 /// Most documents of one member.
 const MAX_DOCUMENTS: usize = 32;
 /// Raised when gathering or building changes what is stored.
-const SCHEME: u32 = 1;
+const SCHEME: u32 = 2;
 
 /// A member's document, as the member serves it.
 pub(super) struct Document {
@@ -43,6 +44,7 @@ pub(super) struct Document {
 pub(super) struct Gathered {
     pub(super) remote: Remote,
     documents: BTreeMap<String, Document>,
+    links: LinkSigner,
     handle: Handle,
 }
 
@@ -69,8 +71,15 @@ impl Member for Gathered {
         self.remote.spec.name.as_str()
     }
 
+    /// As the member itself decides when it is asked for the file: under every name that the file has, as signed links
+    /// have several.
     fn permits(&self, path: &str) -> bool {
-        self.remote.spec.policy.permits([path]).is_ok()
+        let policy = &self.remote.spec.policy;
+        if policy.blocklist.is_empty() && policy.patterns.is_empty() {
+            return true;
+        }
+        let resource = planned(&self.remote, path, "", &self.links);
+        resource.is_ok_and(|resource| Engine::permit(&self.remote, &resource).is_ok())
     }
 
     fn open(&self, path: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError> {
@@ -152,7 +161,8 @@ impl Engine {
         let merge = look.merge;
         let name = remote.spec.name.clone();
         let of_member = |error: FetchError| FetchError::Member { name: name.clone(), cause: Arc::new(error) };
-        let mut member = Gathered { remote, documents: BTreeMap::new(), handle: Handle::current() };
+        let (links, handle) = (self.links.clone(), Handle::current());
+        let mut member = Gathered { remote, documents: BTreeMap::new(), links, handle };
         let (mut asked, mut found) = (BTreeSet::new(), Vec::new());
         if !may_have_it {
             return Ok((member, found));
@@ -176,12 +186,13 @@ impl Engine {
                 return Err(of_member(IndexError::TooLarge("number of documents").into()));
             }
             for path in wanted {
-                match self.document(&look.base, &member.remote, &path).await {
+                match self.document(look, &member.remote, &path).await {
                     Ok(it) => {
                         found.push((it.checked_at, it.fresh_for));
                         member.documents.insert(path, it.document);
                     }
-                    Err(FetchError::NotFound { .. }) => {}
+                    // A path may be one of another member only, as those that name its host.
+                    Err(FetchError::NotFound { .. } | FetchError::Plan(PlanError::NotFound(_))) => {}
                     Err(error) => return Err(of_member(error)),
                 }
             }
@@ -190,11 +201,20 @@ impl Engine {
 
     async fn document(
         self: &Arc<Self>,
-        base: &PublicBase,
+        look: &Look,
         remote: &Remote,
         path: &str,
     ) -> Result<Found, FetchError> {
         let resource = self.plan_document(remote, path)?;
+        // What it does not serve itself it does not add either. Patterns that are about files need not speak of the
+        // index of a whole system; a package that they leave out is not even asked for (RS-49).
+        let is_hidden = match Self::permit(remote, &resource) {
+            Err(FetchError::Refused(Refusal::NotAllowed)) => look.merge.package(&look.index).is_some(),
+            decided => decided.is_err(),
+        };
+        if is_hidden {
+            return Err(FetchError::NotFound { gone: false });
+        }
         let obtained = Box::pin(self.obtain(remote, &resource, Need::Whole { depth: 0 })).await?;
         let is_stale = matches!(obtained, Obtained::Held { outcome: CacheOutcome::Stale, .. });
         let entry = obtained.into_entry()?;
@@ -210,7 +230,7 @@ impl Engine {
                 _ => Some(Duration::ZERO),
             };
         let document = if resource.representation.is_some() {
-            let (_, derived) = self.derive(remote, &resource, base, &entry).await?;
+            let (_, derived) = self.derive(remote, &resource, &look.base, &entry).await?;
             let row = &derived.row;
             let reader = match &derived.body {
                 Some(body) => crate::blocking::in_memory(body.clone()),

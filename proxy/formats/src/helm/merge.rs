@@ -12,7 +12,6 @@
 //! Source: helm/helm:pkg/repo/v1/index.go (`Merge`, `SortEntries`, `loadIndex`).
 
 mod entry;
-mod order;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +22,13 @@ use std::{
 
 use artifactapi_model::RepoPath;
 
-use self::{entry::Chart, order::Order};
+use self::entry::Chart;
 use super::read::MAX_ENTRY;
 use crate::{
     IndexError,
     json::{Reader, quoted},
     merge::{
-        Claims, Entries, Listed, Member, Merge, Output, Rules, Seen, Signer, directory_of, of_member,
+        Claims, Entries, Listed, Member, Merge, Order, Output, Rules, Seen, Signer, directory_of, of_member,
         qualified,
     },
 };

@@ -37,6 +37,29 @@ const LIST_PARAMETERS: &[&str] = &[
     "hide_deprecated",
     "only_latest",
 ];
+/// Parameters that leave items out of a list.
+pub(super) const FILTERS: &[&str] = &[
+    "owner",
+    "query",
+    "tag",
+    "slugs",
+    "starts_with",
+    "with_tasks",
+    "with_plans",
+    "with_pdk",
+    "with_minimum_score",
+    "with_release_since",
+    "operatingsystem",
+    "operatingsystemrelease",
+    "pe_requirement",
+    "puppet_requirement",
+    "supported",
+    "endorsements",
+    "premium",
+    "exclude_premium",
+    "hide_deprecated",
+    "only_latest",
+];
 /// Parameters of a single module, release or user.
 const ITEM_PARAMETERS: &[&str] = &["with_html", "include_fields", "exclude_fields"];
 

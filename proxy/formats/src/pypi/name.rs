@@ -151,6 +151,20 @@ pub(super) fn projects_of(name: &str) -> Vec<String> {
     found
 }
 
+/// The version that a distribution file's name says, as it says it. In an sdist of old it begins at the first dash
+/// before a digit.
+pub(super) fn version_of(name: &str) -> Option<&str> {
+    let lower = name.to_ascii_lowercase();
+    let end = EXTENSIONS.iter().find(|end| lower.ends_with(*end))?;
+    let stem = name.get(..name.len() - end.len())?;
+    if matches!(*end, ".whl" | ".egg") {
+        return stem.split('-').nth(1);
+    }
+    let digit =
+        stem.match_indices('-').find(|(at, _)| stem[at + 1..].starts_with(|c: char| c.is_ascii_digit()))?;
+    Some(&stem[digit.0 + 1..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +180,22 @@ mod tests {
         ] {
             assert_eq!(normalised(name), want);
             assert_eq!(normalised(want), want);
+        }
+    }
+
+    #[test]
+    fn a_file_name_tells_its_version() {
+        for (name, want) in [
+            ("Flask-3.0.0-py3-none-any.whl", Some("3.0.0")),
+            ("a-1.0+cpu-cp39-cp39-linux_x86_64.whl", Some("1.0+cpu")),
+            ("python-dateutil-2.8.tar.gz", Some("2.8")),
+            ("foo-1.0-beta.ZIP", Some("1.0-beta")),
+            ("a-1.0.egg", Some("1.0")),
+            ("nodash.zip", None),
+            ("Flask-3.0.0", None),
+            (".whl", None),
+        ] {
+            assert_eq!(version_of(name), want, "{name}");
         }
     }
 

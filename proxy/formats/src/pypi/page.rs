@@ -57,7 +57,7 @@ pub(super) fn facts(
 }
 
 /// What the page at `path` lists, where the path says so, and the project it is about.
-fn subject(path: &RepoPath) -> (Option<Kind>, String) {
+pub(super) fn subject(path: &RepoPath) -> (Option<Kind>, String) {
     let mut segments = path.as_str().trim_end_matches('/').rsplit('/');
     let last = segments.next().unwrap_or_default();
     let is_simple = |segment: Option<&str>| matches!(segment, Some("simple" | "+simple"));

@@ -16,7 +16,7 @@ use super::{
 use crate::{Documents, IndexError, Step, json as stream, limits};
 
 /// Largest entry of a versions document, in bytes.
-const MAX_VERSION: usize = 256 << 10;
+pub(super) const MAX_VERSION: usize = 256 << 10;
 /// The platform whose `SHA256SUMS` is read where there is a choice: each lists the archives of all.
 const USUAL: (&str, &str) = ("linux", "amd64");
 

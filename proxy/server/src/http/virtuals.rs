@@ -6,7 +6,8 @@
 //! ends the search, or else a name would change hands whenever its owner is away. `reserved` names are looked for
 //! in one member only.
 //!
-//! Types whose indexes are united (helm, rpm, alpine) are asked for everything at once: see [`merged`].
+//! Where indexes are united (helm, rpm and alpine always, others with `resolution: union`), all members are asked at
+//! once: see [`merged`].
 //!
 //! **Rights.** Whoever may read the Virtual may read through it what its members have, as far as the Virtual is not
 //! more open than they are: of a Virtual that anyone may read, a member that not anyone may read shows itself to

@@ -29,7 +29,10 @@ impl Asked<'_> {
         let Ok(path) = subject::path(repository.face.package_type, self.path) else { return Ok(None) };
         let union = repository.union(visible).map_err(|name| super::missing(&name))?;
         let base = public_base(app, connection, parts, &self.prefix)?;
-        let Some(found) = app.engine.merged(&union, &base, &path).await else { return Ok(None) };
+        let accept = fetched::accept(parts);
+        let request = fetched::format_request(parts, self.path, self.query, &accept);
+        let found = app.engine.merged(&union, &base, &path, &request).await;
+        let Some(found) = found else { return Ok(None) };
         let found = found.map_err(|error| self.refused(error.into(), None, record))?;
         match found {
             Found::Content(content) => {

@@ -1,16 +1,21 @@
-//! The order of chart versions, as Helm's parser (Masterminds/semver, `NewVersion`) sees them: a leading `v`,
+//! The order of semantic versions, as lenient as Helm's parser (Masterminds/semver, `NewVersion`): a leading `v`,
 //! leading zeros, and missing minor and patch numbers are fine.
 
 use semver::{BuildMetadata, Prerelease, Version};
 
 /// A version's place. What is no version comes before all others, and build metadata does not count.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Order(Option<Version>);
+pub(crate) struct Order(Option<Version>);
 
 impl Order {
     /// The place of `version`.
-    pub(super) fn of(version: &str) -> Self {
+    pub(crate) fn of(version: &str) -> Self {
         Order(parse(version))
+    }
+
+    /// Whether it is a version that is no preview of another.
+    pub(crate) fn is_release(&self) -> bool {
+        self.0.as_ref().is_some_and(|version| version.pre.is_empty())
     }
 }
 
@@ -76,6 +81,8 @@ mod tests {
             "1.0.0 ",
         ] {
             assert_eq!(Order::of(none), Order::of(""), "{none}");
+            assert!(!Order::of(none).is_release(), "{none}");
         }
+        assert!(Order::of("1.0.0+a-b").is_release() && !Order::of("1.0.0-rc.1").is_release());
     }
 }

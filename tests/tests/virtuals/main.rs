@@ -1,5 +1,7 @@
 //! Virtuals over two Remotes: who answers, what is hidden, what changes and what fails.
 
+mod unions;
+
 use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Behaviour, Gate, Proxy, RemoteManifest, Upstream,
