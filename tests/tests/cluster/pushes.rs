@@ -6,7 +6,7 @@ use artifactapi_services::Dockerd;
 use artifactapi_tests::{
     Missing, Run,
     fixtures::{self, noise, oci},
-    wait,
+    http, wait,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -53,6 +53,11 @@ pub(crate) async fn by_robot(bench: &Bench) -> Ending {
     bench.apply(&[deployment(SITE, "pushed", &image, &IDLE, secrets)]).await;
     bench.rolled_out(SITE, "pushed").await;
     release.kubectl(&["delete", "deployment", "pushed", "stranger", "--wait=false"]).await;
+    // While there is a closed Local, clients are sent to the public URL for a token, which crane refuses to follow to an
+    // address of a private network.
+    release.kubectl(&["delete", "robot", ROBOT]).await;
+    release.kubectl(&["delete", "local", LOCAL]).await;
+    http::get_until(&format!("{}/v2/", release.url().await), http::Fetched::is_ok).await;
     Ok(())
 }
 
