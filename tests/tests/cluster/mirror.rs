@@ -39,7 +39,7 @@ pub(crate) async fn pulled(bench: &Bench) -> Ending {
     bench.node().set_hosts("_default", &mirror);
     let image = format!("{MIRRORED}/acme/app:1.0");
     let object = deployment(SITE, "mirrored", &image, &IDLE, json!({}));
-    bench.apply(&[object.clone()]).await;
+    bench.apply(std::slice::from_ref(&object)).await;
     bench.rolled_out(SITE, "mirrored").await;
     let first = answers(bench).await?;
     assert!(first >= 3, "a manifest and blobs in the access log, not {first}");

@@ -1,6 +1,9 @@
 //! `setup`: prints what the container runtime of a node is told so that it pulls through this service.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use artifactapi_crds::set::Set;
 use artifactapi_model::{PublicUrl, RepoName};
@@ -59,7 +62,7 @@ fn mirror(text: &str) -> Result<Mirror, Failure> {
 }
 
 /// What the sound Remotes of a directory stand in for.
-fn declared(directory: &PathBuf) -> Result<Vec<Mirror>, Failure> {
+fn declared(directory: &Path) -> Result<Vec<Mirror>, Failure> {
     let stamps = Stamps::of(directory)
         .map_err(|error| format!("--manifests: {} cannot be read: {error}", directory.display()))?;
     let loaded = Set::load(stamps.read().texts);
@@ -90,7 +93,7 @@ mod tests {
         let manifest = "apiVersion: artifactapi.io/v1alpha1\nkind: Remote\nmetadata: {name: hub}\n\
                         spec: {type: docker, baseURL: \"https://hub.test/\", docker: {mirrorFor: [docker.io, hub.test]}}\n";
         std::fs::write(directory.path().join("hub.yaml"), manifest).unwrap();
-        let found = declared(&directory.path().to_owned()).unwrap();
+        let found = declared(directory.path()).unwrap();
         let found: Vec<_> = found.iter().map(|one| (one.registry.as_str(), one.remote.as_str())).collect();
         assert_eq!(found, [("docker.io", "hub"), ("hub.test", "hub")]);
         assert!(declared(&directory.path().join("none")).is_err());
