@@ -225,7 +225,7 @@ impl Set {
         for document in custom.iter().filter(|document| document.kind.is_repository()) {
             known.insert(&document.object.namespace, &document.object.name, document.repository());
         }
-        let mut now = Stored::new(std::mem::take(&mut self.references), known);
+        let mut now = Stored::new(std::mem::take(&mut self.references), known, stored);
         let mut sound = Vec::new();
         for document in &custom {
             loaded.origins.insert(document.object.clone(), document.origin.clone());

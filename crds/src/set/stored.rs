@@ -52,10 +52,15 @@ pub(super) struct Sound {
 }
 
 impl Stored {
-    /// Nothing yet, among these.
-    pub(super) fn new(references: References, repositories: Repositories) -> Self {
-        let (references, repositories) = (Arc::new(references), Arc::new(repositories));
-        Stored { references, repositories, ..Stored::default() }
+    /// Nothing yet, among these, after the load `before`.
+    pub(super) fn new(references: References, repositories: Repositories, before: &Stored) -> Self {
+        // Compared once, and not for every Virtual.
+        let repositories = if repositories == *before.repositories {
+            before.repositories.clone()
+        } else {
+            Arc::new(repositories)
+        };
+        Stored { references: Arc::new(references), repositories, ..Stored::default() }
     }
 
     /// What objects of this load may refer to.
@@ -96,7 +101,7 @@ impl Stored {
         match sound.kind {
             Kind::Remote => sound.named.iter().all(|named| self.references.agrees(&before.references, named)),
             // Its members, and theirs.
-            Kind::Virtual => self.repositories == before.repositories,
+            Kind::Virtual => Arc::ptr_eq(&self.repositories, &before.repositories),
             Kind::Local | Kind::Robot => true,
         }
     }
