@@ -77,6 +77,8 @@ pub fn neighbours() -> Vec<Value> {
         remote(NAMESPACE, "npm", "npm"),
         remote(NAMESPACE, "pypi", "pypi"),
         remote(NAMESPACE, "d", "docker"),
+        remote(NAMESPACE, "origin", "terraform"),
+        manifest(Kind::Local, NAMESPACE, "pushed", &json!({ "type": "terraform" })),
         manifest(Kind::Virtual, NAMESPACE, "inner", &of("npm")),
         remote("elsewhere", "far", "npm"),
         manifest(Kind::Virtual, NAMESPACE, "loop", &of(NAME)),

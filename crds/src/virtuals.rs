@@ -57,7 +57,8 @@ pub struct VirtualSpec {
     #[x_kube(validation = schema::immutable_type_rule())]
     pub package_type: PackageType,
 
-    /// Names of Remotes and Locals of the same namespace and type, first come first served.
+    /// Names of Remotes and Locals of the same namespace and type, first come first served. A Local has no index
+    /// that could be united with others: with resolution union all members are Remotes.
     #[schemars(
         length(min = 1, max = limits::MEMBERS),
         inner(length(min = 1, max = limits::NAME), regex(pattern = schema::NAME))
@@ -88,7 +89,7 @@ pub struct VirtualSpec {
 pub enum Resolution {
     /// The first member that has the name answers for all its versions.
     FirstMatch,
-    /// Versions of all members; the first member that has one wins.
+    /// Versions of all members, which are Remotes; the first member that has one wins.
     Union,
 }
 

@@ -5,6 +5,8 @@ export ARTIFACTAPI_CACHE
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$ARTIFACTAPI_CACHE/target}"
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 
+RUST_NEEDED=1.95
+GO_NEEDED=1.26
 CONFORMANCE_VERSION=v0.0.0-20260831232431-97274622c111
 COREDNS_VERSION=v1.14.7
 CRANE_VERSION=v0.22.1
@@ -17,6 +19,8 @@ UV_VERSION=0.13.9
 REGCTL_VERSION=v0.11.7
 # With the go.mod of hack/tools/kubernetes, where the staging repositories of this version stand.
 KUBERNETES_VERSION=v1.34.4
+# Decides what network policies let through on the node of hack/cluster.
+NETWORK_POLICIES_VERSION=v0.8.0
 # Definitions of other projects that the chart has objects of.
 GATEWAY_API_VERSION=v1.4.1
 PROMETHEUS_OPERATOR_VERSION=v0.85.0

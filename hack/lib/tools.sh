@@ -8,6 +8,26 @@ lacks() {
     printf 'NOT AVAILABLE: %s (%s)\n' "$1" "$2" >&2
 }
 
+# older VERSION THAN: whether it is.
+older() { [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | head -1) == "$1" ]]; }
+
+# Says at the start what a build would say an hour later: Debian 12 has a Rust and a Go that are too old.
+need_toolchains() {
+    local rust go
+    rust=$(rustc --version 2>/dev/null | cut -d' ' -f2) || true
+    if [[ -z $rust ]] || older "$rust" "$RUST_NEEDED"; then
+        echo "Rust $RUST_NEEDED or later is needed, and ${rust:-none} is installed: https://rustup.rs" >&2
+        exit 1
+    fi
+    command -v cc >/dev/null || { echo "a C compiler is needed, and there is no cc: apt-get install gcc libc6-dev" >&2; exit 1; }
+    go=$(go env GOVERSION 2>/dev/null) || true
+    # Without Go there are only fewer tests; with one that is too old, hours of builds that fail.
+    if [[ -n $go ]] && older "${go#go}" "$GO_NEEDED"; then
+        echo "Go $GO_NEEDED or later is needed, and ${go#go} is installed: https://go.dev/dl" >&2
+        exit 1
+    fi
+}
+
 install_debian_packages() {
     local package program wanted=()
     command -v dpkg-query >/dev/null || { lacks "Debian packages" "this is no Debian"; return; }
@@ -30,6 +50,8 @@ install_go_tool() {
     if [[ ! -x "$dir/$1" ]]; then
         command -v go >/dev/null || { lacks "$1" "it is built with go, which is not installed"; return; }
         GOBIN="$dir" GOFLAGS=-trimpath CGO_ENABLED=0 go install "$2@$3" || { lacks "$1" "go install failed"; return; }
+        # What is built is called as its directory is.
+        [[ -x "$dir/$1" ]] || mv "$dir/${2##*/}" "$dir/$1"
     fi
     PATH="$dir:$PATH"
 }
@@ -59,12 +81,14 @@ install_kubernetes() {
 
 # install_go_files NAME MODULE VERSION FILE…: copies files out of a module into a directory of its version.
 install_go_files() {
-    local name=$1 module=$2 version=$3 dir="$ARTIFACTAPI_CACHE/tools/$1-$3" source file
+    local name=$1 module=$2 version=$3 dir="$ARTIFACTAPI_CACHE/tools/$1-$3" answer source file
     shift 3
     [[ -d "$dir" ]] && return
     command -v go >/dev/null || { lacks "$name" "it comes by go, which is not installed"; return; }
-    source=$(go mod download -json "$module@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
-    [[ -n "$source" ]] || { lacks "$name" "go mod download failed"; return; }
+    # What is wrong stands in what it prints; where nothing is, the directory.
+    answer=$(go mod download -json "$module@$version" 2>&1) || true
+    source=$(sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' <<<"$answer")
+    [[ -n "$source" ]] || { lacks "$name" "go mod download failed: $(sed -n 's/^\t"Error": //p' <<<"$answer" | head -1)"; return; }
     mkdir -p "$dir.new"
     for file in "$@"; do cp "$source/$file" "$dir.new/" || { lacks "$name" "$file is not in $module@$version"; return; }; done
     chmod -R u+w "$dir.new"
@@ -97,7 +121,10 @@ install_node() {
     (( EUID == 0 )) || { lacks "a node of Kubernetes" "it needs root"; return; }
     install_kubernetes kube-controller-manager kube-scheduler kubelet kube-proxy
     install_go_tool coredns github.com/coredns/coredns "$COREDNS_VERSION"
+    install_go_tool kube-network-policies sigs.k8s.io/kube-network-policies/cmd "$NETWORK_POLICIES_VERSION"
 }
+
+install_helm() { install_go_tool helm helm.sh/helm/v3/cmd/helm "$HELM_VERSION"; }
 
 install_fuzzer() {
     install_cargo_tool cargo-fuzz "$CARGO_FUZZ_VERSION"
@@ -107,7 +134,7 @@ install_tools() {
     install_debian_packages
     install_go_tool conformance github.com/opencontainers/distribution-spec/conformance "$CONFORMANCE_VERSION"
     install_go_tool crane github.com/google/go-containerregistry/cmd/crane "$CRANE_VERSION"
-    install_go_tool helm helm.sh/helm/v3/cmd/helm "$HELM_VERSION"
+    install_helm
     install_go_tool registry github.com/distribution/distribution/v3/cmd/registry "$DISTRIBUTION_VERSION"
     install_go_tool regctl github.com/regclient/regclient/cmd/regctl "$REGCTL_VERSION"
     install_go_tool minio github.com/minio/minio "$MINIO_VERSION"
@@ -129,4 +156,11 @@ install_tools() {
     if command -v minio >/dev/null && command -v redis-server >/dev/null && compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
         export ARTIFACTAPI_REQUIRE_SERVICES=1
     fi
+}
+
+# The node of the tests ends with those that started it, or here, where they were killed; another run's is left alone.
+end_node_of_tests() {
+    local home=$ARTIFACTAPI_CACHE/cluster-of-tests
+    [[ -d $home ]] || return 0
+    ARTIFACTAPI_CLUSTER_DIR=$home ARTIFACTAPI_CLUSTER_NET=10.214 flock --nonblock "$home.lock" hack/cluster down || true
 }

@@ -10,7 +10,7 @@ use artifactapi_stores::{
 };
 use ipnet::IpNet;
 
-use crate::{ceilings::Ceilings, names::GRACE, world::Scope};
+use crate::{ceilings::Ceilings, lease, names::GRACE, world::Scope};
 
 /// The variables, for `--help`.
 pub const HELP: &str = "\
@@ -22,6 +22,8 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
   ARTIFACTAPI_PUBLIC_URL         URL under which clients reach the service, for status.url
   ARTIFACTAPI_WATCH_NAMESPACES   namespaces to look after, comma-separated, or * for all [the operator's own]
   ARTIFACTAPI_NAMESPACE          the operator's own namespace, where its Lease is [what Kubernetes says]
+  ARTIFACTAPI_LEASE              name of that Lease; operators that share one work for the same proxies, one at a time
+                                 [artifactapi-operator]
   ARTIFACTAPI_ALLOW_MIRROR_FOR   registry hosts that docker.mirrorFor may name, comma-separated, or * [none]
   ARTIFACTAPI_ALLOW_ROOT_MIRROR  whether docker.rootMirror may be set [false]
   ARTIFACTAPI_ALLOW_CIDRS        networks within which egress.allowCIDRs must lie, comma-separated [none]
@@ -66,6 +68,8 @@ pub struct Settings {
     pub namespaces: Namespaces,
     /// The operator's own namespace, if it was said.
     pub own_namespace: Option<String>,
+    /// Name of the Lease that operators of the same proxies share.
+    pub lease: String,
     /// How often what is stored is compared with what should be, if it was said.
     pub resync: Option<Duration>,
     /// How long a namespace keeps the name of an object that is deleted.
@@ -90,6 +94,7 @@ impl Settings {
         });
         let namespaces = namespaces(&mut reader);
         let own_namespace = reader.text("ARTIFACTAPI_NAMESPACE");
+        let lease = lease(&mut reader);
         let resync = duration(&mut reader, "ARTIFACTAPI_RESYNC");
         let name_grace = duration(&mut reader, "ARTIFACTAPI_NAME_GRACE").unwrap_or(GRACE);
         let ceilings = ceilings(&mut reader);
@@ -100,6 +105,7 @@ impl Settings {
                 public_url,
                 namespaces,
                 own_namespace,
+                lease,
                 resync,
                 name_grace,
                 ceilings,
@@ -128,6 +134,25 @@ fn sink(reader: &mut Reader<'_>) -> Option<SinkSettings> {
         );
     }
     Some(SinkSettings::Postgres { database, sealer: Box::new(sealer?) })
+}
+
+fn lease(reader: &mut Reader<'_>) -> String {
+    let Some(name) = reader.text("ARTIFACTAPI_LEASE") else { return lease::NAME.to_owned() };
+    if !is_dns_subdomain(&name) {
+        reader
+            .errors
+            .push(format!("ARTIFACTAPI_LEASE: {name:?} is no name of a Lease, as packages-operator"));
+    }
+    name
+}
+
+/// Names of objects are DNS subdomains (RFC 1123): labels of small letters, digits and hyphens.
+fn is_dns_subdomain(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = |label: &str| {
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(is_inner)
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn namespaces(reader: &mut Reader<'_>) -> Namespaces {
@@ -213,6 +238,7 @@ mod tests {
         assert_eq!(settings.namespaces, Namespaces::Own);
         assert_eq!(settings.ceilings, Ceilings::default());
         assert_eq!(settings.metrics.port(), 9090);
+        assert_eq!(settings.lease, "artifactapi-operator");
         let shown = format!("{settings:?}");
         assert!(!shown.contains("secret-1") && !shown.contains("secret-2"), "{shown}");
         let directory = read(&[("ARTIFACTAPI_SINK_DIR", "/manifests")]).unwrap();
@@ -247,6 +273,7 @@ mod tests {
             ("ARTIFACTAPI_ALLOW_CIDRS", "10.0.0.0/99"),
             ("ARTIFACTAPI_ALLOW_ROOT_MIRROR", "perhaps"),
             ("ARTIFACTAPI_METRICS_ADDR", "9090"),
+            ("ARTIFACTAPI_LEASE", "Packages_operator"),
         ])
         .unwrap_err();
         for name in [
@@ -258,10 +285,11 @@ mod tests {
             "ARTIFACTAPI_ALLOW_CIDRS:",
             "ARTIFACTAPI_ALLOW_ROOT_MIRROR:",
             "ARTIFACTAPI_METRICS_ADDR:",
+            "ARTIFACTAPI_LEASE:",
         ] {
             assert!(errors.iter().any(|error| error.starts_with(name)), "{name} in {errors:#?}");
         }
-        assert_eq!(errors.len(), 8, "{errors:#?}");
+        assert_eq!(errors.len(), 9, "{errors:#?}");
         let both = read(&[("ARTIFACTAPI_SINK_DIR", "/m"), ("DBHOST", "db")]).unwrap_err();
         assert_eq!(both.len(), 1, "{both:?}");
     }

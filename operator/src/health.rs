@@ -3,8 +3,10 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
 };
 
+use artifactapi_model::Reminder;
 use axum::{
     Router,
     extract::{RawQuery, State},
@@ -32,20 +34,19 @@ pub struct Health {
 
 /// What is waited for before there is anything to watch for, in a sentence.
 #[derive(Clone, Default)]
-pub struct Awaited(Arc<Mutex<Option<String>>>);
+pub struct Awaited(Arc<Mutex<(Option<String>, Reminder)>>);
 
 impl Awaited {
-    /// Waits because of `reason`; whether that is another than before.
+    /// Waits because of `reason`; whether it is to be logged: it is another than before, or was not said for a while.
     pub fn note(&self, reason: &str) -> bool {
         let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = awaited.as_deref() != Some(reason);
-        *awaited = Some(reason.to_owned());
-        is_new
+        awaited.0 = Some(reason.to_owned());
+        awaited.1.is_due(reason, Instant::now())
     }
 
     fn page(&self) -> String {
         let awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("waiting for the {}\n", awaited.as_deref().unwrap_or("database"))
+        format!("waiting for the {}\n", awaited.0.as_deref().unwrap_or("database"))
     }
 }
 
@@ -87,6 +88,7 @@ async fn metrics(State(health): State<Arc<Health>>) -> ([(HeaderName, &'static s
 ///
 /// # Errors
 /// A sentence with the address and the cause.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
+pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    artifactapi_stores::listen::listen(address)
+        .map_err(|error| format!("cannot listen on {address}: {error}"))
 }

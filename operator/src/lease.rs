@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api;
 
-/// The lease's name.
+/// The lease's name when nobody says.
 pub const NAME: &str = "artifactapi-operator";
 /// How long a lease holds without being renewed.
 const LENGTH: Duration = Duration::from_secs(15);
@@ -62,6 +62,7 @@ impl Leadership {
 /// The part of an operator in the election.
 pub struct Candidate {
     api: Api<Lease>,
+    name: String,
     identity: String,
     observed: Option<Observed>,
     state: watch::Sender<Option<Leadership>>,
@@ -76,11 +77,16 @@ struct Observed {
 }
 
 impl Candidate {
-    /// Takes part in `namespace` as `identity`; nothing happens before [`Candidate::run`]. `floor` is the highest epoch
-    /// the sink has seen.
-    pub fn new(client: &Client, namespace: &str, identity: String, floor: watch::Receiver<i64>) -> Self {
-        let api = Api::namespaced(client.clone(), namespace);
-        Candidate { api, identity, observed: None, state: watch::Sender::new(None), floor }
+    /// Takes part in the election that the lease `name` of `namespace` is about, as `identity`; nothing happens before
+    /// [`Candidate::run`]. `floor` is the highest epoch the sink has seen.
+    pub fn new(
+        client: &Client,
+        (namespace, name): (&str, &str),
+        identity: String,
+        floor: watch::Receiver<i64>,
+    ) -> Self {
+        let (api, name) = (Api::namespaced(client.clone(), namespace), name.to_owned());
+        Candidate { api, name, identity, observed: None, state: watch::Sender::new(None), floor }
     }
 
     /// Where the outcome shows.
@@ -126,7 +132,7 @@ impl Candidate {
     /// Looks at the lease once: makes it, renews it, or takes it over.
     async fn look(&mut self) -> Result<(), api::Failure> {
         let asked = Instant::now();
-        let Some(found) = api::patiently(self.api.get_opt(NAME)).await? else {
+        let Some(found) = api::patiently(self.api.get_opt(&self.name)).await? else {
             let lease = self.lease(1.max(*self.floor.borrow() + 1), None);
             return self.won(asked, self.api.create(&PostParams::default(), &lease).await);
         };
@@ -144,7 +150,7 @@ impl Candidate {
             if let Some(new) = lease.spec.as_mut() {
                 new.acquire_time = spec.acquire_time.clone();
             }
-            return self.won(asked, self.api.replace(NAME, &PostParams::default(), &lease).await);
+            return self.won(asked, self.api.replace(&self.name, &PostParams::default(), &lease).await);
         }
         if self.state.send_replace(None).is_some() {
             tracing::warn!(lease.holder = holder, "another operator leads");
@@ -156,14 +162,14 @@ impl Candidate {
             return Ok(());
         }
         let lease = self.lease(transitions.max(floor) + 1, Some(&found));
-        self.won(asked, self.api.replace(NAME, &PostParams::default(), &lease).await)
+        self.won(asked, self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
     fn lease(&self, epoch: i64, over: Option<&Lease>) -> Lease {
         let now = Timestamp::now();
         let metadata = match over {
             Some(lease) => lease.metadata.clone(),
-            None => ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
+            None => ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
         };
         let spec = LeaseSpec {
             holder_identity: Some(self.identity.clone()),
@@ -196,7 +202,7 @@ impl Candidate {
     }
 
     async fn release(&self) -> Result<(), api::Failure> {
-        let Some(mut lease) = api::patiently(self.api.get_opt(NAME)).await? else { return Ok(()) };
+        let Some(mut lease) = api::patiently(self.api.get_opt(&self.name)).await? else { return Ok(()) };
         let Some(spec) = lease.spec.as_mut() else { return Ok(()) };
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return Ok(());
@@ -204,6 +210,6 @@ impl Candidate {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        api::patiently(self.api.replace(NAME, &PostParams::default(), &lease)).await.map(drop)
+        api::patiently(self.api.replace(&self.name, &PostParams::default(), &lease)).await.map(drop)
     }
 }

@@ -7,10 +7,7 @@ use std::{
 };
 
 use artifactapi_model::ports::Accounts;
-use artifactapi_stores::{
-    PostgresMetadata,
-    postgres::{PostgresError, PostgresSettings},
-};
+use artifactapi_stores::{PostgresMetadata, postgres::PostgresSettings};
 use kube::Client;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -48,6 +45,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         public_url,
         namespaces,
         own_namespace,
+        lease,
         resync,
         name_grace,
         ceilings,
@@ -55,7 +53,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     } = settings;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone())?);
-    let listener = health::listen(address).await?;
+    let listener = health::listen(address)?;
     let client = Client::try_default()
         .await
         .map_err(|error| format!("the Kubernetes API cannot be used: {}", crate::api::describe(&error)))?;
@@ -76,7 +74,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     drop(changes);
     begun.set(progress.clone()).unwrap_or_else(|_| unreachable!("it is set once"));
     let floor = watch::Sender::new(floor);
-    let candidate = Candidate::new(&client, &own_namespace, identity(), floor.subscribe());
+    let candidate = Candidate::new(&client, (&own_namespace, &lease), identity(), floor.subscribe());
     let leader = candidate.outcome();
     let idle = Arc::new(Notify::new());
     let election = tokio::spawn(candidate.run(stop.clone(), idle.clone()));
@@ -157,10 +155,7 @@ async fn open_database(settings: &PostgresSettings, awaited: &Awaited) -> Result
     loop {
         match PostgresMetadata::open(settings.clone(), Arc::default()).await {
             Ok(store) => return Ok(store),
-            // No patience mends these: nothing was changed, and it must be seen.
-            Err(error @ (PostgresError::TooNew { .. } | PostgresError::Settings { .. })) => {
-                return Err(error.into());
-            }
+            Err(error) if error.is_lasting() => return Err(error.into()),
             Err(error) => {
                 let text = error.to_string();
                 if awaited.note(&format!("database: {text}")) {

@@ -6,6 +6,7 @@
 
 pub mod balancer;
 pub mod client;
+pub mod disk;
 pub mod fingerprint;
 pub mod fixtures;
 mod forward;
@@ -27,6 +28,7 @@ pub mod wait;
 
 pub use balancer::Balancer;
 pub use client::{Missing, Run};
+pub use disk::Disk;
 pub use link::{Fault, Link};
 pub use manifest::RemoteManifest;
 pub use oracle::Oracle;

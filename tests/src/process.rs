@@ -24,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// A sentence that says what to do.
 pub fn binary() -> Result<PathBuf, String> {
-    built("artifactapi", "ARTIFACTAPI_BIN", "proxy")
+    built("artifactapi", "ARTIFACTAPI_BIN", "artifactapi-server")
 }
 
 /// The built operator: `ARTIFACTAPI_OPERATOR_BIN`, or the one beside this test's own executable.
@@ -32,10 +32,10 @@ pub fn binary() -> Result<PathBuf, String> {
 /// # Errors
 /// A sentence that says what to do.
 pub fn operator_binary() -> Result<PathBuf, String> {
-    built("artifactapi-operator", "ARTIFACTAPI_OPERATOR_BIN", "operator")
+    built("artifactapi-operator", "ARTIFACTAPI_OPERATOR_BIN", "artifactapi-operator")
 }
 
-fn built(program: &str, variable: &str, called: &str) -> Result<PathBuf, String> {
+fn built(program: &str, variable: &str, package: &str) -> Result<PathBuf, String> {
     let found = match env::var_os(variable) {
         Some(path) => PathBuf::from(path),
         None => {
@@ -47,7 +47,8 @@ fn built(program: &str, variable: &str, called: &str) -> Result<PathBuf, String>
     if found.is_file() {
         return Ok(found);
     }
-    Err(format!("no {called} at {}: build it (cargo build) or set {variable}", found.display()))
+    let place = found.display();
+    Err(format!("{program} is not at {place}: build it (cargo build --package {package}) or set {variable}"))
 }
 
 /// A server that can be started again and again; it is killed when it is dropped.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use artifactapi_services::{Minio, Missing, Postgres, Redis};
+use futures_util::future::join_all;
 use tempfile::TempDir;
 
 pub use replica::Replica;
@@ -144,6 +145,17 @@ impl Options {
     }
 }
 
+/// Starts one replica of those behind `url`, on other ports where somebody else takes its own first.
+async fn start(replica: &mut Replica, url: &str) {
+    replica.add_env([("ARTIFACTAPI_PUBLIC_URL".to_owned(), url.to_owned())]);
+    let mut tries = 0;
+    while !replica.try_start().await {
+        tries += 1;
+        assert!(tries < TRIES, "replica {} did not start:\n{}", replica.number(), replica.logs());
+        replica.take_new_ports();
+    }
+}
+
 /// A running cluster; it ends when it is dropped. What it wrote stays in the services until they end.
 pub struct Cluster {
     home: TempDir,
@@ -162,14 +174,8 @@ impl Cluster {
         let told = self.apply(manifests).await;
         assert_eq!(told.code, Some(0), "apply: {}", told.text);
         let url = self.balancer.url();
-        for replica in &mut self.replicas {
-            replica.add_env([("ARTIFACTAPI_PUBLIC_URL".to_owned(), url.clone())]);
-            let mut tries = 0;
-            while !replica.try_start().await {
-                tries += 1;
-                assert!(tries < TRIES, "replica {} did not start:\n{}", replica.number(), replica.logs());
-                replica.take_new_ports();
-            }
+        join_all(self.replicas.iter_mut().map(|replica| start(replica, &url))).await;
+        for replica in &self.replicas {
             // Its ports may be others than at first.
             self.balancer.replace(replica.number(), replica.host());
         }

@@ -61,9 +61,9 @@ pub struct Site {
     pub origin: String,
 }
 
-/// A client of one ecosystem.
+/// The program of a client of one ecosystem.
 #[async_trait]
-pub trait Client: Send + Sync {
+pub trait Program: Send + Sync {
     /// Its name in test names.
     fn name(&self) -> &'static str;
 
@@ -78,6 +78,20 @@ pub trait Client: Send + Sync {
     /// Its version, for the report.
     async fn version(&self) -> Result<String, Missing>;
 
+    /// Whether it only speaks to servers with TLS.
+    fn needs_tls(&self) -> bool {
+        false
+    }
+
+    /// Whether it only names registries without a port.
+    fn needs_default_port(&self) -> bool {
+        false
+    }
+}
+
+/// A client of one ecosystem.
+#[async_trait]
+pub trait Client: Program {
     /// Fills the upstreams.
     async fn stock(&self, world: &World) -> Result<(), Missing>;
 
@@ -87,19 +101,9 @@ pub trait Client: Send + Sync {
         json!({})
     }
 
-    /// Whether it only speaks to servers with TLS.
-    fn needs_tls(&self) -> bool {
-        false
-    }
-
     /// Whether it can install from the upstream itself.
     fn can_go_direct(&self) -> bool {
         true
-    }
-
-    /// Whether it only names registries without a port.
-    fn needs_default_port(&self) -> bool {
-        false
     }
 
     /// Installs; says what was left behind, the same in every stage.

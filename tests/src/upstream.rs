@@ -20,8 +20,10 @@ mod tests;
 use std::{
     borrow::Cow,
     collections::HashMap,
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -29,9 +31,12 @@ use percent_encoding::percent_decode_str;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::OwnedMutexGuard,
     task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::TlsAcceptor;
+
+use crate::wait;
 
 pub use answer::{Act, Answer, Framing};
 pub use behaviour::{Behaviour, Handler, gzip, spoiled};
@@ -56,6 +61,8 @@ pub struct Upstream {
     wire: Wire,
     ca_pem: Option<String>,
     accepting: Mutex<Option<JoinHandle<()>>>,
+    /// Held while it has an address that others of this process want too.
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 #[derive(Default)]
@@ -90,12 +97,29 @@ impl Upstream {
     }
 
     /// HTTP/1.1 without TLS on the scheme's own port, at an address of loopback that nobody else is likely to
-    /// use; `None` where that port is not ours to take.
+    /// use, which is the same each time: names of packages have it in them. Who comes while another one of this process
+    /// is there waits for its end. `None` where that port is not ours to take.
     pub async fn start_on_port_80() -> Option<Self> {
+        /// Longest time until the one before has let go of the port.
+        const ENDING: Duration = Duration::from_secs(10);
+        static TURN: LazyLock<Arc<tokio::sync::Mutex<()>>> = LazyLock::new(Arc::default);
+        let turn = TURN.clone().lock_owned().await;
         let [a, b, c, d] = std::process::id().to_be_bytes();
         let address = Ipv4Addr::new(127, 1 + (a ^ b), c, d);
-        let listener = TcpListener::bind((address, 80)).await.ok()?;
-        Some(Self::on_listener(listener, Wire::Plain, None))
+        let began = Instant::now();
+        let listener = loop {
+            match TcpListener::bind((address, 80)).await {
+                Ok(listener) => break listener,
+                // The one before is gone, and its task is about to see that.
+                Err(e) if e.kind() == ErrorKind::AddrInUse && began.elapsed() < ENDING => {
+                    wait::breathe().await;
+                }
+                Err(_) => return None,
+            }
+        };
+        let mut upstream = Self::on_listener(listener, Wire::Plain, None);
+        upstream.turn = Some(turn);
+        Some(upstream)
     }
 
     /// HTTP/1.1 without TLS at an address of this machine that others than its own processes reach.
@@ -114,8 +138,14 @@ impl Upstream {
 
     fn on_listener(listener: TcpListener, wire: Wire, ca_pem: Option<String>) -> Self {
         let address = listener.local_addr().expect("a bound address");
-        let upstream =
-            Upstream { shared: Arc::default(), address, wire, ca_pem, accepting: Mutex::default() };
+        let upstream = Upstream {
+            shared: Arc::default(),
+            address,
+            wire,
+            ca_pem,
+            accepting: Mutex::default(),
+            turn: None,
+        };
         upstream.accept_on(listener);
         upstream
     }

@@ -4,18 +4,20 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Room for the suffixes of components. */}}
+{{/*
+With room for the suffixes of components. What is too long ends with a hash of the whole, or two long releases could have
+one name.
+*/}}
 {{- define "artifactapi.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
-{{- else -}}
+{{- $whole := .Values.fullnameOverride -}}
+{{- if not $whole -}}
 {{- $name := include "artifactapi.name" . -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 45 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 45 | trimSuffix "-" -}}
+{{- $whole = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{- end -}}
+{{- if gt (len $whole) 45 -}}
+{{- $whole = printf "%s-%s" ($whole | trunc 36 | trimSuffix "-") (sha256sum $whole | trunc 8) -}}
 {{- end -}}
+{{- $whole -}}
 {{- end -}}
 
 {{- define "artifactapi.isCluster" -}}
@@ -24,26 +26,22 @@
 
 {{/* By what pods are selected, which never changes. Takes (dict "root" $ "component" …). */}}
 {{- define "artifactapi.selector" -}}
-app.kubernetes.io/name: {{ include "artifactapi.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "artifactapi.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/* Labels of an object; the user's win over the chart's but for those that select. */}}
 {{- define "artifactapi.labels" -}}
-{{ include "artifactapi.selector" . }}
-app.kubernetes.io/part-of: artifactapi
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $chart := printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" -}}
+{{- $own := dict "app.kubernetes.io/part-of" "artifactapi" "app.kubernetes.io/version" .root.Chart.AppVersion "app.kubernetes.io/managed-by" .root.Release.Service "helm.sh/chart" $chart -}}
+{{- merge (include "artifactapi.selector" . | fromYaml) .root.Values.commonLabels $own | toYaml -}}
 {{- end -}}
 
 {{/* Metadata of an object. Takes (dict "root" $ "component" … "suffix" … "labels" … "annotations" …). */}}
 {{- define "artifactapi.metadata" -}}
-name: {{ include "artifactapi.fullname" .root }}{{ with .suffix }}-{{ . }}{{ end }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ printf "%s%s" (include "artifactapi.fullname" .root) (ternary (printf "-%s" .suffix) "" (not (empty .suffix))) | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- merge (dict) (.labels | default dict) (include "artifactapi.labels" . | fromYaml) | toYaml | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
@@ -110,4 +108,28 @@ annotations:
 
 {{- define "artifactapi.replicas" -}}
 {{- .Values.proxy.replicas | default 2 -}}
+{{- end -}}
+
+{{/* Fewest replicas of a cluster that there are meant to be. */}}
+{{- define "artifactapi.fewest" -}}
+{{- if .Values.autoscaling.enabled }}{{ .Values.autoscaling.minReplicas }}{{ else }}{{ include "artifactapi.replicas" . }}{{ end -}}
+{{- end -}}
+
+{{/* The Lease of the operators: one for each release. */}}
+{{- define "artifactapi.lease" -}}
+{{- printf "%s-operator" (include "artifactapi.fullname" .) -}}
+{{- end -}}
+
+{{/*
+Seconds that a proxy has for requests under way: of its longest time to stop what is left without the pause before, which
+standalone has not, and 5 for its own end.
+*/}}
+{{- define "artifactapi.drainSeconds" -}}
+{{- $pause := ternary .Values.proxy.preStopSeconds 0 (not (empty (include "artifactapi.isCluster" .))) -}}
+{{- sub (int (include "artifactapi.graceSeconds" .)) (add (int $pause) 5) -}}
+{{- end -}}
+
+{{/* Longest time to stop. Nobody answers while the one pod of standalone ends, so that it has less of it. */}}
+{{- define "artifactapi.graceSeconds" -}}
+{{- .Values.proxy.terminationGracePeriodSeconds | default (ternary 120 15 (not (empty (include "artifactapi.isCluster" .)))) | int -}}
 {{- end -}}

@@ -2,11 +2,11 @@
 
 {{/*
 The chart's own variables without those that the user has set, and the user's: a name twice is refused on the server's
-side. Takes (dict "own" yaml "extra" list).
+side, and by the program a secret that is given in the variable and in its file. Takes (dict "own" yaml "extra" list).
 */}}
 {{- define "artifactapi.env" -}}
 {{- $names := list -}}
-{{- range .extra }}{{ $names = append $names .name }}{{ end -}}
+{{- range .extra }}{{ $names = concat $names (list .name (printf "%s_FILE" .name) (trimSuffix "_FILE" .name)) }}{{ end -}}
 {{- $all := list -}}
 {{- range fromYamlArray .own -}}
 {{- if not (has .name $names) }}{{ $all = append $all . }}{{ end -}}
@@ -17,7 +17,7 @@ side. Takes (dict "own" yaml "extra" list).
 {{/* What concerns the scheduling of a pod. Takes the section of its component. */}}
 {{- define "artifactapi.scheduling" -}}
 {{- with .priorityClassName -}}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .nodeSelector }}
 nodeSelector:
@@ -88,8 +88,8 @@ imagePullSecrets:
 {{- with .Values.trustedCA.configMap -}}
 - name: trusted-ca
   configMap:
-    name: {{ . }}
-    items: [{key: {{ $.Values.trustedCA.key }}, path: ca.pem}]
+    name: {{ . | quote }}
+    items: [{key: {{ $.Values.trustedCA.key | quote }}, path: ca.pem}]
 {{- end }}
 {{- end -}}
 
@@ -99,9 +99,10 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* The image's own are in the first, and would be left out if only the other one were named. */}}
 {{- define "artifactapi.trustEnv" -}}
 {{- if .Values.trustedCA.configMap }}
-- {name: SSL_CERT_FILE, value: /etc/artifactapi/trusted-ca/ca.pem}
+- {name: SSL_CERT_DIR, value: "/etc/ssl/certs:/etc/artifactapi/trusted-ca"}
 {{- end }}
 {{- end -}}
 
@@ -112,6 +113,7 @@ imagePullSecrets:
 - {name: ARTIFACTAPI_METRICS_ADDR, value: ":9091"}
 - name: ARTIFACTAPI_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- {name: ARTIFACTAPI_LEASE, value: {{ include "artifactapi.lease" . | quote }}}
 - {name: ARTIFACTAPI_WATCH_NAMESPACES, value: {{ include "artifactapi.watched" . | quote }}}
 - {name: ARTIFACTAPI_PUBLIC_URL, value: {{ .Values.publicURL | quote }}}
 - {name: ARTIFACTAPI_ALLOW_MIRROR_FOR, value: {{ join "," $ceilings.mirrorFor | quote }}}
@@ -127,8 +129,9 @@ imagePullSecrets:
 {{- define "artifactapi.operatorContainer" -}}
 {{- $section := .root.Values.operator -}}
 name: operator
-image: {{ include "artifactapi.image" (dict "root" .root "image" $section.image) }}
+image: {{ include "artifactapi.image" (dict "root" .root "image" $section.image) | quote }}
 imagePullPolicy: {{ $section.image.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- toYaml .root.Values.securityContext | nindent 2 }}
 env:
@@ -165,6 +168,7 @@ volumeMounts:
 - {name: LISTEN_ADDR, value: ":8000"}
 - {name: ARTIFACTAPI_METRICS_ADDR, value: ":9090"}
 - {name: ARTIFACTAPI_LOG_FORMAT, value: {{ .Values.proxy.logFormat | quote }}}
+- {name: ARTIFACTAPI_DRAIN, value: "{{ include "artifactapi.drainSeconds" . }}s"}
 - {name: ARTIFACTAPI_PUBLIC_URL, value: {{ .Values.publicURL | quote }}}
 - {name: ARTIFACTAPI_TRUSTED_PROXIES, value: {{ join "," .Values.trustedProxies | quote }}}
 - {name: ARTIFACTAPI_GC_INTERVAL, value: {{ .Values.collection.interval | quote }}}
@@ -176,14 +180,15 @@ volumeMounts:
 {{- include "artifactapi.trustEnv" . }}
 {{- end -}}
 
-{{/* The proxy's container but for its stores. Takes (dict "root" $ "command" … "env" yaml "mounts" yaml "ports" yaml). */}}
+{{/* The proxy's container but for its stores. Takes (dict "root" $ "command" … "env" yaml "mounts" yaml "ports" yaml "resources" dict). */}}
 {{- define "artifactapi.proxyContainer" -}}
 {{- $section := .root.Values.proxy -}}
 {{- $scheme := include "artifactapi.scheme" .root | upper -}}
 name: proxy
-image: {{ include "artifactapi.image" (dict "root" .root "image" $section.image) }}
+image: {{ include "artifactapi.image" (dict "root" .root "image" $section.image) | quote }}
 imagePullPolicy: {{ $section.image.pullPolicy }}
 args: [{{ .command }}]
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- toYaml .root.Values.securityContext | nindent 2 }}
 env:
@@ -209,7 +214,7 @@ readinessProbe:
   timeoutSeconds: 3
   failureThreshold: 2
 resources:
-  {{- toYaml $section.resources | nindent 2 }}
+  {{- toYaml (.resources | default $section.resources) | nindent 2 }}
 volumeMounts:
   {{- if .root.Values.tls.existingSecret }}
   - {name: tls, mountPath: /etc/artifactapi/tls, readOnly: true}
@@ -226,6 +231,6 @@ volumeMounts:
 {{- define "artifactapi.tlsVolume" -}}
 {{- with .Values.tls.existingSecret -}}
 - name: tls
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ . | quote }}}
 {{- end }}
 {{- end -}}

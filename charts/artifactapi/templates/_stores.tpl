@@ -6,7 +6,7 @@
 {{- if .value }}
   value: {{ .value | toString | quote }}
 {{- else }}
-  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}, optional: {{ .optional }}}}
+  valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: {{ .key | quote }}, optional: {{ .optional }}}}
 {{- end }}
 {{- end -}}
 
@@ -22,6 +22,11 @@
 - {name: ARTIFACTAPI_DB_CA, value: /etc/artifactapi/secrets/database-ca.pem}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* The key of what is sealed in it. */}}
+{{- define "artifactapi.sealedDatabaseEnv" -}}
+{{ include "artifactapi.databaseEnv" . }}
 - {name: ARTIFACTAPI_ENCRYPTION_KEY_FILE, value: /etc/artifactapi/secrets/encryption-key}
 {{- end -}}
 
@@ -47,11 +52,14 @@
 {{/* One key of a Secret as a file. Takes (dict "secret" … "key" … "path" …). */}}
 {{- define "artifactapi.secretFile" -}}
 - secret:
-    name: {{ .secret }}
-    items: [{key: {{ .key }}, path: {{ .path }}}]
+    name: {{ .secret | quote }}
+    items: [{key: {{ .key | quote }}, path: {{ .path }}}]
 {{- end -}}
 
-{{/* Takes (dict "root" $ "stores" bool): the operator knows the database alone. */}}
+{{/*
+Takes (dict "root" $ "for" …): a proxy has the secrets of all stores, the operator those of the database and of what is
+sealed in it, and the migration those of the database alone.
+*/}}
 {{- define "artifactapi.secretsVolume" -}}
 {{- $values := .root.Values -}}
 - name: secrets
@@ -62,8 +70,10 @@
       {{- with $values.database.ca.existingSecret }}
       {{- include "artifactapi.secretFile" (dict "secret" . "key" $values.database.ca.key "path" "database-ca.pem") | nindent 6 }}
       {{- end }}
+      {{- if ne .for "migration" }}
       {{- include "artifactapi.secretFile" (dict "secret" $values.encryption.existingSecret "key" $values.encryption.key "path" "encryption-key") | nindent 6 }}
-      {{- if .stores }}
+      {{- end }}
+      {{- if eq .for "proxy" }}
       {{- include "artifactapi.secretFile" (dict "secret" $values.redis.existingSecret "key" $values.redis.keys.url "path" "redis-url") | nindent 6 }}
       {{- with $values.redis.ca.existingSecret }}
       {{- include "artifactapi.secretFile" (dict "secret" . "key" $values.redis.ca.key "path" "redis-ca.pem") | nindent 6 }}

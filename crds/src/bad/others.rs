@@ -39,6 +39,11 @@ pub(super) fn virtuals() -> Vec<Case> {
             "duplicate",
         ),
         (virt(json!({ "resolution": "merge" })), "spec.resolution", "enum"),
+        (
+            json!({ "type": "terraform", "members": ["origin", "pushed"], "resolution": "union" }),
+            "spec.members[1]",
+            "memberUnion",
+        ),
     ]
 }
 

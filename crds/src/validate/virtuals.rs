@@ -123,12 +123,13 @@ pub fn virtual_repository(manifest: &Virtual, known: &Repositories) -> Result<Va
     let (name, namespace) = identity(&manifest.metadata, e);
     let VirtualSpec { package_type, members, resolution, reserved, access } = &manifest.spec;
     let own_name = name.as_ref().map(RepoName::as_str).unwrap_or_default();
-    let context = Context { namespace: &namespace, own_name, package_type: *package_type, known };
+    let resolution = resolution.unwrap_or_else(|| default_resolution(*package_type));
+    let is_merged = merges(*package_type, resolution);
+    let context = Context { namespace: &namespace, own_name, package_type: *package_type, is_merged, known };
     if members.is_empty() {
         e.push("spec.members", "minItems", "must not be empty");
     }
     let names = context.members(members, e);
-    let resolution = resolution.unwrap_or_else(|| default_resolution(*package_type));
     if resolution == Resolution::Union && matches!(package_type, PackageType::Docker | PackageType::Generic) {
         e.push("spec.resolution", "noUnion", "docker and generic have no index to unite: use firstMatch");
     }
@@ -154,6 +155,7 @@ struct Context<'a> {
     namespace: &'a str,
     own_name: &'a str,
     package_type: PackageType,
+    is_merged: bool,
     known: &'a Repositories,
 }
 
@@ -198,6 +200,13 @@ impl Context<'_> {
                     format!("{member:?} is of type {other}, this Virtual of type {}", self.package_type);
                 Some(("memberType", message))
             }
+            _ if repository.kind == Kind::Local && self.is_merged => {
+                let message = format!(
+                    "{member:?} is a Local, which has no index that could be united with others: use resolution \
+                     firstMatch"
+                );
+                Some(("memberUnion", message))
+            }
             _ => None,
         }
     }
@@ -227,6 +236,21 @@ fn reservations(reserved: &[Reservation], members: &[String], errors: &mut Error
         }
     }
     valid
+}
+
+/// Whether the indexes of a Virtual's members are made one. Those of whole systems are in either resolution: a name that
+/// belongs to one member is then a rule of the merge.
+fn merges(package_type: PackageType, resolution: Resolution) -> bool {
+    match package_type {
+        PackageType::Helm | PackageType::Rpm | PackageType::Alpine => true,
+        // Refused by itself, whoever the members are.
+        PackageType::Generic | PackageType::Docker => false,
+        PackageType::Pypi
+        | PackageType::Npm
+        | PackageType::Puppet
+        | PackageType::Terraform
+        | PackageType::Goproxy => resolution == Resolution::Union,
+    }
 }
 
 /// The type's own way. Where a name decides what runs on somebody's machine (pypi, npm, goproxy …), one member

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const TAG: &str = "\"abc\"";
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-const HELD: Validators<'_> = Validators { etag: Some(TAG), last_modified: DATE };
+const HELD: Validators<'_> = Validators { etag: Some(TAG), last_modified: DATE, is_dated_exactly: false };
 const NAMES: [HeaderName; 5] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
@@ -70,7 +70,7 @@ libfuzzer_sys::fuzz_target!(|input: [(u8, &str); 3]| {
         }
     }
     // Without a tag and date of its own a body matches nothing but a star.
-    let unknown = Validators { etag: None, last_modified: "" };
+    let unknown = Validators { etag: None, last_modified: "", is_dated_exactly: false };
     if has(&header::IF_NONE_MATCH)
         && !headers.get_all(header::IF_NONE_MATCH).iter().any(|v| v.to_str().is_ok_and(|v| v.trim() == "*"))
     {

@@ -91,7 +91,7 @@ impl Document<'_> {
             url: &url,
         };
         let (base, links) = (base(), links());
-        let cx = RewriteContext { base: &base, links: &links, remote };
+        let cx = RewriteContext { base: &base, links: &links, remote, permits: &|_| true };
         let mut output = Bounded { bytes: Vec::new(), most: MOST + data.len() * MOST_PER_BYTE };
         format_of(self.package_type).rewrite(resource, &source, &cx, input, &mut output).ok()?;
         Some(output.bytes)

@@ -11,7 +11,7 @@ use std::{
 
 use artifactapi_formats::{
     IndexError, Reach, Source, format_of,
-    merge::{Listed, Member, Output, Rules, Signer, Written, merge_of},
+    merge::{Inputs, Listed, Member, Output, Rules, Signer, Written, merge_of},
 };
 use artifactapi_model::{Digest, PackageType, RepoPath};
 
@@ -45,8 +45,8 @@ impl Rules for Free {
     fn names_first(&self) -> bool {
         false
     }
-    fn owner(&self, _name: &str) -> Option<usize> {
-        None
+    fn may_have(&self, _place: usize, _name: &str) -> bool {
+        true
     }
 }
 
@@ -69,6 +69,7 @@ impl Signer for Key {
 pub struct Generation {
     pub files: BTreeMap<String, Vec<u8>>,
     pub listed: BTreeMap<String, usize>,
+    pub aliases: BTreeMap<String, (usize, String)>,
     last: Vec<u8>,
 }
 
@@ -88,13 +89,20 @@ impl Output for Generation {
         assert_eq!(self.listed.insert(listed.path, listed.member), None, "a file is listed twice");
         Ok(())
     }
+    fn alias(&mut self, path: String, named: Listed) -> Result<(), IndexError> {
+        assert_eq!(self.aliases.insert(path, (named.member, named.path)), None, "a name is given twice");
+        Ok(())
+    }
 }
 
 fn merged(kind: PackageType, index: &RepoPath, members: &[Has<'_>]) -> Option<Generation> {
     let members: Vec<&dyn Member> = members.iter().map(|member| member as &dyn Member).collect();
     let mut generation = Generation::default();
     let merge = merge_of(kind).expect("a type that is merged");
-    merge.merge(index, &members, &Free, &Key, &mut generation).ok().map(|()| generation)
+    merge
+        .merge(Inputs { index, members: &members, rules: &Free, signer: &Key }, &mut generation)
+        .ok()
+        .map(|()| generation)
 }
 
 /// What a merge asks of a member first.

@@ -22,6 +22,11 @@ write_certificates() {
     issue dns /CN=system:coredns
     openssl genrsa -out "$PKI/accounts.key" 2048 2>>"$LOG/openssl.log"
     openssl rsa -in "$PKI/accounts.key" -pubout -out "$PKI/accounts.pub" 2>>"$LOG/openssl.log"
+    # As a pod has it: it knows no kubeconfig.
+    mkdir -p "$PKI/policies"
+    cp "$PKI/ca.crt" "$PKI/policies/ca.crt"
+    openssl rand -hex 32 >"$PKI/policies/token"
+    echo "$(<"$PKI/policies/token"),system:network-policies,network-policies" >"$PKI/tokens.csv"
     local who
     for who in kubelet controllers scheduler proxy dns admin; do write_kubeconfig "$who" >"$PKI/$who.kubeconfig"; done
     install -m 0600 "$PKI/admin.kubeconfig" "$KUBECONFIG_FILE"
@@ -85,6 +90,8 @@ evictionHard: {memory.available: 50Mi}
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 serializeImagePulls: false
+# What pods have of Secrets follows sooner than after a minute.
+syncFrequency: 10s
 clusterDNS: ["$DNS"]
 clusterDomain: cluster.local
 resolvConf: "$ETC/resolv.conf"
@@ -139,6 +146,19 @@ metadata: {name: coredns}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: coredns}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: "system:coredns"}]
 ---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: network-policies}
+rules:
+- {apiGroups: [""], resources: [pods, namespaces], verbs: [list, watch]}
+- {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [list, watch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: network-policies}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: network-policies}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: "system:network-policies"}]
+---
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {name: standard, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
@@ -157,7 +177,7 @@ spec:
   accessModes: [ReadWriteOnce]
   storageClassName: standard
   persistentVolumeReclaimPolicy: Retain
-  local: {path: /var/lib/volumes/$number}
+  local: {path: $VOLUMES_DIR/$number}
   nodeAffinity:
     required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [node]}]}]}
 END
@@ -177,33 +197,8 @@ write_files() {
     chmod 1777 "$root/tmp"
     cp "$(command -v busybox)" "$root/bin/busybox"
     for applet in $(busybox --list); do [[ $applet == busybox ]] || ln -sf busybox "$root/bin/$applet"; done
-    pack_image "$ETC/busybox.tar" "$BUSYBOX_IMAGE" "$root" \
-        '"User": "65534:65534", "Env": ["PATH=/bin"], "Cmd": ["/bin/busybox", "tail", "-f", "/dev/null"]'
-    rm -r "$root"
-}
-
-# pack_image ARCHIVE NAME ROOT CONFIG: an image of one layer, as `docker load` and `ctr images import` take it; CONFIG
-# are members of its configuration's `config`.
-pack_image() {
-    local dir blobs layer config manifest digest media=application/vnd.oci.image
-    dir=$(mktemp -d "$CLUSTER_DIR/image.XXXXXX")
-    blobs=$dir/blobs/sha256
-    mkdir -p "$blobs"
-    # Moves the new file to the blobs, and says its digest.
-    blob() { digest=$(sha256sum "$dir/new" | cut -d' ' -f1); mv "$dir/new" "$blobs/$digest"; echo "$digest"; }
-    entry() { printf '"digest": "sha256:%s", "size": %s' "$1" "$(stat -c %s "$blobs/$1")"; }
-    tar -C "$3" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$dir/new" .
-    layer=$(blob)
-    printf '{"architecture": "%s", "os": "linux", "config": {%s}, "rootfs": {"type": "layers", "diff_ids": ["sha256:%s"]}}' \
-        "$(go env GOARCH)" "$4" "$layer" >"$dir/new"
-    config=$(blob)
-    printf '{"schemaVersion": 2, "mediaType": "%s.manifest.v1+json", "config": {"mediaType": "%s.config.v1+json", %s},
-        "layers": [{"mediaType": "%s.layer.v1.tar", %s}]}' $media $media "$(entry "$config")" $media "$(entry "$layer")" >"$dir/new"
-    manifest=$(blob)
-    printf '{"schemaVersion": 2, "manifests": [{"mediaType": "%s.manifest.v1+json", %s, "annotations": {
-        "io.containerd.image.name": "%s", "org.opencontainers.image.ref.name": "%s"}}]}' \
-        $media "$(entry "$manifest")" "$2" "${2##*:}" >"$dir/index.json"
-    printf '{"imageLayoutVersion": "1.0.0"}' >"$dir/oci-layout"
-    tar -C "$dir" -cf "$1" blobs index.json oci-layout
-    rm -r "$dir"
+    tar "${PACKING[@]}" --owner=0 --group=0 -C "$root" -cf "$ETC/busybox.layer" .
+    pack_image "$ETC/busybox.tar" "$BUSYBOX_IMAGE" "$ETC/busybox.layer" 1970-01-01T00:00:00Z \
+        '"User":"65534:65534","Env":["PATH=/bin"],"Cmd":["/bin/busybox","tail","-f","/dev/null"]'
+    rm -r "$root" "$ETC/busybox.layer"
 }

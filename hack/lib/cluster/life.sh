@@ -1,12 +1,15 @@
 # How the node of hack/cluster begins, is looked at, and ends. Sourced.
 
 # The process that the node ends with; nothing when it does not run.
-keeper() {
+keeper() { alive pid; }
+
+# The process that file $1 of the node's directory names, while it lives.
+alive() {
     local id began
-    [[ -r $CLUSTER_DIR/pid ]] || return 0
-    read -r id began <"$CLUSTER_DIR/pid"
+    [[ -r $CLUSTER_DIR/$1 ]] || return 0
+    read -r id began <"$CLUSTER_DIR/$1" || true
     # Ids are given again: only the one that began then is meant.
-    [[ $(start_of "$id") != "$began" ]] || echo "$id"
+    [[ -z $id || $(start_of "$id") != "$began" ]] || echo "$id"
 }
 
 # The node's first process as this machine counts, which the keeper has just started; nothing when it does not run.
@@ -15,8 +18,8 @@ first_process() {
     [[ -z $id ]] || tr -d ' \n' 2>/dev/null <"/proc/$id/task/$id/children" || true
 }
 
-# When process $1 began, in ticks since the machine's start.
-start_of() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20 || true; }
+# When process $1 began, in ticks since the machine's start; nothing when it has ended, whether that was noticed or not.
+start_of() { sed -n 's/.*) //; /^[ZX]/!p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20 || true; }
 
 on_node() {
     local first; first=$(first_process)
@@ -26,13 +29,13 @@ on_node() {
 
 kube() { kubectl --kubeconfig "$KUBECONFIG_FILE" --request-timeout=10s "$@"; }
 
-# until SECONDS WHAT COMMAND…: tries again until it succeeds.
+# until_good SECONDS WHAT COMMAND…: tries again until it succeeds; when it does not, tells why it last failed.
 until_good() {
-    local end=$((SECONDS + $1)) what=$2
+    local end=$((SECONDS + $1)) what=$2 why
     shift 2
-    until "$@" >/dev/null 2>&1; do
-        (( SECONDS < end )) || fail "waited in vain for $what; what its parts say is in $LOG"
-        [[ -n $(keeper) ]] || fail "the node has ended; why is in $LOG/node.log"
+    until why=$("$@" 2>&1 >/dev/null); do
+        [[ -n $(keeper) ]] || { tail -n 5 "$LOG/node.log" >&2; fail "the node has ended before $what; what its parts said is in $LOG"; }
+        (( SECONDS < end )) || fail "waited in vain for $what: ${why:-$* fails and says nothing}; what its parts say is in $LOG"
         sleep 0.2
     done
 }
@@ -47,25 +50,37 @@ install_cluster_tools() {
     install_node
     export PATH
     local program
-    for program in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns etcd containerd ctr runc iptables ip nsenter unshare openssl busybox; do
+    for program in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns kube-network-policies etcd containerd ctr runc iptables ip nsenter unshare openssl busybox ps; do
         command -v "$program" >/dev/null || fail "$program is not installed"
     done
     [[ -x /usr/lib/cni/bridge || -x /opt/cni/bin/bridge ]] || fail "the CNI plugins are not installed"
 }
 
+# One at a time begins or ends a node: who comes second waits, and finds what the first has made of it.
+take_turn() {
+    mkdir -p "$(dirname "$CLUSTER_DIR")"
+    exec {TURN}<"$(dirname "$CLUSTER_DIR")"
+    flock "$TURN"
+}
+
 cluster_up() {
     install_cluster_tools
-    if [[ -z $(keeper) ]]; then
+    take_turn
+    # An `up` that was killed has left one that nobody reaches; one whose first process was killed is about to end.
+    if [[ -z $(keeper) || -z $(alive attached) ]]; then
+        end_keeper
         remove_remains
         [[ -z $(ip -o route show to root "$CLUSTER_NET.0.0/16") ]] \
             || fail "$CLUSTER_NET.0.0/16 is in use here: set ARTIFACTAPI_CLUSTER_NET to two other numbers"
         mkdir -p "$CLUSTER_DIR"
+        touch "$MARK"
         write_files
         start_node
     fi
-    until_good 120 "the API server" kube get --raw /readyz
+    until_good 240 "the API server" kube get --raw /readyz
     until_good 60 "its first objects" kube apply -f "$ETC/objects.yaml"
     until_good 60 "the default service account" kube get serviceaccount default
+    [[ -e $UNENFORCED ]] || until_good 60 "whoever enforces network policies" on_node grep -q "^ *$POLICY_QUEUE " /proc/net/netfilter/nfnetlink_queue
     until_good 120 "the node" kube wait --for=condition=Ready node/node --timeout=1s
     cluster_status
 }
@@ -76,11 +91,24 @@ start_node() {
     # Everything that the first process starts ends with it, and it with this keeper.
     program=$(realpath hack/lib/cluster/node)
     export ARTIFACTAPI_CLUSTER_DIR=$CLUSTER_DIR ARTIFACTAPI_CLUSTER_NET=$CLUSTER_NET
-    setsid unshare --fork --kill-child=KILL --pid --mount-proc --mount --net -- "$program" \
-        </dev/null >>"$LOG/node.log" 2>&1 &
-    echo "$! $(start_of $!)" >"$CLUSTER_DIR/pid"
+    become_keeper "$program" </dev/null >>"$LOG/node.log" 2>&1 {TURN}<&- &
     disown $!
+    local end=$((SECONDS + 10))
+    until [[ -s $CLUSTER_DIR/pid ]]; do
+        (( SECONDS < end )) || fail "the node's first process does not begin: $(tail -n 5 "$LOG/node.log")"
+        sleep 0.05
+    done
     until_good 10 "the node's network" attach
+    local first; first=$(first_process)
+    echo "$first $(start_of "$first")" >"$CLUSTER_DIR/attached"
+}
+
+# Says itself which process it is, before there is anything to end: whoever started it may be killed.
+become_keeper() {
+    local id=$BASHPID
+    echo "$id $(start_of "$id")" >"$CLUSTER_DIR/pid.new"
+    mv "$CLUSTER_DIR/pid.new" "$CLUSTER_DIR/pid"
+    exec setsid unshare --fork --kill-child=KILL --pid --mount-proc --mount --net -- "$1"
 }
 
 # The link between the machine and the node, once that has a network of its own.
@@ -111,24 +139,40 @@ make_groups() {
 
 cluster_down() {
     (( EUID == 0 )) || fail "ending a node needs root"
-    local id; id=$(keeper)
-    [[ -z $id ]] || kill -KILL "$id"
+    take_turn
+    end_keeper
     remove_remains
+}
+
+# Ends the node. Its first process is gone when all others of it are.
+end_keeper() {
+    local file id end=$((SECONDS + 30))
+    for file in pid attached; do
+        while id=$(alive $file) && [[ -n $id ]]; do
+            kill -KILL "$id" 2>/dev/null || true
+            (( SECONDS < end )) || fail "process $id of the node does not end"
+            sleep 0.05
+        done
+    done
 }
 
 # Removes what a node that has ended, however it ended, left: a directory and its groups.
 remove_remains() {
-    local end=$((SECONDS + 30)) root
+    local end=$((SECONDS + 30)) root why
     # The link goes with the node's network, which the kernel may keep for a while after its last process.
     ip link delete "$LINK" 2>/dev/null || true
     for root in $(hierarchies); do
-        [[ ! -d $root/$GROUP ]] || until find "$root/$GROUP" -depth -type d -exec rmdir {} + 2>/dev/null; do
-            (( SECONDS < end )) || fail "$root/$GROUP still has processes"
+        [[ ! -d $root/$GROUP ]] || until why=$(find "$root/$GROUP" -depth -type d -exec rmdir {} + 2>&1); do
+            (( SECONDS < end )) || fail "the groups of the node's pods do not go, as if they still had processes: $why"
             sleep 0.1
         done
     done
-    [[ ! -e $CLUSTER_DIR ]] || { [[ -e $CLUSTER_DIR/pid || -e $CLUSTER_DIR/etc ]] && rm -rf --one-file-system "$CLUSTER_DIR"; } \
-        || fail "$CLUSTER_DIR is not a directory of this command's"
+    rmdir "$CLUSTER_DIR" 2>/dev/null || true
+    [[ -e $CLUSTER_DIR ]] || return 0
+    [[ -e $MARK ]] || fail "$CLUSTER_DIR is not a directory of this command's: it has no ${MARK##*/}"
+    # The mark goes last: what is cut off here is gone on with.
+    find "$CLUSTER_DIR" -mindepth 1 -maxdepth 1 ! -path "$MARK" -exec rm -rf --one-file-system {} + \
+        && rm "$MARK" && rmdir "$CLUSTER_DIR" || fail "$CLUSTER_DIR cannot be removed"
 }
 
 cluster_status() {
@@ -138,13 +182,19 @@ cluster_status() {
     echo "node: process $first, address $NODE, files in $CLUSTER_DIR"
     PATH="$ARTIFACTAPI_CACHE/tools/kubernetes-$KUBERNETES_VERSION:$PATH"
     local processes; processes=$(on_node ps -e -o comm=)
-    for name in etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy coredns; do
+    local names=(etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy coredns)
+    if [[ -e $UNENFORCED ]]; then
+        echo "network policies: NOT ENFORCED, $(<"$UNENFORCED")"
+    else
+        names+=(kube-network-policies)
+    fi
+    for name in "${names[@]}"; do
         # The kernel keeps 15 letters of a name.
         if grep -qx "${name:0:15}" <<<"$processes"; then echo "$name: runs"; else echo "$name: DOES NOT RUN, see $LOG/$name.log"; ok=1; fi
     done
     kube get nodes || ok=1
     kube get pods --all-namespaces || ok=1
-    [[ $(kube get node node -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null) == True ]] || ok=1
+    [[ $(kube get node node -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}') == True ]] || ok=1
     echo "export KUBECONFIG=$KUBECONFIG_FILE"
     return $ok
 }

@@ -21,6 +21,14 @@ PKI=$CLUSTER_DIR/pki
 ETC=$CLUSTER_DIR/etc
 LOG=$CLUSTER_DIR/log
 KUBECONFIG_FILE=$CLUSTER_DIR/kubeconfig
+# Where packets wait until it is known whether a policy lets them through.
+POLICY_QUEUE=100
+# Tells that the directory is one of hack/cluster's, which may be removed.
+MARK=$CLUSTER_DIR/node-of-hack-cluster
+# Says why nobody enforces policies, where nobody can.
+UNENFORCED=$CLUSTER_DIR/unenforced
 # What sandboxes of pods are made of, and whoever wants a shell in a pod.
 BUSYBOX_IMAGE=localhost/busybox:1
+# So many claims at a time: what one has let go of is offered again.
 VOLUMES=16
+VOLUMES_DIR=/var/lib/volumes

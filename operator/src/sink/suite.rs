@@ -193,7 +193,7 @@ mod tests {
             host: "127.0.0.1".into(),
             port: server.process.port(),
             user: Postgres::USER.into(),
-            password: Postgres::PASSWORD.to_owned().into(),
+            password: secrecy::SecretString::from(Postgres::PASSWORD).into(),
             database: Postgres::DATABASE.into(),
             tls: PostgresTls::Disable,
         };

@@ -1,6 +1,7 @@
 //! Who leads, against an API that keeps one Lease and says no to whoever has not seen its latest version.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{Candidate, Leadership};
+use crate::lease::{Candidate, Leadership, NAME};
 
 /// The API server's Lease.
 #[derive(Default)]
@@ -23,6 +24,8 @@ struct Api {
     lease: Option<Value>,
     version: u64,
     is_down: bool,
+    /// What was asked for.
+    paths: BTreeSet<String>,
 }
 
 impl Api {
@@ -88,19 +91,26 @@ impl Party {
 }
 
 fn party(api: &Arc<Mutex<Api>>, identity: &str, floor: &watch::Sender<i64>) -> Party {
+    party_of(NAME, api, identity, floor)
+}
+
+fn party_of(lease: &str, api: &Arc<Mutex<Api>>, identity: &str, floor: &watch::Sender<i64>) -> Party {
     let api = api.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
         let api = api.clone();
         async move {
             let (head, body) = request.into_parts();
             let body = http_body_util::BodyExt::collect(body).await?.to_bytes();
-            let (code, answer) = api.lock().unwrap().answer(&head.method, &body);
+            let mut api = api.lock().unwrap();
+            api.paths.insert(head.uri.path().to_owned());
+            let (code, answer) = api.answer(&head.method, &body);
+            drop(api);
             let response = Response::builder().status(code).header("content-type", "application/json");
             Ok::<_, kube::Error>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
         }
     });
     let client = Client::new(service, "operators");
-    let candidate = Candidate::new(&client, "operators", identity.into(), floor.subscribe());
+    let candidate = Candidate::new(&client, ("operators", lease), identity.into(), floor.subscribe());
     let (outcome, stop, idle) = (candidate.outcome(), CancellationToken::new(), Arc::new(Notify::new()));
     let task = tokio::spawn(candidate.run(stop.clone(), idle.clone()));
     Party { outcome, stop, idle, task }
@@ -129,6 +139,19 @@ async fn one_leads_and_gives_the_lease_back() {
     assert_eq!(api.lock().unwrap().holder(), "", "it is nobody's");
     let took = until(|| second.leads() == Some(2)).await;
     assert!(took <= Duration::from_secs(4), "{took:?}");
+}
+
+/// Two releases in one namespace have a lease each.
+#[tokio::test(start_paused = true)]
+async fn an_election_is_about_the_lease_it_was_told() {
+    let (api, floor) = (Arc::<Mutex<Api>>::default(), watch::Sender::new(0));
+    let party = party_of("packages-operator", &api, "first", &floor);
+    until(|| party.leads() == Some(1)).await;
+    party.leave().await;
+    let api = api.lock().unwrap();
+    assert_eq!(api.lease.as_ref().unwrap()["metadata"]["name"], "packages-operator");
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/operators/leases";
+    assert_eq!(Vec::from_iter(&api.paths), [leases, &format!("{leases}/packages-operator")]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use artifactapi_model::{
-    Digest,
+    Digest, Hold,
     ports::{MetadataError, metadata::Announced},
 };
 use tokio::time::{Instant, sleep};
@@ -17,12 +17,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// Announces a blob that is about to be put. One that is being deleted at this moment is waited for: put
-    /// now, its bytes could go with the old ones.
-    pub(crate) async fn announce(&self, digest: &Digest, size: u64) -> Result<(), FetchError> {
+    /// now, its bytes could go with the old ones. The result lives until a row names the blob.
+    pub(crate) async fn announce(&self, digest: &Digest, size: u64) -> Result<Hold, FetchError> {
+        let hold = self.ports.metadata.hold(digest);
         let late = Instant::now() + PATIENCE;
         loop {
             if self.ports.metadata.announce_blob(digest, size).await? == Announced::Kept {
-                return Ok(());
+                return Ok(hold);
             }
             if Instant::now() >= late {
                 let message = format!("blob {digest} is being deleted");

@@ -1,15 +1,15 @@
 //! Bodies for parsers on the blocking pool, and small bodies in memory.
 
 use std::{
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, BufRead, Read, Seek, SeekFrom},
     sync::Arc,
 };
 
 use artifactapi_model::{
-    Digest,
+    ArtifactKey, Digest,
     ports::{BlobError, BlobReader, blobs::MAX_READ},
 };
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::runtime::Handle;
 
 use crate::{Engine, error::FetchError, hot::HotEntry};
@@ -32,18 +32,29 @@ impl BlockingReader {
 
 impl Read for BlockingReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let block = self.fill_buf()?;
+        let length = buf.len().min(block.len());
+        buf[..length].copy_from_slice(&block[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl BufRead for BlockingReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.block.is_empty() {
             let left = usize::try_from(self.size.saturating_sub(self.offset)).unwrap_or(usize::MAX);
-            if left == 0 {
-                return Ok(0);
+            if left > 0 {
+                let read = self.reader.read_at(self.offset, left.min(MAX_READ));
+                self.block = self.handle.block_on(read).map_err(io::Error::other)?;
+                self.offset += self.block.len() as u64;
             }
-            let read = self.reader.read_at(self.offset, left.min(MAX_READ));
-            self.block = self.handle.block_on(read).map_err(io::Error::other)?;
-            self.offset += self.block.len() as u64;
         }
-        let length = buf.len().min(self.block.len());
-        buf[..length].copy_from_slice(&self.block.split_to(length));
-        Ok(length)
+        Ok(&self.block)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.block.advance(amount.min(self.block.len()));
     }
 }
 
@@ -56,7 +67,11 @@ impl Seek for BlockingReader {
             SeekFrom::Current(delta) => at.checked_add_signed(delta),
         };
         let target = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        if target != at {
+        if (at..=self.offset).contains(&target) {
+            // No more than the block has.
+            let passed = usize::try_from(target - at).unwrap_or(usize::MAX).min(self.block.len());
+            self.block.advance(passed);
+        } else {
             self.block = Bytes::new();
             self.offset = target;
         }
@@ -76,6 +91,20 @@ impl Engine {
     pub(crate) async fn read_small(&self, digest: &Digest, size: u64) -> Option<Bytes> {
         let reader = self.ports.blobs.open(digest).await.ok()?;
         whole(&reader, size).await
+    }
+
+    /// A reader of what is stored under `key`, to make something else of it. When the bytes are gone, every trace of them
+    /// is dropped first, so that asking again fetches them anew.
+    pub(crate) async fn source_of(
+        &self,
+        key: &ArtifactKey,
+        entry: &HotEntry,
+    ) -> Result<Arc<dyn BlobReader>, FetchError> {
+        let reader = self.reader_of(entry).await;
+        if reader.as_ref().is_err_and(FetchError::is_loss) {
+            self.forget(key, &entry.row.digest).await?;
+        }
+        reader
     }
 
     /// A reader of a stored body.

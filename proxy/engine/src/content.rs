@@ -81,6 +81,8 @@ pub struct Content {
     pub fresh_for: Option<Duration>,
     /// When it was stored; the moment of the request for a body in flight.
     pub stored_at: Timestamp,
+    /// Whether another body of this path may have a later date, so that only the very date tells that a client has it.
+    pub is_dated_exactly: bool,
     /// Where it came from.
     pub outcome: CacheOutcome,
     /// Representations depend on `Accept`.

@@ -11,7 +11,7 @@ use artifactapi_formats::{
     IndexError, LinkSigner, PublicBase, Resource, RewriteContext, Source, format_of, limits,
 };
 use artifactapi_model::{
-    Digest, Hasher, Remote,
+    Digest, Hasher, Hold, Remote,
     failpoint::failpoint,
     ports::{BlobReader, StagedBlob, metadata::DerivedRow},
 };
@@ -25,10 +25,13 @@ use crate::{
     error::FetchError,
     facts::source_url,
     hot::{HotDerived, HotEntry},
+    share::Making,
 };
 
 /// Documents below this size are not worth compressing, in bytes.
 const MIN_GZIP: u64 = 1024;
+/// Documents from this size on are made by one replica for all, in bytes.
+const MIN_LEASED: u64 = 1 << 20;
 /// Raised when derivation itself (not a format) changes its output.
 const SCHEME: u32 = 1;
 
@@ -55,14 +58,18 @@ pub(crate) struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    fn context(&self) -> RewriteContext<'_> {
-        RewriteContext { base: self.base, links: self.links, remote: &self.remote.spec }
+    /// Hands what a rewrite may depend on to `rewrite`.
+    fn with_context<T>(&self, rewrite: impl FnOnce(&RewriteContext<'_>) -> T) -> T {
+        let Inputs { remote, base, links, .. } = *self;
+        let permits = |path: &str| Engine::permits(remote, path, links);
+        rewrite(&RewriteContext { base, links, remote: &remote.spec, permits: &permits })
     }
 
     /// The key of the derived document.
     pub(crate) fn digest(&self) -> Digest {
         let format = format_of(self.remote.spec.package_type);
         let row = &self.entry.row;
+        let fingerprint = self.with_context(|cx| format.fingerprint(cx));
         let text = format!(
             "{SCHEME}\n{}\n{}\n{}\n{}?{}\n{}\n{}\n{}\n{}\n{}",
             format.package_type(),
@@ -74,7 +81,7 @@ impl Inputs<'_> {
             row.source_url,
             row.header("content-type").unwrap_or_default(),
             self.remote.identity.id.0,
-            format.fingerprint(&self.context()),
+            fingerprint,
         );
         Digest::of(text.as_bytes())
     }
@@ -98,9 +105,15 @@ impl Engine {
         if let Some(derived) = self.hot.derived(&inputs) {
             return Ok((inputs, derived));
         }
-        let row = match self.ports.metadata.derived(&inputs).await? {
-            Some(row) if self.bodies_are_there(&row).await? => row,
-            _ => self.make(remote, resource, base, entry, &inputs).await?,
+        let stored = || self.stored_derived(&inputs);
+        let making = match entry.row.size {
+            // Made sooner than waited for.
+            ..MIN_LEASED => stored().await?.map_or(Making::Ours(None), Making::Made),
+            MIN_LEASED.. => self.making(&inputs, stored).await?,
+        };
+        let row = match making {
+            Making::Made(row) => row,
+            Making::Ours(_lease) => self.make(remote, resource, base, entry, &inputs).await?,
         };
         let body = self.small_body(&row.digest, row.size).await;
         let gzip = match row.gzip {
@@ -117,7 +130,16 @@ impl Engine {
         if size <= self.options.small_body { self.read_small(digest, size).await } else { None }
     }
 
-    async fn bodies_are_there(&self, row: &DerivedRow) -> Result<bool, FetchError> {
+    /// The row of the document made of `inputs`; one whose bytes are gone does not count.
+    async fn stored_derived(&self, inputs: &Digest) -> Result<Option<DerivedRow>, FetchError> {
+        match self.ports.metadata.derived(inputs).await? {
+            Some(row) if self.bodies_are_there(&row).await? => Ok(Some(row)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the store has the bytes of `row` in all of its forms.
+    pub(crate) async fn bodies_are_there(&self, row: &DerivedRow) -> Result<bool, FetchError> {
         for digest in std::iter::once(row.digest).chain(row.gzip.map(|(digest, _)| digest)) {
             if self.ports.blobs.size(&digest).await?.is_none() {
                 return Ok(false);
@@ -140,7 +162,7 @@ impl Engine {
         inputs: &Digest,
     ) -> Result<DerivedRow, FetchError> {
         let worker = self.worker().await;
-        let source = self.reader_of(entry).await?;
+        let source = self.source_of(&Self::key(remote, resource), entry).await?;
         let plain = self.ports.blobs.stage(None).await?;
         let packed = self.ports.blobs.stage(None).await?;
         let (engine, handle) = (self.clone(), Handle::current());
@@ -157,17 +179,17 @@ impl Engine {
             rewrite(&inputs, source, plain, packed, &handle)
         };
         let made = tokio::task::spawn_blocking(job).await.map_err(|_| FetchError::Abandoned)??;
-        self.announce(&made.plain.digest, made.plain.size).await?;
+        let _hold = self.announce(&made.plain.digest, made.plain.size).await?;
         failpoint("derive.blob.before");
         made.plain.staged.commit(&made.plain.digest).await?;
         failpoint("derive.blob.after");
-        let gzip = match made.gzip {
+        let (gzip, _packed) = match made.gzip {
             Some(gzip) => {
-                self.announce(&gzip.digest, gzip.size).await?;
+                let hold = self.announce(&gzip.digest, gzip.size).await?;
                 gzip.staged.commit(&gzip.digest).await?;
-                Some((gzip.digest, gzip.size))
+                (Some((gzip.digest, gzip.size)), hold)
             }
-            None => None,
+            None => (None, Hold::default()),
         };
         let row = DerivedRow {
             digest: made.plain.digest,
@@ -226,7 +248,7 @@ fn rewrite(
         BufReader::with_capacity(256 << 10, BlockingReader::new(source, row.size, handle.clone()));
     let mut output = StageWriter::new(plain, handle.clone());
     let content_type =
-        format.rewrite(inputs.resource, &document, &inputs.context(), &mut input, &mut output)?;
+        inputs.with_context(|cx| format.rewrite(inputs.resource, &document, cx, &mut input, &mut output))?;
     let plain = output.finish().map_err(IndexError::from)?;
     let gzip = compressed(&plain, packed, handle)?;
     Ok(Made { plain, gzip, content_type })
@@ -252,16 +274,20 @@ fn compress(plain: &Written, packed: Box<dyn StagedBlob>, handle: &Handle) -> io
     encoder.finish()?.finish()
 }
 
+/// Sees every block that is written.
+type Tap<'t> = dyn FnMut(&Bytes) + 't;
+
 /// A staged blob as `Write`, for the blocking pool.
-pub(crate) struct StageWriter {
+pub(crate) struct StageWriter<'t> {
     staged: Box<dyn StagedBlob>,
     buffer: Vec<u8>,
     hasher: Hasher,
     written: u64,
     handle: Handle,
+    tap: Option<&'t mut Tap<'t>>,
 }
 
-impl StageWriter {
+impl<'t> StageWriter<'t> {
     const BLOCK: usize = 256 << 10;
 
     pub(crate) fn new(staged: Box<dyn StagedBlob>, handle: Handle) -> Self {
@@ -271,20 +297,29 @@ impl StageWriter {
             hasher: Hasher::for_checksums(&[]),
             written: 0,
             handle,
+            tap: None,
         }
+    }
+
+    /// Shows `tap` every block too.
+    pub(crate) fn with_tap(self, tap: &'t mut Tap<'t>) -> Self {
+        StageWriter { tap: Some(tap), ..self }
     }
 
     fn drain(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let block = std::mem::replace(&mut self.buffer, Vec::with_capacity(Self::BLOCK));
+        let block = Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(Self::BLOCK)));
         self.hasher.update(&block);
         self.written += block.len() as u64;
         if self.written > limits::MAX_INFLATED {
             return Err(limits::breached("size of the rewritten index"));
         }
-        self.handle.block_on(self.staged.write(block.into())).map_err(io::Error::other)
+        if let Some(tap) = &mut self.tap {
+            tap(&block);
+        }
+        self.handle.block_on(self.staged.write(block)).map_err(io::Error::other)
     }
 
     pub(crate) fn finish(mut self) -> io::Result<Written> {
@@ -294,7 +329,7 @@ impl StageWriter {
     }
 }
 
-impl Write for StageWriter {
+impl Write for StageWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= Self::BLOCK {

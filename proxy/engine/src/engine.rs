@@ -58,8 +58,6 @@ pub struct Options {
     pub workers: usize,
     /// Bytes of merged indexes' files and lists kept in memory.
     pub generation_bytes: u64,
-    /// How long an earlier generation of a merged index stays for the clients that hold it.
-    pub keep_generations: Duration,
     /// How long a row may lie in memory unquestioned.
     pub recheck: RecheckAges,
 }
@@ -73,8 +71,6 @@ impl Default for Options {
             negative_entries: 100_000,
             workers: 2,
             generation_bytes: 64 << 20,
-            // What dnf calls `metadata_expire`.
-            keep_generations: Duration::from_secs(48 * 3600),
             recheck: RecheckAges::default(),
         }
     }
@@ -96,7 +92,7 @@ pub struct Engine {
     pub(crate) lookups: Lookups,
     pub(crate) workers: Arc<tokio::sync::Semaphore>,
     pub(crate) derivations: crate::derive::Derivations,
-    pub(crate) merged: crate::merged::Merged,
+    pub(crate) merged: crate::merged::state::Merged,
     pub(crate) keys: OnceLock<Arc<dyn Keys>>,
     /// Counts stored indexes, so that bodies are held against new ones.
     pub(crate) generation: AtomicU64,
@@ -111,14 +107,14 @@ impl Engine {
             rechecks: Arc::new(tokio::sync::Semaphore::new(RECHECKS)),
             late: Arc::new(tokio::sync::Semaphore::new(crate::fill::late::MAX_LATE)),
             links: LinkSigner::new(link_key),
-            hot: HotIndex::new(options.hot_bytes),
+            hot: HotIndex::new(options.hot_bytes, options.small_body),
             negative: NegativeCache::new(options.negative_entries),
             facts: FactCache::new(options.fact_bytes),
             flights: Flights::default(),
             lookups: Lookups::default(),
             workers: Arc::new(tokio::sync::Semaphore::new(options.workers)),
             derivations: crate::derive::Derivations::default(),
-            merged: crate::merged::Merged::new(options.generation_bytes),
+            merged: crate::merged::state::Merged::new(options.generation_bytes),
             keys: OnceLock::new(),
             generation: AtomicU64::new(1),
             ports,

@@ -121,6 +121,11 @@ impl From<IndexError> for FetchError {
 }
 
 impl FetchError {
+    /// Whether stored bytes are gone or spoiled, so that only another fetch or making helps.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, FetchError::Blob(error) if matches!(**error, BlobError::NotFound(_) | BlobError::Damaged(..)))
+    }
+
     /// Whether a stored copy may stand in (stale-if-error): upstream is failing, rather than saying
     /// something about the path or the request being wrong.
     pub fn permits_stale(&self) -> bool {

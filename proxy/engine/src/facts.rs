@@ -11,7 +11,7 @@ use quick_cache::{Weighter, sync::Cache};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::{Engine, blocking::BlockingReader, error::FetchError, fetch::Need, hot::HotEntry};
+use crate::{Engine, blocking::BlockingReader, error::FetchError, fetch::Need, hot::HotEntry, weighed};
 
 /// Most indexes consulted for one path (RS-69: no unbounded work per request).
 const MAX_INDEXES: usize = 32;
@@ -93,7 +93,7 @@ pub(crate) struct FactCache(Cache<Digest, Arc<FactMap>, ByBytes>);
 
 impl FactCache {
     pub(crate) fn new(bytes: u64) -> Self {
-        FactCache(Cache::with_weighter(256, bytes, ByBytes))
+        FactCache(weighed::cache(256, bytes, u64::MAX, ByBytes))
     }
 }
 
@@ -193,6 +193,12 @@ impl Engine {
             remote.spec.package_type, remote.spec.base_url, row.digest, row.source_url, remote.identity.id.0
         );
         let id = Digest::of(identity.as_bytes());
+        if let Some(map) = self.facts.0.get(&id) {
+            return Ok(map);
+        }
+        // All that is downloaded by a new index asks for its facts at the same time.
+        let turn = self.derivations.turn(&id);
+        let _turn = turn.lock().await;
         if let Some(map) = self.facts.0.get(&id) {
             return Ok(map);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use artifactapi_formats::{Location, PlanError, Resource, Revalidation};
+use artifactapi_formats::{LinkSigner, Location, PlanError, Resource, Revalidation};
 use artifactapi_model::{
     ArtifactKey, Mutability, Remote,
     policy::Refusal,
@@ -16,7 +16,7 @@ use crate::{
     content::{CacheOutcome, GrowingBody},
     decide::{Decision, Held, Rules, decide, effective_mutability, may_stand_in},
     error::FetchError,
-    facts::{Effort, Known},
+    facts::{Effort, Known, planned},
     fill::{Finished, Head, Job, Progress},
     flights::{Pilot, Seat},
     hot::HotEntry,
@@ -86,6 +86,15 @@ impl Engine {
     /// The key of `resource`.
     pub(crate) fn key(remote: &Remote, resource: &Resource) -> ArtifactKey {
         ArtifactKey::new(remote.identity.id, remote.identity.epoch, &resource.path, &resource.query)
+    }
+
+    /// Whether clients may have the file of `remote` at canonical `path`: as it decides when it is asked for the file,
+    /// and so under every name that the file has, as signed links have several.
+    pub(crate) fn permits(remote: &Remote, path: &str, links: &LinkSigner) -> bool {
+        if !remote.spec.hides() {
+            return true;
+        }
+        planned(remote, path, "", links).is_ok_and(|resource| Self::permit(remote, &resource).is_ok())
     }
 
     /// Policy on `resource`, under every name it has.

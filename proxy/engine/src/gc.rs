@@ -15,6 +15,7 @@
 
 mod progress;
 mod retention;
+pub mod room;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -22,11 +23,15 @@ use artifactapi_model::{
     ArtifactKey, Clock, Digest, Notice, Remote, RepoId, Timestamp,
     failpoint::failpoint,
     ports::{BlobError, BlobStore, Housekeeping, MetadataError, MetadataStore, housekeeping::BlobStates},
+    repository::RepoIdentity,
 };
 use futures_util::{StreamExt as _, stream};
 pub use progress::{Numbers, Progress, Report};
 use tokio::time::{Instant, sleep};
 
+/// By whose hand rows of the collector change; no replica is called so. What it gives up has not changed upstream, so that
+/// nobody has to look again at what was made of it, as after an operator's word.
+pub const COLLECTOR: &str = "(collector)";
 /// The turn's name.
 const TURN: &str = "gc";
 /// A claim older than this is not acted upon: it is made anew.
@@ -65,6 +70,9 @@ pub struct Options {
     pub rest: Duration,
     /// Age at which derived documents go; they are made anew when asked for.
     pub derived_age: Duration,
+    /// How long a generation of a merged index stays, for the clients that hold it, after it was last found to be
+    /// current; that is written down once an hour.
+    pub generation_age: Duration,
     /// Whether to walk the whole blob store for strays.
     pub sweep: bool,
 }
@@ -77,6 +85,8 @@ impl Default for Options {
             step: 500,
             rest: Duration::from_millis(2),
             derived_age: Duration::from_secs(30 * 24 * 3600),
+            // What dnf calls `metadata_expire`, and the hours between two looks.
+            generation_age: Duration::from_secs((48 + 2) * 3600),
             sweep: true,
         }
     }
@@ -89,6 +99,8 @@ pub struct Configured {
     pub remotes: Vec<Remote>,
     /// Other repositories that are there.
     pub others: Vec<RepoId>,
+    /// Virtuals, of whose rows all are generations of merged indexes.
+    pub virtuals: Vec<RepoIdentity>,
 }
 
 /// Collects in one pair of stores.
@@ -122,6 +134,7 @@ impl Collector {
         if let Some(configured) = configured {
             self.retain(configured, options, &mut report).await?;
             self.retire(configured, options, &mut report).await?;
+            self.expire_generations(configured, options, &mut report).await?;
         }
         if !options.dry {
             self.expire_derived(options, &mut report).await?;
@@ -206,6 +219,26 @@ impl Collector {
         }
     }
 
+    /// Forgets generations of merged indexes that have not been current for long, whatever rules they were made by.
+    async fn expire_generations(
+        &self,
+        configured: &Configured,
+        options: &Options,
+        report: &mut Report,
+    ) -> Result<(), GcError> {
+        let before = before(self.clock.now(), options.generation_age);
+        for RepoIdentity { id, epoch } in configured.virtuals.iter().filter(|_| !options.dry) {
+            loop {
+                let gone = self.keeper.expire_unused(*id, *epoch, before, options.step).await?.len();
+                report.generations += gone as u64;
+                if gone < options.step {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn expire_derived(&self, options: &Options, report: &mut Report) -> Result<(), GcError> {
         let before = before(self.clock.now(), options.derived_age);
         loop {
@@ -239,27 +272,39 @@ impl Collector {
             let claimed_at = Instant::now();
             let claimed = self.keeper.claim_blobs(options.grace, options.step.min(CLAIMED)).await?;
             failpoint("gc.claim.after");
-            let todo = claimed.into_iter().filter(|(digest, _)| !failed.contains(digest));
-            let todo: Vec<_> = todo.map(|blob| self.delete_one(blob, claimed_at, options.rest)).collect();
-            let mut ended = stream::iter(todo).buffer_unordered(LANES);
-            let (mut refused, mut progressed) = (Vec::new(), false);
-            while let Some(end) = ended.next().await {
-                match end? {
-                    Ended::Deleted(size) => {
-                        progressed = true;
-                        report.deleted += 1;
-                        report.freed += size;
-                    }
-                    Ended::Refused(digest) => refused.push(digest),
-                    Ended::Stale => progressed = true,
-                }
-            }
+            let todo = claimed.into_iter().filter(|(digest, _)| !failed.contains(digest)).collect();
+            let (progressed, refused) = self.delete_claimed(todo, claimed_at, options.rest, report).await?;
             report.failed += refused.len() as u64;
             failed.extend(refused);
             if !progressed {
                 return Ok(());
             }
         }
+    }
+
+    /// Deletes blobs that were claimed at `claimed_at`: whether anything became of them, and those that stay for now.
+    async fn delete_claimed(
+        &self,
+        claimed: Vec<(Digest, u64)>,
+        claimed_at: Instant,
+        rest: Duration,
+        report: &mut Report,
+    ) -> Result<(bool, Vec<Digest>), GcError> {
+        let todo: Vec<_> = claimed.into_iter().map(|blob| self.delete_one(blob, claimed_at, rest)).collect();
+        let mut ended = stream::iter(todo).buffer_unordered(LANES);
+        let (mut refused, mut progressed) = (Vec::new(), false);
+        while let Some(end) = ended.next().await {
+            match end? {
+                Ended::Deleted(size) => {
+                    progressed = true;
+                    report.deleted += 1;
+                    report.freed += size;
+                }
+                Ended::Refused(digest) => refused.push(digest),
+                Ended::Stale => progressed = true,
+            }
+        }
+        Ok((progressed, refused))
     }
 
     /// Deletes one blob that was claimed at `claimed_at`.
@@ -339,6 +384,6 @@ impl Evicted {
             let (repo, epoch) = (remote.identity.id.0, remote.identity.epoch.0);
             return vec![Notice::ChangedBelow { repo, epoch, prefix: String::new() }];
         }
-        self.keys.iter().map(|key| Notice::changed(key, "")).collect()
+        self.keys.iter().map(|key| Notice::changed(key, COLLECTOR)).collect()
     }
 }

@@ -16,6 +16,8 @@ use artifactapi_model::{
 use bytes::Bytes;
 use quick_cache::{Weighter, sync::Cache};
 
+use crate::weighed;
+
 /// How long a doubtful entry is used after the database did not answer.
 const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -135,11 +137,14 @@ pub(crate) struct HotIndex {
 }
 
 impl HotIndex {
-    pub(crate) fn new(bytes: u64) -> Self {
+    /// With room for `bytes`; a body has at most `largest` of them.
+    pub(crate) fn new(bytes: u64, largest: u64) -> Self {
         let items = usize::try_from(bytes / 4096).unwrap_or(usize::MAX).max(64);
+        // A derived document has two bodies.
+        let heaviest = 2 * largest;
         HotIndex {
-            stored: Cache::with_weighter(items, bytes / 2, ByBytes),
-            derived: Cache::with_weighter(items, bytes / 2, ByBytes),
+            stored: weighed::cache(items, bytes / 2, heaviest, ByBytes),
+            derived: weighed::cache(items, bytes / 2, heaviest, ByBytes),
         }
     }
 

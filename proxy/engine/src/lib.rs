@@ -33,12 +33,15 @@ mod lookup;
 mod members;
 pub mod merged;
 mod negative;
+mod pieces;
 mod recheck;
 pub mod scrub;
 mod serve;
 mod share;
+mod tags;
 mod through;
 mod verify;
+mod weighed;
 mod window;
 
 pub use content::{Body, CacheOutcome, Content, GrowingBody, Reply};

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use artifactapi_formats::{Location, Plan, PlanError, Request, Resource, Subject, format_of};
-use artifactapi_model::{Mutability, PackageType, Refusal, Remote};
+use artifactapi_formats::{
+    Location, Plan, PlanError, Request, Resource, Subject, format_of, merge::merge_of,
+};
+use artifactapi_model::{Mutability, PackageType, Refusal, Remote, RepoPath};
 
-use crate::{Engine, error::FetchError, fetch::Need};
+use crate::{Engine, error::FetchError, facts::planned, fetch::Need};
 
 /// Ends of names of packages and indexes, whatever their type's plan says of them.
 const NEVER_ALONE: [&str; 6] = [".adb", ".apk", ".rpm", ".drpm", ".tgz", ".tar.gz"];
@@ -53,6 +55,26 @@ impl Engine {
             Err(FetchError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether clients may have what `remote` has at canonical `path`, together with what belongs to it.
+    ///
+    /// # Errors
+    /// [`FetchError::Refused`], and [`FetchError::Plan`] for what it cannot have.
+    pub fn lets_have(&self, remote: &Remote, path: &RepoPath) -> Result<(), FetchError> {
+        let together = merge_of(remote.spec.package_type).map(|merge| merge.together(path));
+        for file in together.unwrap_or_default() {
+            Self::permit(remote, &planned(remote, &file, "", &self.links)?)?;
+        }
+        Ok(())
+    }
+
+    /// What `request` asks of `remote`, however it is spelled: the canonical path, and the part of the query that
+    /// counts there (RS-22). `None` for what is no document and no file.
+    pub fn spelling(&self, remote: &Remote, request: &Request<'_>) -> Option<String> {
+        let plan = format_of(remote.spec.package_type).plan(request, &remote.spec, &self.links);
+        let Ok(Plan::Serve(asked)) = plan else { return None };
+        Some(format!("{}?{}", asked.path, asked.query))
     }
 
     /// Whether `request` asks for a package or for an index that is not merged, by its path alone: of united

@@ -8,18 +8,26 @@
 //! Which generation is current, each process finds out for itself: by asking for the members' documents, each of
 //! which is fetched and revalidated by its own rules ([`gather`]). Between two such looks a request costs one
 //! lookup in memory. When the documents may have changed, the last generation is served once more while one
-//! request's task looks: nobody waits for a merge but who comes first of all.
+//! request's task looks: nobody waits for a merge but who comes first of all, and who comes first after somebody has
+//! evicted or refreshed what a member has.
 //!
 //! A member that fails and has no stored copy makes no generation: the last one stays, marked as stale, and where
-//! there is none that is an error. Never is an index without that member stored or served.
+//! there is none that is an error. Never is an index without that member stored or served. Members that all answer
+//! that they have nothing are believed: what is made of them is nothing.
 //!
 //! Earlier generations stay for a while ([`history`]): a client that holds yesterday's index gets the files it
 //! names.
 
+mod answer;
 mod build;
 mod gather;
 pub(crate) mod generation;
 mod history;
+mod listing;
+mod memory;
+mod past;
+mod staging;
+pub(crate) mod state;
 
 use std::{
     sync::{
@@ -29,32 +37,30 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use artifactapi_formats::{
     PublicBase, Request,
     merge::{Asked, Merge, Rules, Signer, merge_of},
 };
-use artifactapi_model::{
-    ArtifactKey, Digest, Mutability, PackageType, Remote, RepoPath, Timestamp, repository::RepoIdentity,
-};
-use quick_cache::sync::Cache;
-use tokio::sync::{Mutex, OnceCell};
+use artifactapi_model::{Digest, PackageType, Remote, RepoPath, ports::BlobError, repository::RepoIdentity};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     Engine,
-    content::{Body, CacheOutcome, Content},
+    content::{CacheOutcome, Content},
     error::FetchError,
 };
-use generation::{File, Generation};
+use answer::Standing;
+use generation::Generation;
+use state::{Asking, Current, State};
 
 /// How soon to look again while a member's document is being revalidated.
 const SOON: Duration = Duration::from_secs(1);
 /// How soon to look again after a look that failed.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long a request waits for a look that somebody's word has made necessary.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time without a look.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// Merged indexes whose state is kept in memory.
-const STATES: usize = 1024;
 
 /// A Virtual as its merges see it: the members that whoever asks may see, and its rules.
 pub struct Union {
@@ -89,68 +95,6 @@ pub enum Found {
     Member(usize, RepoPath),
 }
 
-/// The state of one merged index.
-#[derive(Default)]
-pub(crate) struct State {
-    current: ArcSwapOption<Current>,
-    /// Held by the one who looks for the first time.
-    first: Mutex<()>,
-    /// Until when it is known that no member has such an index.
-    absent_until: AtomicI64,
-    /// Whether somebody looks behind an answer.
-    is_asked: AtomicBool,
-}
-
-/// The right to look behind an answer, which ends with the look, whatever becomes of it.
-struct Asking(Arc<State>);
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.0.is_asked.store(false, Relaxed);
-    }
-}
-
-/// What is served.
-struct Current {
-    generation: Arc<Generation>,
-    /// Digest of everything it was made of.
-    inputs: Digest,
-    /// The generations before it, once somebody has asked for what it does not have.
-    earlier: OnceCell<Vec<Arc<Generation>>>,
-    /// When the oldest of the members' documents was confirmed.
-    checked_at: Timestamp,
-    /// Until when nobody needs to look.
-    until: AtomicI64,
-    /// Whether the last look failed, or found a member's document stale.
-    is_stale: AtomicBool,
-}
-
-/// States and generations in memory.
-pub(crate) struct Merged {
-    states: Cache<Digest, Arc<State>>,
-    generations: Cache<Digest, Arc<Generation>, generation::ByBytes>,
-}
-
-impl Merged {
-    /// With room for `bytes` of generations.
-    pub(crate) fn new(bytes: u64) -> Self {
-        Merged {
-            states: Cache::new(STATES),
-            generations: Cache::with_weighter(STATES, bytes, generation::ByBytes),
-        }
-    }
-
-    /// Bytes of `digest` are gone: generations that have it are made or loaded anew.
-    pub(crate) fn forget(&self, digest: &Digest) -> Vec<Digest> {
-        let with = |generation: &Generation| generation.has(digest);
-        let gone: Vec<_> =
-            self.generations.iter().filter(|(_, it)| with(it)).map(|(inputs, _)| inputs).collect();
-        self.generations.retain(|inputs, _| !gone.contains(inputs));
-        self.states.retain(|_, state| state.current.load().as_ref().is_none_or(|it| !with(&it.generation)));
-        gone
-    }
-}
-
 impl Engine {
     /// What the merges of `union` know of `path`, which `request` is for; `None` when that is none of theirs.
     ///
@@ -174,100 +118,146 @@ impl Engine {
     }
 
     async fn find(self: &Arc<Self>, look: &Look, asked: &Asked) -> Result<Found, FetchError> {
-        let Look { union, index, .. } = look;
-        let (current, outcome) = self.current(look).await?;
-        let path = asked.path.as_str();
-        if let Some(file) = current.generation.file(path) {
-            return Ok(Found::Content(Box::new(self.content(union, asked, &current, file, outcome))));
+        let union = &look.union;
+        let state = self.state(look);
+        let mut current = self.current_generation(look, &state).await;
+        if current.as_ref().is_err_and(FetchError::is_loss) {
+            // It is not served any more: now it is made anew.
+            current = self.current_generation(look, &state).await;
         }
-        if let Some(found) = listed(union, &current.generation, asked) {
-            return Ok(found);
-        }
-        for generation in current.earlier.get_or_try_init(|| self.earlier(union, index)).await? {
-            if let Some(file) = generation.file(path).filter(|_| !asked.is_index) {
-                return Ok(Found::Content(Box::new(self.content(union, asked, &current, file, outcome))));
-            }
-            if let Some(found) = listed(union, generation, asked) {
+        let (mut standing, mut base) = (None, None);
+        if let Ok((current, generation, outcome)) = &current {
+            base = Some(current.inputs);
+            let own = *standing.insert(Standing::of(current, *outcome));
+            if let Some(found) = self.in_current(union, asked, generation, own) {
                 return Ok(found);
             }
         }
-        Err(FetchError::NotFound { gone: false })
+        // What the index of a twin, or of yesterday, names.
+        let found = match asked.is_index {
+            true => None,
+            false => self.in_history(look, asked, &state.history, base, standing).await?,
+        };
+        let missing = current.err().unwrap_or(FetchError::NotFound { gone: false });
+        found.ok_or(missing)
     }
 
-    /// The current generation of the index at `index`.
-    async fn current(self: &Arc<Self>, look: &Look) -> Result<(Arc<Current>, CacheOutcome), FetchError> {
-        let state = self.state(look);
-        let now = self.ports.clock.now();
-        if let Some(current) = state.current.load_full() {
-            if now.0 < current.until.load(Relaxed) {
+    /// What is current, with its generation.
+    async fn current_generation(
+        self: &Arc<Self>,
+        look: &Look,
+        state: &Arc<State>,
+    ) -> Result<(Arc<Current>, Arc<Generation>, CacheOutcome), FetchError> {
+        let (current, outcome) = self.current(look, state).await?;
+        match self.generation_of(&current).await? {
+            Some(generation) => Ok((current, generation, outcome)),
+            None => {
+                state.lose(&current);
+                Err(BlobError::NotFound(current.document.digest).into())
+            }
+        }
+    }
+
+    /// What is current of the index at `index`.
+    async fn current(
+        self: &Arc<Self>,
+        look: &Look,
+        state: &Arc<State>,
+    ) -> Result<(Arc<Current>, CacheOutcome), FetchError> {
+        let last = state.current.load_full();
+        if let Some(current) = last.clone().filter(|_| !state.is_doubted.load(Relaxed)) {
+            if self.ports.clock.now().0 < current.until.load(Relaxed) {
                 let is_stale = current.is_stale.load(Relaxed);
                 return Ok((current, if is_stale { CacheOutcome::Stale } else { CacheOutcome::Hit }));
             }
             if !state.is_asked.swap(true, Relaxed) {
                 let (engine, look, asked) = (self.clone(), look.clone(), Asking(state.clone()));
-                tokio::spawn(async move { engine.look_again(&look, &asked.0).await });
+                tokio::spawn(async move {
+                    let turn = asked.0.turn.clone().lock_owned().await;
+                    engine.look_in_turn(&look, &asked.0, turn).await
+                });
             }
             return Ok((current, CacheOutcome::Stale));
         }
+        let is_known = |_: &FetchError| last.is_none() && !state.is_doubted.load(Relaxed);
+        if let Some(error) = state.refusal(self.ports.clock.now()).filter(is_known) {
+            return Err(error);
+        }
+        // Whoever leaves meanwhile leaves no task behind that waits for its turn.
+        let turn = state.turn.clone().lock_owned();
         // In a task: what one has waited for in vain, the next one finds done.
-        let (engine, look) = (self.clone(), look.clone());
-        let first = tokio::spawn(async move { engine.look_first(&look, &state).await });
-        first.await.unwrap_or(Err(FetchError::Abandoned))
+        let (engine, look, state) = (self.clone(), look.clone(), state.clone());
+        let looked = async move {
+            let turn = turn.await;
+            let looked = tokio::spawn(async move { engine.look_in_turn(&look, &state, turn).await });
+            looked.await.unwrap_or(Err(FetchError::Abandoned))
+        };
+        match last {
+            None => looked.await,
+            // Somebody has said that it may have changed. It stands in when that takes long to find out.
+            Some(last) => match tokio::time::timeout(PATIENCE, looked).await {
+                Ok(answer) => answer,
+                Err(_) => Ok((last, CacheOutcome::Stale)),
+            },
+        }
     }
 
-    /// Looks for what has never been found here, once for all who ask at the same time.
-    async fn look_first(
+    /// Looks, one after the other with all who do, unless somebody has just done so. What fails changes nothing but the
+    /// mark of what is there; what no member has any more is gone.
+    async fn look_in_turn(
         self: &Arc<Self>,
         look: &Look,
         state: &State,
+        _turn: OwnedMutexGuard<()>,
     ) -> Result<(Arc<Current>, CacheOutcome), FetchError> {
-        let _first = state.first.lock().await;
-        if let Some(current) = state.current.load_full() {
-            return Ok((current, CacheOutcome::Collapsed));
-        }
-        if self.ports.clock.now().0 < state.absent_until.load(Relaxed) {
-            return Err(FetchError::NotFound { gone: false });
-        }
-        match self.look(look, None).await {
-            Ok(current) => {
-                state.current.store(Some(current.clone()));
-                Ok((current, CacheOutcome::Miss))
+        // Before the look: what is said meanwhile it may not see.
+        let is_doubted = state.is_doubted.swap(false, Relaxed);
+        let (last, now) = (state.current.load_full(), self.ports.clock.now());
+        match &last {
+            Some(last) if is_doubted => last.until.store(0, Relaxed),
+            Some(last) if now.0 < last.until.load(Relaxed) => {
+                let is_stale = last.is_stale.load(Relaxed);
+                let outcome = if is_stale { CacheOutcome::Stale } else { CacheOutcome::Collapsed };
+                return Ok((last.clone(), outcome));
             }
-            Err(error) => {
-                if matches!(error, FetchError::NotFound { .. }) {
-                    state.absent_until.store((self.ports.clock.now() + PAUSE).0, Relaxed);
+            _ => {}
+        }
+        if let Some(error) = state.refusal(now).filter(|_| !is_doubted && last.is_none()) {
+            return Err(error);
+        }
+        let looked = self.look(look, last.as_deref()).await;
+        let later = self.ports.clock.now() + PAUSE;
+        match (looked, last) {
+            (Ok(current), last) => {
+                state.current.store(Some(current.clone()));
+                let is_same = last.is_some_and(|last| last.inputs == current.inputs);
+                let outcome = match current.is_stale.load(Relaxed) {
+                    true => CacheOutcome::Stale,
+                    false if is_same => CacheOutcome::Revalidated,
+                    false => CacheOutcome::Miss,
+                };
+                Ok((current, outcome))
+            }
+            (Err(error @ FetchError::NotFound { .. }), last) => {
+                if last.is_some() {
+                    tracing::info!(virtual.base = look.base.prefix, virtual.index = %look.index, "no member has a merged index any more");
                 }
+                state.refuse(error.clone(), later);
+                state.current.store(None);
                 Err(error)
             }
-        }
-    }
-
-    fn state(&self, look: &Look) -> Arc<State> {
-        let Look { union, index, base, .. } = look;
-        // Only packuments carry our own address.
-        let address = if union.package_type == PackageType::Npm { base.url() } else { String::new() };
-        let key = Digest::of(format!("{}\n{index}\n{address}", union.fingerprint).as_bytes());
-        if let Some(state) = self.merged.states.get(&key) {
-            return state;
-        }
-        let fresh = || Ok::<_, std::convert::Infallible>(Arc::default());
-        match self.merged.states.get_or_insert_with(&key, fresh) {
-            Ok(state) => state,
-            Err(never) => match never {},
-        }
-    }
-
-    /// Looks behind an answer. What fails changes nothing but the mark.
-    async fn look_again(self: &Arc<Self>, look: &Look, state: &State) {
-        let last = state.current.load_full();
-        match self.look(look, last.as_deref()).await {
-            Ok(current) => state.current.store(Some(current)),
-            Err(error) => {
+            (Err(error), Some(last)) => {
                 tracing::warn!(virtual.base = look.base.prefix, virtual.index = %look.index, %error, "a merged index stays as it was");
-                if let Some(last) = last {
-                    last.until.store((self.ports.clock.now() + PAUSE).0, Relaxed);
-                    last.is_stale.store(true, Relaxed);
+                last.until.store(later.0, Relaxed);
+                last.is_stale.store(true, Relaxed);
+                Ok((last, CacheOutcome::Stale))
+            }
+            (Err(error), None) => {
+                // Whoever waits gets the same, and does not try in vain once more. Lost bytes are forgotten by now.
+                if !error.is_loss() {
+                    state.refuse(error.clone(), later);
                 }
+                Err(error)
             }
         }
     }
@@ -280,58 +270,36 @@ impl Engine {
         }
         let signer = self.signer(look.union.package_type).await?;
         let inputs = gathered.inputs(look, &*signer);
-        let generation = match last.filter(|last| last.inputs == inputs) {
-            Some(last) => last.generation.clone(),
-            None => self.generation(look, &inputs, gathered.members, signer).await?,
+        let now = self.ports.clock.now();
+        let mut noted_at = now;
+        let (document, since) = match last.filter(|last| last.inputs == inputs) {
+            Some(last) => {
+                if now.since(last.noted_at) >= LONGEST {
+                    self.still_current(&look.union, &look.index, &inputs).await;
+                } else {
+                    noted_at = last.noted_at;
+                }
+                (last.document.clone(), last.since)
+            }
+            None => {
+                let (generation, document, since) =
+                    self.generation(look, &inputs, gathered.members, signer, last).await?;
+                if generation.file(look.index.as_str()).is_none() {
+                    return Err(FetchError::NotFound { gone: false });
+                }
+                (document, since)
+            }
         };
-        if generation.file(look.index.as_str()).is_none() {
-            return Err(FetchError::NotFound { gone: false });
-        }
         let life = if gathered.is_stale { SOON } else { gathered.life.clamp(SOON, LONGEST) };
         Ok(Arc::new(Current {
-            generation,
             inputs,
-            earlier: OnceCell::new(),
+            document,
+            since,
+            noted_at,
             checked_at: gathered.checked_at,
             until: AtomicI64::new((self.ports.clock.now() + life).0),
             is_stale: AtomicBool::new(gathered.is_stale),
         }))
-    }
-
-    fn content(
-        &self,
-        union: &Union,
-        asked: &Asked,
-        current: &Current,
-        file: &File,
-        outcome: CacheOutcome,
-    ) -> Content {
-        let now = self.ports.clock.now();
-        let identity = union
-            .identity
-            .unwrap_or(RepoIdentity { id: artifactapi_model::RepoId(0), epoch: artifactapi_model::Epoch(0) });
-        let left = Timestamp(current.until.load(Relaxed)).since(now);
-        let body = |kept: &Option<bytes::Bytes>, digest| match kept {
-            Some(bytes) => Body::Memory(bytes.clone()),
-            None => Body::Stored(digest),
-        };
-        let row = &file.row;
-        Content {
-            key: ArtifactKey::new(identity.id, identity.epoch, &asked.path, ""),
-            size: Some(row.size),
-            digest: Some(row.digest),
-            content_type: row.content_type.clone(),
-            last_modified: None,
-            headers: Vec::new(),
-            mutability: Mutability::Mutable,
-            age: now.since(current.checked_at),
-            fresh_for: Some(if outcome == CacheOutcome::Stale { Duration::ZERO } else { left }),
-            stored_at: current.generation.made_at,
-            outcome,
-            varies_by_accept: asked.is_negotiated,
-            gzip: row.gzip.map(|(digest, size)| (body(&file.gzip, digest), digest, size)),
-            body: body(&file.body, row.digest),
-        }
     }
 
     /// What signs generations of a type that has signatures.
@@ -363,13 +331,4 @@ impl Signer for Nobody {
     fn openpgp(&self, _: &[u8]) -> Result<Option<String>, String> {
         Ok(None)
     }
-}
-
-/// The member and its own path of a file that `generation` advertises, or that lies beside one.
-fn listed(union: &Union, generation: &Generation, asked: &Asked) -> Option<Found> {
-    let path = asked.path.as_str();
-    let beside = || Some((generation.listed(asked.beside.as_deref()?)?.0, path.to_owned()));
-    let (name, own) = generation.listed(path).or_else(beside)?;
-    let member = union.members.iter().position(|member| member.spec.name.as_str() == name)?;
-    Some(Found::Member(member, RepoPath::from_canonical(&own).ok()?))
 }

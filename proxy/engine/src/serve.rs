@@ -86,6 +86,7 @@ impl Engine {
             size: Some(row.size),
             digest: Some(row.digest),
             content_type: row.content_type.clone(),
+            is_dated_exactly: false,
             varies_by_accept: resource.representation.is_some(),
             gzip: row.gzip.map(|(digest, size)| (body_of(&derived.gzip, digest), digest, size)),
             body: body_of(&derived.body, row.digest),
@@ -130,6 +131,7 @@ impl Engine {
             fresh_for,
             stored_at: row.stored_at,
             outcome,
+            is_dated_exactly: false,
             varies_by_accept: false,
             gzip: None,
             body,
@@ -170,6 +172,7 @@ impl Engine {
             fresh_for,
             stored_at: now,
             outcome,
+            is_dated_exactly: false,
             varies_by_accept: false,
             gzip: None,
             body,
@@ -177,7 +180,8 @@ impl Engine {
         }
     }
 
-    /// Answers a HEAD for a body that is not stored by asking upstream the same, without fetching it.
+    /// Answers a HEAD for a body that is not stored by asking upstream the same, without fetching it but for a tag's
+    /// manifest.
     /// `None`: it is stored, or upstream has no HEAD.
     async fn head_only(
         self: &Arc<Self>,
@@ -197,6 +201,11 @@ impl Engine {
         }
         let (request, known) = self.locate(remote, resource, 0).await?;
         let request = UpstreamRequest { method: UpstreamMethod::Head, ..request };
+        // Without a fence nothing can be recorded, and the answer is none the worse.
+        let fence = match &resource.tag {
+            Some(_) => self.ports.metadata.next_fetch_seq().await.ok(),
+            None => None,
+        };
         let response = self.ports.upstream.send(remote, request).await?;
         match response.status {
             StatusCode::OK => {}
@@ -213,6 +222,9 @@ impl Engine {
         let mut checksums = resource.checksums.clone();
         checksums.extend(known.checksums);
         let head = crate::fill::head_of(remote, resource, mutability, &response, checksums);
+        if let Some(fetch_seq) = fence {
+            self.remember_tag(remote, resource, &key, &head, fetch_seq).await;
+        }
         Ok(Some(self.describe_growing(remote, resource, base, &head, CacheOutcome::Bypass, Body::Absent)))
     }
 
@@ -227,8 +239,9 @@ impl Engine {
         let mut documents = Documents::new();
         let mut asked = BTreeSet::new();
         let mut parts: Vec<Arc<HotEntry>> = Vec::new();
+        let permits = |path: &str| Self::permits(remote, path, &self.links);
         for _ in 0..MAX_ROUNDS {
-            match format.compose(resource, &documents)? {
+            match format.compose(resource, &documents, &permits)? {
                 Step::Need(paths) => {
                     for path in paths {
                         if !asked.insert(path.clone()) {

@@ -5,6 +5,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use artifactapi_engine::{CacheOutcome, FetchError};
+use artifactapi_formats::Method;
 use artifactapi_model::{Digest, PackageType, ports::UpstreamMethod};
 use artifactapi_stores::MemoryBlobs;
 use support::*;
@@ -105,6 +106,32 @@ async fn rs_92_a_tag_is_revalidated_by_head_and_fetched_only_on_change() {
     bench.upstream.put(upstream, manifest("{ }"));
     assert_eq!(bench.fetch("app/manifests/1").await.unwrap(), b"{ }");
     assert_eq!((bench.upstream.gets(), bench.upstream.requests(UpstreamMethod::Head)), (2, 2));
+}
+
+#[tokio::test]
+async fn a_tag_that_was_asked_for_by_head_is_there_when_upstream_is_not() {
+    let mut spec = spec(PackageType::Docker);
+    spec.stale_while_revalidate = Duration::ZERO;
+    let bench = Bench::with(spec, Arc::new(MemoryBlobs::default())).await;
+    let (tag, digest) = ("v2/app/manifests/1", Digest::of(b"{}"));
+    let by_digest = format!("v2/app/manifests/{digest}");
+    bench.upstream.put(tag, manifest("{}"));
+    bench.upstream.put(&by_digest, Script::Status(429));
+    let counts = || (bench.upstream.gets(), bench.upstream.requests(UpstreamMethod::Head));
+    // As dockerd and containerd ask. What cannot be fetched costs the answer nothing.
+    let told = bench.request(Method::Head, "app/manifests/1").await.unwrap();
+    assert_eq!((told.digest, told.outcome), (Some(digest), CacheOutcome::Bypass));
+    bench.upstream.put(&by_digest, manifest("{}"));
+    bench.request(Method::Head, "app/manifests/1").await.unwrap();
+    assert_eq!(counts(), (2, 2));
+    assert_eq!(bench.fetch(&format!("app/manifests/{digest}")).await.unwrap(), b"{}");
+    bench.request(Method::Head, "app/manifests/1").await.unwrap();
+    assert_eq!(counts(), (2, 2), "what the client fetches next is there, and so is the tag");
+    bench.upstream.put(tag, Script::Down);
+    bench.clock.advance(Duration::from_secs(100));
+    let told = bench.request(Method::Head, "app/manifests/1").await.unwrap();
+    assert_eq!((told.digest, told.outcome), (Some(digest), CacheOutcome::Stale));
+    assert_eq!(bench.fetch("app/manifests/1").await.unwrap(), b"{}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use artifactapi_engine::gc::{Collector, Configured, Options, Report};
+use artifactapi_engine::gc::{COLLECTOR, Collector, Configured, Options, Report};
 use artifactapi_model::{
     ArtifactKey, Clock, Digest, Epoch, Mutability, Notice, PackageType, Remote, RepoId, Timestamp,
     clock::ManualClock,
@@ -287,7 +287,7 @@ async fn retention_drops_the_unused_then_the_least_recently_used_and_tells() {
     let configured = Configured { remotes: vec![remote], ..Configured::default() };
     let report = bench.collector.run_once(Some(&configured), &quick()).await.unwrap();
     assert_eq!(report.evicted, 2);
-    let want = [Notice::changed(&key("ancient"), ""), Notice::changed(&key("b"), "")];
+    let want = [Notice::changed(&key("ancient"), COLLECTOR), Notice::changed(&key("b"), COLLECTOR)];
     assert_eq!(report.notices, want);
     for (path, stays) in [("ancient", false), ("a", true), ("b", false), ("c", true)] {
         assert_eq!(bench.metadata.artifact(&key(path)).await.unwrap().is_some(), stays, "{path}");

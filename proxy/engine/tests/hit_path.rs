@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use artifactapi_engine::{CacheOutcome, Content};
 use artifactapi_formats::Method;
-use artifactapi_model::PackageType;
+use artifactapi_model::{Digest, PackageType};
 use artifactapi_stores::{BlobCounts, BlobTally, CountingBlobs, MemoryBlobs};
+use futures_util::future::join_all;
 use support::*;
 
 const HITS: u64 = 1_000;
@@ -105,4 +106,29 @@ async fn last_uses_are_written_together_and_only_when_told_to() {
     assert_eq!(counted.bench.metadata.calls(), calls + 1, "one call for all keys");
     counted.bench.engine.record_uses().await.unwrap();
     assert_eq!(counted.bench.metadata.calls(), calls + 1, "nothing new, nothing written");
+}
+
+#[tokio::test]
+async fn a_large_index_is_read_once_for_all_that_it_names() {
+    const CHARTS: usize = 30_000;
+    const CHART: &[u8] = b"\x1f\x8b a chart";
+    let counted = Counted::new(PackageType::Helm).await;
+    let digest = Digest::of(CHART);
+    let mut index = "apiVersion: v1\nentries:\n".to_owned();
+    for chart in 0..CHARTS {
+        index += &format!(
+            "  c{chart}:\n  - name: c{chart}\n    version: 1.0.0\n    digest: {digest}\n    urls:\n    - c{chart}-1.0.0.tgz\n"
+        );
+    }
+    counted.bench.upstream.put("index.yaml", body(index));
+    let paths: Vec<_> = (0..20).map(|chart| format!("c{chart}-1.0.0.tgz")).collect();
+    for path in &paths {
+        counted.bench.upstream.put(path, body(CHART));
+    }
+    counted.bench.fetch("index.yaml").await.unwrap();
+    let before = counted.tally.counts().opens;
+    for fetched in join_all(paths.iter().map(|path| counted.bench.fetch(path))).await {
+        assert_eq!(fetched.unwrap(), CHART);
+    }
+    assert_eq!(counted.tally.counts().opens - before, 1);
 }

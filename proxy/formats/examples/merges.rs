@@ -15,7 +15,7 @@ use std::{
 
 use artifactapi_formats::{
     IndexError, LinkSigner, Plan, PublicBase, Request, RewriteContext, Source, format_of,
-    merge::{Listed, Member, Output, Rules, Signer, Written, merge_of},
+    merge::{Inputs, Listed, Member, Output, Rules, Signer, Written, merge_of},
 };
 use artifactapi_model::{
     Digest, PackageType, RepoName, RepoPath, Ttl,
@@ -60,8 +60,8 @@ impl Rules for United {
         false
     }
 
-    fn owner(&self, _: &str) -> Option<usize> {
-        None
+    fn may_have(&self, _place: usize, _name: &str) -> bool {
+        true
     }
 }
 
@@ -102,6 +102,10 @@ impl Output for Sink {
 
     fn list(&mut self, _: Listed) -> Result<(), IndexError> {
         self.listed += 1;
+        Ok(())
+    }
+
+    fn alias(&mut self, _: String, _: Listed) -> Result<(), IndexError> {
         Ok(())
     }
 }
@@ -186,7 +190,7 @@ fn packument() -> Outcome<()> {
         };
         let url = spec.base_url.join("p")?;
         let source = Source { path: &resource.path, query: "", content_type: "application/json", url: &url };
-        let cx = RewriteContext { base: &base, links: &links, remote: &spec };
+        let cx = RewriteContext { base: &base, links: &links, remote: &spec, permits: &|_| true };
         let mut output = Vec::with_capacity(text.len() * 2);
         let seconds = fastest(|| {
             output.clear();
@@ -246,7 +250,8 @@ fn report(what: &str, package_type: PackageType, path: &str, members: &[Held]) -
     let mut sink = Sink::default();
     let seconds = fastest(|| {
         sink = Sink::default();
-        Ok(merge.merge(&path, &given, &United, &United, &mut sink)?)
+        let inputs = Inputs { index: &path, members: &given, rules: &United, signer: &United };
+        Ok(merge.merge(inputs, &mut sink)?)
     })?;
     println!(
         "{what}, {:.1} MiB in, {:.1} MiB out, {} entries: merged in {:.0} ms",

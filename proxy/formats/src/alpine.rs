@@ -17,11 +17,10 @@ mod tests;
 
 use std::io::BufRead;
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, repository::RemoteSpec};
 
 use crate::{
-    Fact, IndexError, IndexRef, IndexUse, LinkSigner, Magic, PackageFormat, Plan, PlanError, Request,
-    Resource, Source,
+    Fact, IndexError, IndexRef, LinkSigner, Magic, PackageFormat, Plan, PlanError, Request, Resource, Source,
 };
 
 const INDEX: &str = "APKINDEX.tar.gz";
@@ -42,23 +41,20 @@ impl PackageFormat for Alpine {
         _remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET, HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         let name = path.file_name();
         let resource = if name == INDEX || name.ends_with(".adb") {
             Resource::index(path)
         } else if name.ends_with(".apk") {
             let moves = path.as_str().split('/').any(|segment| segment == "latest-stable");
             let mutability = if moves { Mutability::Mutable } else { Mutability::Immutable };
-            let index = IndexRef { path: format!("{}{INDEX}", path.parent()), when: IndexUse::Held };
+            let index = IndexRef::held(format!("{}{INDEX}", path.parent()));
             Resource { magic: Some(Magic::Apk), indexes: vec![index], ..Resource::file(path, mutability) }
         } else {
             // Keys, release lists, installation images: nothing tells whether they change.
             Resource::file(path, Mutability::Mutable)
         };
-        Ok(Plan::Serve(Box::new(resource)))
+        Ok(resource.into())
     }
 
     fn read_facts(

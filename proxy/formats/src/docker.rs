@@ -10,8 +10,9 @@
 //! - Every manifest is asked for with one fixed `Accept`, so that a tag has one digest whoever asks; without
 //!   it, old registries convert to schema 1.
 //! - On Docker Hub `nginx` means `library/nginx`: one key, one token scope, and patterns see both spellings.
-//! - `tags/list` leaves banned tags out and carries the name under which clients know it here; `Link` points
-//!   back to us.
+//! - `tags/list` leaves out the tags whose pull would be refused (`banTags`, patterns, blocklist) and carries the
+//!   name under which clients know it here; `Link` points back to us. A page so has fewer tags than were asked for, and
+//!   its `Link` still continues behind upstream's last one: that is where the next page begins.
 //!
 //! Left out: pushing (Remotes are read-only) and `_catalog`, which is no part of the OCI protocol and which
 //! Docker Hub does not have. Layers with foreign `urls` stay the client's business; manifests are never
@@ -25,7 +26,7 @@ mod tests;
 
 use std::io::{BufRead, Write};
 
-use artifactapi_model::{Digest, Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Digest, Mutability, PackageType, RepoPath, repository::RemoteSpec};
 
 use crate::{
     IndexError, LinkSigner, Location, MAX_INDEX, Magic, PackageFormat, Plan, PlanError, PublicBase,
@@ -72,10 +73,7 @@ impl PackageFormat for Docker {
         remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET, HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         let route = Route::parse(path.as_str())?;
         let name = Names::of(route.name, remote);
         let resource = match route.target {
@@ -88,12 +86,14 @@ impl PackageFormat for Docker {
             Target::Tags => tags(&name, request.query)?,
             Target::Referrers(digest) => referrers(&name, digest.text, request.query)?,
         };
-        Ok(Plan::Serve(Box::new(resource)))
+        Ok(resource.into())
     }
 
     fn fingerprint(&self, cx: &RewriteContext<'_>) -> String {
         // Links are relative to the host, so that all host names share one document.
-        format!("{} {:?}", cx.base.prefix, cx.remote.docker.ban_tags)
+        let policy = &cx.remote.policy;
+        let hiding = (&policy.blocklist, &policy.patterns, &cx.remote.docker.ban_tags);
+        format!("{} {hiding:?}", cx.base.prefix)
     }
 
     fn rewrite(
@@ -105,10 +105,11 @@ impl PackageFormat for Docker {
         output: &mut dyn Write,
     ) -> Result<String, IndexError> {
         if resource.representation == Some(TAGS) {
-            let name = source.path.as_str().strip_suffix("/tags/list").unwrap_or_default();
-            let name = format!("{}{name}", cx.base.prefix.strip_prefix("/v2/").unwrap_or_default());
+            let image = source.path.as_str().strip_suffix("/tags/list").unwrap_or_default();
+            let name = format!("{}{image}", cx.base.prefix.strip_prefix("/v2/").unwrap_or_default());
             let none = paging::asks_for_none(&resource.query);
-            lists::tags(&name, &cx.remote.docker.ban_tags, none, input, output)?;
+            let shows = |tag: &str| !none && (cx.permits)(&format!("{image}/manifests/{tag}"));
+            lists::tags(&name, &shows, input, output)?;
             return Ok("application/json".to_owned());
         }
         let wanted = paging::artifact_type(&resource.query).unwrap_or_default();
@@ -151,6 +152,17 @@ impl PackageFormat for Docker {
 /// [`PlanError`], as a plan of the path would give it.
 pub(crate) fn image(path: &str) -> Result<&str, PlanError> {
     Route::parse(path).map(|route| route.name)
+}
+
+/// Whether a pull for the registry `ns` of what `below` names, behind the name of `remote`, can be meant for that Remote
+/// alone, though it mirrors nothing: as an `override_path` of containerd's hosts.toml has it. Images of Docker Hub have
+/// two segments, so one that has them behind the Remote's name is none of an owner who is called like the Remote. Of
+/// other registries nobody can tell.
+pub fn is_behind_its_name(remote: &RemoteSpec, ns: &str, below: &str) -> bool {
+    let is_hub = |host: &str| DOCKER_HUB.iter().any(|name| name.eq_ignore_ascii_case(host));
+    let of_hub = remote.base_url.host_str().is_some_and(is_hub) && remote.base_url.path() == "/";
+    // OWNER/IMAGE/manifests/TAG and its like.
+    of_hub && is_hub(ns) && below.split('/').filter(|segment| !segment.is_empty()).count() >= 4
 }
 
 /// The names of one image.

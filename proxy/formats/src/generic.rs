@@ -14,10 +14,10 @@
 #[cfg(test)]
 mod tests;
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, repository::RemoteSpec};
 use url::form_urlencoded;
 
-use crate::{LinkSigner, Location, PackageFormat, Plan, PlanError, Request, Resource};
+use crate::{LinkSigner, PackageFormat, Plan, PlanError, Request, Resource};
 
 /// Longest canonical query, in bytes.
 const MAX_QUERY: usize = 4 << 10;
@@ -37,21 +37,16 @@ impl PackageFormat for Generic {
         remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET, HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         let query = canonical_query(request.query, &remote.query_parameters)?;
         let mutability =
             if path.file_name().is_empty() { Mutability::Mutable } else { Mutability::Immutable };
-        let separator = if query.is_empty() { "" } else { "?" };
-        let location = Location::Below(format!("{}{separator}{query}", path.encode()));
-        Ok(Plan::Serve(Box::new(Resource { query, location, ..Resource::file(path, mutability) })))
+        Ok(Resource::file(path, mutability).with_query(query).into())
     }
 }
 
 /// The parameters of `query` that are in `allowed`, sorted by name, decoded and encoded once. Values of a
-/// repeated parameter keep their order, which may mean something.
+/// repeated parameter keep their order, which may mean something; the same one again means nothing.
 fn canonical_query(query: &str, allowed: &[String]) -> Result<String, PlanError> {
     let unusable = || PlanError::Query("that generic.queryParameters names");
     if query.is_empty() || allowed.is_empty() {
@@ -65,6 +60,7 @@ fn canonical_query(query: &str, allowed: &[String]) -> Result<String, PlanError>
         return Err(unusable());
     }
     kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+    kept.dedup();
     let canonical = form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish();
     if canonical.len() > MAX_QUERY {
         return Err(unusable());

@@ -23,11 +23,10 @@ mod tests;
 
 use std::io::BufRead;
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, RepoPath, repository::RemoteSpec};
 
 use crate::{
-    Fact, IndexError, IndexRef, IndexUse, LinkSigner, Magic, PackageFormat, Plan, PlanError, Request,
-    Resource, Source,
+    Fact, IndexError, IndexRef, LinkSigner, Magic, PackageFormat, Plan, PlanError, Request, Resource, Source,
 };
 
 /// Largest module zip, in bytes (golang.org/x/mod/zip, `MaxZipFile`).
@@ -52,16 +51,13 @@ impl PackageFormat for Goproxy {
         _remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET, HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         let resource = match path.as_str().strip_prefix("sumdb/").and_then(sumdb::Request::parse) {
             Some(sumdb::Request::Tile) => Resource::file(path, Mutability::Immutable),
             Some(_) => Resource::index(path),
             None => module(path)?,
         };
-        Ok(Plan::Serve(Box::new(resource)))
+        Ok(resource.into())
     }
 
     fn read_facts(
@@ -133,10 +129,7 @@ fn module(path: RepoPath) -> Result<Resource, PlanError> {
         return Err(UNKNOWN);
     }
     let mutability = if escape::is_canonical(version) { Mutability::Immutable } else { Mutability::Mutable };
-    let indexes = vec![IndexRef {
-        path: format!("sumdb/{}/lookup/{module}@{version}", sumdb::PUBLIC),
-        when: IndexUse::Held,
-    }];
+    let indexes = vec![IndexRef::held(format!("sumdb/{}/lookup/{module}@{version}", sumdb::PUBLIC))];
     match kind {
         "info" => Ok(Resource { magic: Some(Magic::Json), mutability, ..Resource::index(path) }),
         "mod" => Ok(Resource { indexes, max_size: Some(MAX_MOD), ..Resource::file(path, mutability) }),

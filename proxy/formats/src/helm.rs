@@ -22,13 +22,12 @@ mod yaml;
 
 use std::io::{BufRead, Write};
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, RepoPath, repository::RemoteSpec};
 
 use self::{read::Piece, write::Index};
 use crate::{
-    Fact, IndexError, LinkSigner, Magic, PackageFormat, Plan, PlanError, Representation, Request, Resource,
-    RewriteContext, Source,
-    placement::{self, held},
+    Fact, IndexError, IndexRef, LinkSigner, Magic, PackageFormat, Plan, PlanError, Representation, Request,
+    Resource, RewriteContext, Source, placement::linked_file,
 };
 
 /// The `helm` package type.
@@ -55,25 +54,21 @@ impl PackageFormat for Helm {
         _remote: &RemoteSpec,
         links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET and HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         if let Some(file) = links.open(&path)? {
-            let magic = if file.suffix.is_empty() { Magic::of_name(file.path.file_name()) } else { None };
-            return Ok(serve(Resource { magic, ..placement::linked_file(file) }));
+            return Ok(linked_file(file).into());
         }
         let name = path.file_name();
         if name == "index.yaml" {
-            return Ok(serve(Resource { representation: Some(INDEX), ..Resource::index(path) }));
+            return Ok(Resource { representation: Some(INDEX), ..Resource::index(path) }.into());
         }
         let chart = name.strip_suffix(".prov").unwrap_or(name);
         if !chart.ends_with(".tgz") {
-            return Ok(serve(Resource::file(path, Mutability::Mutable)));
+            return Ok(Resource::file(path, Mutability::Mutable).into());
         }
         let magic = if chart == name { Some(Magic::Gzip) } else { None };
-        let indexes = indexes_above(&path).map(held).collect();
-        Ok(serve(Resource { magic, indexes, ..Resource::file(path, Mutability::Immutable) }))
+        let indexes = indexes_above(&path).map(IndexRef::held).collect();
+        Ok(Resource { magic, indexes, ..Resource::file(path, Mutability::Immutable) }.into())
     }
 
     fn fingerprint(&self, cx: &RewriteContext<'_>) -> String {
@@ -120,10 +115,6 @@ impl PackageFormat for Helm {
             Ok(())
         })
     }
-}
-
-fn serve(resource: Resource) -> Plan {
-    Plan::Serve(Box::new(resource))
 }
 
 /// The indexes that may list the chart at `path`: in its own directory and in those above, nearest first.

@@ -56,7 +56,7 @@ pub(crate) fn index_error(error: io::Error) -> IndexError {
     if breach(&error).is_none()
         && matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof | Unsupported)
     {
-        return IndexError::Malformed(format!("its compressed form is broken: {error}"));
+        return IndexError::malformed(format!("its compressed form is broken: {error}"));
     }
     error.into()
 }
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }

@@ -7,11 +7,25 @@
 //! nesting is bounded by [`crate::limits::MAX_DEPTH`].
 
 mod copy;
+mod fields;
+mod names;
+mod skim;
 #[cfg(test)]
 mod tests;
+mod write;
 
-use std::io::{self, BufRead, Write};
+use std::{
+    collections::HashSet,
+    io::{self, BufRead, Write},
+};
 
+use serde::Deserialize;
+
+pub(crate) use self::{
+    fields::Fields,
+    names::{MAX_FOLDED, folded},
+    write::{Commas, Object, array},
+};
 use crate::IndexError;
 
 /// Bytes read from the document at a time.
@@ -25,21 +39,67 @@ pub(crate) struct Reader<'i> {
     block: Box<[u8]>,
     at: usize,
     filled: usize,
+    /// Bytes of the document before the block.
+    passed: u64,
 }
 
-fn malformed(what: &str) -> IndexError {
-    IndexError::Malformed(what.to_owned())
+/// Visits every member of the object that the whole document `input` is, as [`Reader::object`] does.
+///
+/// # Errors
+/// [`IndexError::Malformed`] when the document is something else, and whatever `member` returns.
+pub(crate) fn document(
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+    member: impl FnMut(&mut Reader<'_>, &mut dyn Write, &str) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    let mut reader = Reader::new(input)?;
+    reader.object(out, member)?;
+    reader.end(out)
+}
+
+/// The same for a document that is only read, and in which no key of the object comes twice: parsers differ on which
+/// of the two counts.
+///
+/// # Errors
+/// As [`document`], and [`IndexError::Malformed`] for a key that comes again.
+pub(crate) fn distinct(
+    input: &mut dyn BufRead,
+    mut member: impl FnMut(&mut Reader<'_>, &mut dyn Write, &str) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    let mut keys = HashSet::new();
+    document(input, &mut io::sink(), |reader, out, key| {
+        if !keys.insert(key.to_owned()) {
+            return Err(IndexError::malformed(format!("it has {key:?} twice")));
+        }
+        member(reader, out, key)
+    })
+}
+
+/// Reads `json` as a `T`.
+///
+/// # Errors
+/// [`IndexError::Malformed`] when it is something else.
+pub(crate) fn parse<'d, T: Deserialize<'d>>(json: &'d [u8]) -> Result<T, IndexError> {
+    serde_json::from_slice(json).map_err(|error| IndexError::malformed(error.to_string()))
 }
 
 /// A text as JSON.
 pub(crate) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..0x20)) {
+        return serde_json::Value::from(text).to_string();
+    }
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    json.push_str(text);
+    json.push('"');
+    json
 }
 
 impl<'i> Reader<'i> {
     /// A reader at the beginning of `input`; a byte order mark is skipped.
     pub(crate) fn new(input: &'i mut dyn BufRead) -> Result<Self, IndexError> {
-        let mut reader = Reader { input, block: vec![0; BLOCK].into_boxed_slice(), at: 0, filled: 0 };
+        let mut reader =
+            Reader { input, block: vec![0; BLOCK].into_boxed_slice(), at: 0, filled: 0, passed: 0 };
         // A first read may be shorter than a byte order mark.
         while reader.filled < 3 {
             match reader.input.read(&mut reader.block[reader.filled..]) {
@@ -57,7 +117,8 @@ impl<'i> Reader<'i> {
 
     /// Fills the empty buffer; false at the end of the document.
     fn more(&mut self) -> Result<bool, IndexError> {
-        self.at = 0;
+        self.passed += self.filled as u64;
+        (self.at, self.filled) = (0, 0);
         loop {
             match self.input.read(&mut self.block) {
                 Ok(read) => self.filled = read,
@@ -76,12 +137,17 @@ impl<'i> Reader<'i> {
         Ok(Some(self.block[self.at]))
     }
 
+    /// How many bytes of the document have been taken; after [`Reader::peek`], where the byte that it showed lies.
+    pub(crate) fn position(&self) -> u64 {
+        self.passed + self.at as u64
+    }
+
     /// Copies white space to `out` and returns the byte after it, which stays unread.
     ///
     /// # Errors
     /// [`IndexError::Malformed`] at the end of the document.
     pub(crate) fn peek(&mut self, out: &mut dyn Write) -> Result<u8, IndexError> {
-        self.skip_space(out)?.ok_or_else(|| malformed("the JSON ends too early"))
+        self.skip_space(out)?.ok_or_else(|| IndexError::malformed("the JSON ends too early"))
     }
 
     fn skip_space(&mut self, out: &mut dyn Write) -> Result<Option<u8>, IndexError> {
@@ -107,7 +173,7 @@ impl<'i> Reader<'i> {
     fn expect(&mut self, want: u8, out: &mut dyn Write) -> Result<(), IndexError> {
         let found = self.peek(out)?;
         if found != want {
-            return Err(IndexError::Malformed(format!(
+            return Err(IndexError::malformed(format!(
                 "the JSON has {:?} where {:?} is expected",
                 char::from(found),
                 char::from(want)
@@ -130,22 +196,49 @@ impl<'i> Reader<'i> {
         if self.peek(out)? == b'}' {
             return self.take(b'}', out);
         }
+        let (mut key, mut is_first) = (String::new(), true);
         loop {
-            if self.peek(out)? != b'"' {
-                return Err(malformed("a JSON object has a member without a key"));
+            if !self.head(is_first, &mut key, out)? {
+                if !is_first {
+                    match self.peek(out)? {
+                        b',' => self.take(b',', out)?,
+                        b'}' => return self.take(b'}', out),
+                        _ => {
+                            return Err(IndexError::malformed(
+                                "a JSON object has no comma between two members",
+                            ));
+                        }
+                    }
+                }
+                if self.peek(out)? != b'"' {
+                    return Err(IndexError::malformed("a JSON object has a member without a key"));
+                }
+                key = self.key(out)?;
+                self.expect(b':', out)?;
+                self.peek(out)?;
             }
-            let raw = self.raw(MAX_KEY)?;
-            out.write_all(&raw)?;
-            let key: String = serde_json::from_slice(&raw).map_err(not_json)?;
-            self.expect(b':', out)?;
-            self.peek(out)?;
+            is_first = false;
             member(self, out, &key)?;
-            match self.peek(out)? {
-                b',' => self.take(b',', out)?,
-                b'}' => return self.take(b'}', out),
-                _ => return Err(malformed("a JSON object has no comma between two members")),
-            }
         }
+    }
+
+    /// Copies a comma, unless the member is the first, and a key into `key` and to `out` up to its value. False when the
+    /// block does not have them as nearly all are; then nothing is taken.
+    fn head(&mut self, is_first: bool, key: &mut String, out: &mut dyn Write) -> Result<bool, IndexError> {
+        let rest = &self.block[self.at..self.filled];
+        let Some((name, length)) = skim::head(rest, is_first) else { return Ok(false) };
+        key.clear();
+        key.push_str(name);
+        out.write_all(&rest[..length])?;
+        self.at += length;
+        Ok(true)
+    }
+
+    /// Copies the string that comes next to `out` and returns it.
+    fn key(&mut self, out: &mut dyn Write) -> Result<String, IndexError> {
+        let raw = self.raw(MAX_KEY)?;
+        out.write_all(&raw)?;
+        parse(&raw)
     }
 
     /// Visits every element of the array that comes next, like [`Reader::object`].
@@ -167,7 +260,7 @@ impl<'i> Reader<'i> {
             match self.peek(out)? {
                 b',' => self.take(b',', out)?,
                 b']' => return self.take(b']', out),
-                _ => return Err(malformed("a JSON array has no comma between two elements")),
+                _ => return Err(IndexError::malformed("a JSON array has no comma between two elements")),
             }
         }
     }
@@ -187,7 +280,7 @@ impl<'i> Reader<'i> {
     /// # Errors
     /// [`IndexError::Malformed`] when it is something else, [`IndexError::TooLarge`] when it is longer.
     pub(crate) fn parse<T: serde::de::DeserializeOwned>(&mut self, max: usize) -> Result<T, IndexError> {
-        serde_json::from_slice(&self.raw(max)?).map_err(not_json)
+        parse(&self.raw(max)?)
     }
 
     /// Writes `new(value)` in place of the string that comes next; `None` keeps its bytes.
@@ -199,8 +292,18 @@ impl<'i> Reader<'i> {
         out: &mut dyn Write,
         new: impl FnOnce(&str) -> Option<String>,
     ) -> Result<(), IndexError> {
+        let rest = &self.block[self.at..self.filled];
+        if let Some(old) = skim::plain(rest) {
+            let length = old.len() + 2;
+            match new(old) {
+                Some(new) => out.write_all(quoted(&new).as_bytes())?,
+                None => out.write_all(&rest[..length])?,
+            }
+            self.at += length;
+            return Ok(());
+        }
         let raw = self.raw(MAX_KEY)?;
-        let old: String = serde_json::from_slice(&raw).map_err(not_json)?;
+        let old: String = parse(&raw)?;
         match new(&old) {
             Some(new) => out.write_all(quoted(&new).as_bytes())?,
             None => out.write_all(&raw)?,
@@ -215,17 +318,13 @@ impl<'i> Reader<'i> {
     pub(crate) fn end(&mut self, out: &mut dyn Write) -> Result<(), IndexError> {
         match self.skip_space(out)? {
             None => Ok(()),
-            Some(_) => Err(malformed("something follows the JSON document")),
+            Some(_) => Err(IndexError::malformed("something follows the JSON document")),
         }
     }
 }
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
-fn not_json(error: serde_json::Error) -> IndexError {
-    IndexError::Malformed(error.to_string())
 }
 
 /// A value held in memory, up to a bound.

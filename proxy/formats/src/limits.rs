@@ -5,6 +5,8 @@ use std::{
     io::{self, Read},
 };
 
+use crate::IndexError;
+
 /// Largest inflated index, in bytes.
 pub const MAX_INFLATED: u64 = 512 << 20;
 /// Largest ratio of inflated to stored size, once 1 MiB has been inflated.
@@ -37,6 +39,39 @@ pub fn breach(error: &io::Error) -> Option<&'static str> {
     error.get_ref().and_then(|inner| inner.downcast_ref::<Breach>()).map(|breach| breach.0)
 }
 
+/// How much may still come, be it bytes or entries.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    left: usize,
+    limit: &'static str,
+}
+
+impl Allowance {
+    /// As much as `most`; errors name `limit`.
+    pub(crate) fn of(most: usize, limit: &'static str) -> Self {
+        Allowance { left: most, limit }
+    }
+
+    /// As many entries as an index may have.
+    pub(crate) fn of_entries(limit: &'static str) -> Self {
+        Allowance::of(MAX_ENTRIES, limit)
+    }
+
+    /// Takes `amount` of it.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLarge`] when there is less.
+    pub(crate) fn take(&mut self, amount: usize) -> Result<(), IndexError> {
+        self.left = self.left.checked_sub(amount).ok_or(IndexError::TooLarge(self.limit))?;
+        Ok(())
+    }
+
+    /// What is left of it.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+}
+
 /// Passes at most `left` bytes, then fails (unlike [`Read::take`], which would look like a clean end).
 pub struct Capped<R> {
     inner: R,
@@ -59,15 +94,17 @@ impl<R: Read> Read for Capped<R> {
     }
 }
 
-/// Caps an inflating reader by [`MAX_INFLATED`] and by [`MAX_RATIO`] of `stored` bytes.
-pub fn inflated<R: Read>(inner: R, stored: u64) -> Capped<R> {
-    let by_ratio = stored.saturating_mul(MAX_RATIO).max(1 << 20);
-    Capped::new(inner, by_ratio.min(MAX_INFLATED), "inflated size")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rs_62_an_allowance_can_be_taken_once() {
+        let mut left = Allowance::of(5, "x");
+        left.take(2).unwrap();
+        left.take(3).unwrap();
+        assert!(matches!(left.take(1), Err(IndexError::TooLarge("x"))));
+    }
 
     #[test]
     fn rs_62_a_cap_is_an_error_not_an_end() {

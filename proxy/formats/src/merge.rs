@@ -2,37 +2,47 @@
 //!
 //! A merge is a pure function of the members' documents, of [`Rules`] and of a signing key: replicas that hold the
 //! same documents write the same bytes. Documents come in as streams, in the form in which the member itself
-//! serves them, and leave as streams; memory holds what identifies each entry, never the entries themselves.
+//! serves them, and leave as streams. Where a format lets entries be copied as they come (rpm, alpine, npm, pypi,
+//! goproxy) memory holds what identifies each entry; where they have to be put in an order (helm, puppet, terraform)
+//! it holds the entries, up to [`crate::limits`].
 //!
 //! What a merge writes is one *generation*: the index that was asked for, the files it names, and a [`Listed`] for
-//! every file of a member that it advertises. The engine serves exactly what is listed, from the member that
-//! listed it: advertised means downloadable, and the reverse (RS-48).
+//! every file of a member that it advertises. The engine serves what is listed, from the member that listed it:
+//! advertised means downloadable (RS-48). Beside it only what belongs to a listed file and is never advertised, as a
+//! chart's `.prov`, comes from the same member ([`Asked::beside`]); nothing else does.
 //!
 //! A file of a member is advertised under the path that [`qualified`] gives, which names the member, wherever
 //! clients follow the index's own locations; types whose clients derive locations themselves (alpine, npm, goproxy,
 //! puppet, terraform) keep the member's path, and the first member that has the entry wins.
 
-mod entries;
+mod claims;
+mod marks;
 mod order;
 mod outlet;
 mod qualified;
-mod reference;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::io::{self, BufRead, Write};
+use std::{
+    any::Any,
+    io::{BufRead, Write},
+    sync::Arc,
+};
 
 use artifactapi_model::{Digest, PackageType, RepoPath};
 
 pub use self::qualified::{qualified, unqualified};
 pub(crate) use self::{
-    entries::{Entries, Seen},
+    claims::{Claims, Seen},
+    marks::{Marks, changed},
     order::Order,
-    outlet::{Outlet, gzip},
-    qualified::{directory_of, qualified_from_top},
-    reference::below,
+    outlet::{Measured, Outlet, copy_from, gzip},
+    qualified::{directory_of, own, qualified_from_top},
 };
-use crate::{IndexError, PlanError, Request, alpine, goproxy, helm, npm, puppet, pypi, rpm, terraform};
+use crate::{
+    IndexError, PlanError, Request, alpine, goproxy, helm, limits::Allowance, npm, puppet, pypi, rpm,
+    terraform,
+};
 
 /// One member, as a merge sees it.
 pub trait Member {
@@ -42,21 +52,37 @@ pub trait Member {
     /// Whether its patterns let clients have the file at canonical `path`.
     fn permits(&self, path: &str) -> bool;
 
-    /// Opens its document at canonical `path`, as it serves it; `None` when it has none. Only what
-    /// [`Merge::needs`] asked for can be opened.
+    /// Opens its document at `path`, as it serves it; `None` when it has none. Only what [`Merge::needs`] asked for can
+    /// be opened, by the same text.
     ///
     /// # Errors
     /// [`IndexError::Io`].
     fn open(&self, path: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError>;
+
+    /// What a merge of the same type has kept of the document at `path`, as long as it is the same document.
+    fn kept(&self, path: &str) -> Option<Kept> {
+        let _ = path;
+        None
+    }
+
+    /// Keeps `kept`, which takes `bytes` of memory, for [`Member::kept`]; may forget it at any time. It must depend on
+    /// the document, its path and the member's name only: rules and policies may be others the next time.
+    fn keep(&self, path: &str, kept: Kept, bytes: usize) {
+        let _ = (path, kept, bytes);
+    }
 }
+
+/// What a merge keeps of a document; only the merge that made it knows the type.
+pub type Kept = Arc<dyn Any + Send + Sync>;
 
 /// What a merge must obey.
 pub trait Rules {
     /// Whether a name belongs whole to the first member that has it (`resolution: firstMatch`).
     fn names_first(&self) -> bool;
 
-    /// The only member, by its place among the members, that may have the package `name`; `None` when any may.
-    fn owner(&self, name: &str) -> Option<usize>;
+    /// Whether the member at `place` among the members may have the package `name`: a name that is reserved belongs to
+    /// one member, or to nobody when that one is not among them.
+    fn may_have(&self, place: usize, name: &str) -> bool;
 }
 
 /// Signs what clients verify with a key of the Virtual.
@@ -114,11 +140,47 @@ pub trait Output {
     /// Gives the file that was written last its canonical path in the Virtual and its Content-Type.
     fn publish(&mut self, path: String, content_type: &'static str);
 
-    /// Tells of an advertised file; each path once.
+    /// Tells of an advertised file; a path that comes again is of the same member.
     ///
     /// # Errors
     /// [`IndexError::TooLarge`].
     fn list(&mut self, listed: Listed) -> Result<(), IndexError>;
+
+    /// Tells that `path` in the Virtual, which is neither a file nor listed, is another name of `named` in its member, as
+    /// a tag is one of a version. Only the current generation knows such names.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLarge`].
+    fn alias(&mut self, path: String, named: Listed) -> Result<(), IndexError>;
+}
+
+impl dyn Output + '_ {
+    /// Writes the file at canonical `path` in the Virtual.
+    ///
+    /// # Errors
+    /// As [`Output::file`].
+    pub(crate) fn put(
+        &mut self,
+        path: impl Into<String>,
+        content_type: &'static str,
+        content: &mut dyn FnMut(&mut dyn Write) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        self.file(content)?;
+        self.publish(path.into(), content_type);
+        Ok(())
+    }
+
+    /// Tells of the advertised files at `paths`, all of the member at the place `member`.
+    ///
+    /// # Errors
+    /// As [`Output::list`].
+    pub(crate) fn list_all(
+        &mut self,
+        member: usize,
+        paths: impl IntoIterator<Item = String>,
+    ) -> Result<(), IndexError> {
+        paths.into_iter().try_for_each(|path| self.list(Listed { path, member }))
+    }
 }
 
 /// What of a generation a request asks for.
@@ -142,6 +204,19 @@ impl Asked {
     pub fn of(index: RepoPath, path: RepoPath) -> Self {
         Asked { is_index: index == path, index, path, beside: None, is_negotiated: false }
     }
+}
+
+/// What a merge makes a generation of.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// Canonical path of the index, in the Virtual and at its members.
+    pub index: &'a RepoPath,
+    /// The members, in their order.
+    pub members: &'a [&'a dyn Member],
+    /// What must be obeyed.
+    pub rules: &'a dyn Rules,
+    /// Signs what clients verify.
+    pub signer: &'a dyn Signer,
 }
 
 /// A type whose members' indexes can be merged.
@@ -173,27 +248,28 @@ pub trait Merge: Send + Sync {
         None
     }
 
-    /// Canonical paths of the documents of `member` that go into the index at `path`. Asked again, with those at
-    /// hand, until it asks for nothing new; a document that the member does not have stays missing.
+    /// Files of a member that are had together or not at all, where the one at `path` is among them: a version of a
+    /// module stands for three. Policy may speak of each alone.
+    fn together(&self, path: &RepoPath) -> Vec<String> {
+        let _ = path;
+        Vec::new()
+    }
+
+    /// The documents of `member` that go into the index at `path`: canonical paths, with `?` and the query where a type
+    /// has documents by query (pypi, puppet). Asked again, with those at hand, until it asks for nothing new; a document
+    /// that the member does not have stays missing.
     ///
     /// # Errors
-    /// [`IndexError`] when a document is not what it should be.
+    /// [`IndexError`] when a document is not what it should be. Whoever asks knows which member it is.
     fn needs(&self, path: &RepoPath, member: &dyn Member) -> Result<Vec<String>, IndexError>;
 
-    /// Merges what `members` have, first member first, into the index at `path`. When no member has a document
-    /// for it, nothing is written: there is no such index.
+    /// Merges what the members have, first member first. When no member has a document for the index, nothing is
+    /// written: there is no such index.
     ///
     /// # Errors
     /// [`IndexError`] when a document is malformed or too large; the generation is then discarded whole. The
     /// text names the member.
-    fn merge(
-        &self,
-        path: &RepoPath,
-        members: &[&dyn Member],
-        rules: &dyn Rules,
-        signer: &dyn Signer,
-        output: &mut dyn Output,
-    ) -> Result<(), IndexError>;
+    fn merge(&self, inputs: Inputs<'_>, output: &mut dyn Output) -> Result<(), IndexError>;
 }
 
 /// The merge of a package type; `None` for types whose indexes are not merged.
@@ -219,68 +295,7 @@ pub(crate) fn of_member(member: &dyn Member) -> impl Fn(IndexError) -> IndexErro
     }
 }
 
-/// Names whose owner is decided: for types where a name belongs whole to the first member that has it.
-#[derive(Debug, Default)]
-pub struct Claims(std::collections::HashMap<Box<str>, usize>);
-
-impl Claims {
-    /// Whether `member` may add entries of `name`, by `rules` and by what earlier members have. Members must come
-    /// in their order.
-    pub fn admit(&mut self, rules: &dyn Rules, member: usize, name: &str) -> bool {
-        if rules.owner(name).is_some_and(|owner| owner != member) {
-            return false;
-        }
-        !rules.names_first() || *self.0.entry(name.into()).or_insert(member) == member
-    }
-}
-
-/// Counts and hashes what passes, for formats that state the size and checksum of an opened form.
-pub(crate) struct Measured<'w> {
-    inner: &'w mut dyn Write,
-    hasher: sha2::Sha256,
-    size: u64,
-}
-
-impl<'w> Measured<'w> {
-    /// Measures what goes to `inner`.
-    pub(crate) fn new(inner: &'w mut dyn Write) -> Self {
-        Measured { inner, hasher: sha2::Digest::new(), size: 0 }
-    }
-
-    /// What has passed.
-    pub(crate) fn finish(self) -> Written {
-        let digest: [u8; 32] = sha2::Digest::finalize(self.hasher).into();
-        Written { digest: Digest(digest), size: self.size }
-    }
-}
-
-impl Write for Measured<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        sha2::Digest::update(&mut self.hasher, &bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_belong_to_the_first_member_only_where_the_rules_say_so() {
-        let owners = [("kept".to_owned(), 1)].into();
-        let rules = testing::Table { names_first: true, owners };
-        let mut claims = Claims::default();
-        assert!(claims.admit(&rules, 0, "a") && claims.admit(&rules, 0, "a"));
-        assert!(!claims.admit(&rules, 1, "a"));
-        assert!(!claims.admit(&rules, 0, "kept") && claims.admit(&rules, 1, "kept"));
-        let united = testing::Table { names_first: false, ..rules };
-        assert!(Claims::default().admit(&united, 1, "a"));
-        assert!(!Claims::default().admit(&united, 0, "kept"));
-    }
+/// As many entries as the indexes of all members may have together.
+pub(crate) fn entries_of_all() -> Allowance {
+    Allowance::of_entries("number of entries of all members together")
 }

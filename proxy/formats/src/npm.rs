@@ -25,8 +25,8 @@ use self::{
     name::{Api, Place},
 };
 use crate::{
-    Answer, Fact, IndexError, LinkSigner, Location, Magic, Method, PackageFormat, Plan, PlanError,
-    Representation, Request, Resource, RewriteContext, Source, negotiate, placement,
+    Answer, Fact, IndexError, IndexRef, LinkSigner, Location, Magic, Method, PackageFormat, Plan, PlanError,
+    READS, Representation, Request, Resource, RewriteContext, Source, negotiate,
 };
 
 /// The `npm` package type.
@@ -64,19 +64,19 @@ impl PackageFormat for Npm {
             };
         }
         if !request.method.is_read() {
-            return Err(PlanError::Method("GET and HEAD"));
+            return Err(PlanError::Method(READS));
         }
         Ok(match place {
             Place::Api(Api::Search) => pass(&path, request),
             Place::Api(Api::Ping) => Plan::Answer(Answer::Json("{}")),
             Place::Api(Api::WhoAmI) => Plan::Answer(Answer::Nobody),
-            Place::Api(Api::Document | Api::Audit) => serve(mutable(path)),
-            Place::Unknown => serve(Resource::file(path, Mutability::Mutable)),
+            Place::Api(Api::Document | Api::Audit) => mutable(path).into(),
+            Place::Unknown => Resource::file(path, Mutability::Mutable).into(),
             Place::Packument => {
-                serve(Resource { representation: Some(form(request.accept)), ..mutable(path) })
+                Resource { representation: Some(form(request.accept)), ..mutable(path) }.into()
             }
-            Place::Version => serve(Resource { representation: Some(VERSION), ..mutable(path) }),
-            Place::Tarball { name } => serve(tarball(name.to_owned(), path)),
+            Place::Version => Resource { representation: Some(VERSION), ..mutable(path) }.into(),
+            Place::Tarball { name } => tarball(name.to_owned(), path).into(),
         })
     }
 
@@ -89,7 +89,7 @@ impl PackageFormat for Npm {
         output: &mut dyn Write,
     ) -> Result<String, IndexError> {
         let name = name::package_of(source.path.as_str());
-        let links = Links { remote: cx.remote, base: cx.base.url(), name, document: source.url };
+        let links = Links::new(cx.remote, cx.base.url(), name, source.url);
         match resource.representation {
             Some(ABBREVIATED) => {
                 packument::abbreviated(&links, input, output)?;
@@ -112,7 +112,7 @@ impl PackageFormat for Npm {
             return Ok(());
         }
         let name = source.path.as_str();
-        let links = Links { remote, base: String::new(), name, document: source.url };
+        let links = Links::new(remote, String::new(), name, source.url);
         facts::read(&links, input, sink)
     }
 }
@@ -131,10 +131,6 @@ pub(crate) fn subject(path: &str) -> Result<Option<&str>, PlanError> {
         }));
     }
     Ok(Some(name::package_of(path)))
-}
-
-fn serve(resource: Resource) -> Plan {
-    Plan::Serve(Box::new(resource))
 }
 
 fn pass(path: &RepoPath, request: &Request<'_>) -> Plan {
@@ -156,7 +152,7 @@ fn tarball(package: String, path: RepoPath) -> Resource {
     Resource {
         location: Location::Indexed { fallback: true },
         magic: Magic::of_name(path.file_name()),
-        indexes: vec![placement::held(package)],
+        indexes: vec![IndexRef::held(package)],
         ..Resource::file(path, Mutability::Immutable)
     }
 }

@@ -6,7 +6,7 @@ use artifactapi_model::{
 };
 use url::Url;
 
-use crate::{Fact, IndexRef, IndexUse, LinkSigner, Location, NamedFile, Reach, Resource, link};
+use crate::{Fact, IndexRef, LinkSigner, Location, Magic, NamedFile, Reach, Resource, link};
 
 /// What becomes of a file's URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +169,7 @@ fn relative(document: &RepoPath, path: &str) -> String {
 
 /// The resource behind a signed link: immutable, known to the index that named it.
 pub(crate) fn linked_file(file: NamedFile) -> Resource {
+    let magic = if file.suffix.is_empty() { Magic::of_name(file.path.file_name()) } else { None };
     let mut aliases = Vec::new();
     if let Ok(path) = RepoPath::parse(file.url.path().trim_start_matches('/'), Spelling::Plain) {
         aliases.push(path.as_str().to_owned());
@@ -176,14 +177,10 @@ pub(crate) fn linked_file(file: NamedFile) -> Resource {
     Resource {
         aliases,
         location: Location::Named(file.url),
-        indexes: vec![held(file.index)],
+        magic,
+        indexes: vec![IndexRef::held(file.index)],
         ..Resource::file(file.path, Mutability::Immutable)
     }
-}
-
-/// A reference to an index that is only looked into when it is stored already.
-pub(crate) fn held(path: String) -> IndexRef {
-    IndexRef { path, when: IndexUse::Held }
 }
 
 #[cfg(test)]

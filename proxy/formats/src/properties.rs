@@ -3,7 +3,7 @@
 use artifactapi_model::{Mutability, PackageType};
 use proptest::prelude::*;
 
-use crate::{Answer, Location, Plan, Resource, format_of, testing};
+use crate::{Answer, Location, Method, Plan, PlanError, Request, Resource, format_of, testing};
 
 /// Words and joints of all types' paths, and what may be wrong with them.
 fn any_path() -> impl Strategy<Value = String> {
@@ -84,6 +84,17 @@ fn resource(package_type: PackageType, target: &str) -> Option<Resource> {
     match planned(package_type, target)? {
         Plan::Serve(resource) => Some(*resource),
         _ => None,
+    }
+}
+
+/// RFC 9110, 10.2.1: `Allow` is a list with commas.
+#[test]
+fn whoever_writes_is_told_what_an_allow_header_may_say() {
+    let request = Request { method: Method::Other, raw_path: "a", query: "", accept: "" };
+    for package_type in PackageType::ALL {
+        let remote = testing::remote(package_type, "https://up.test/base/");
+        let refused = format_of(package_type).plan(&request, &remote, &testing::links());
+        assert_eq!(refused.unwrap_err(), PlanError::Method("GET, HEAD"), "{package_type}");
     }
 }
 

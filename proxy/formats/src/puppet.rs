@@ -15,7 +15,7 @@ mod tests;
 
 use std::io::{self, BufRead, Write};
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, RepoPath, repository::RemoteSpec};
 
 use crate::{
     Fact, IndexError, LinkSigner, Location, Magic, PackageFormat, Plan, PlanError, Representation, Request,
@@ -45,10 +45,7 @@ impl PackageFormat for Puppet {
         _remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET, HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         let resource = match paths::classify(&path) {
             Kind::Document { parameters } => document(path, request.query, parameters)?,
             Kind::File => Resource {
@@ -59,7 +56,7 @@ impl PackageFormat for Puppet {
             },
             Kind::Other => Resource::file(path, Mutability::Mutable),
         };
-        Ok(Plan::Serve(Box::new(resource)))
+        Ok(resource.into())
     }
 
     /// A rewrite recognises upstream's base and contains nothing of ours.
@@ -119,10 +116,9 @@ fn document(path: RepoPath, raw_query: &str, parameters: &[&'static str]) -> Res
         "module" => value.replace('/', "-"),
         _ => value,
     })?;
-    let mut resource =
-        Resource { representation: Some(ROOT_RELATIVE), magic: Some(Magic::Json), ..Resource::index(path) };
-    if !query.is_empty() {
-        resource.location = Location::Below(format!("{}?{query}", resource.path.encode()));
-    }
-    Ok(Resource { query, ..resource })
+    Ok(Resource {
+        representation: Some(ROOT_RELATIVE),
+        magic: Some(Magic::Json),
+        ..Resource::index(path).with_query(query)
+    })
 }

@@ -24,14 +24,13 @@ mod tests;
 
 use std::io::{BufRead, Write};
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, repository::RemoteSpec};
 use percent_encoding::percent_decode_str;
 
 use self::{name::Place, render::Form};
 use crate::{
-    Answer, Fact, IndexError, LinkSigner, Magic, PackageFormat, Plan, PlanError, Representation, Request,
-    Resource, RewriteContext, Source, negotiate,
-    placement::{self, held},
+    Answer, Fact, IndexError, IndexRef, LinkSigner, Magic, PackageFormat, Plan, PlanError, Representation,
+    Request, Resource, RewriteContext, Source, negotiate, placement::linked_file,
 };
 
 /// The `pypi` package type.
@@ -60,38 +59,32 @@ impl PackageFormat for Pypi {
         _remote: &RemoteSpec,
         links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET and HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         if let Some(file) = links.open(&path)? {
-            let magic = if file.suffix.is_empty() { Magic::of_name(file.path.file_name()) } else { None };
-            return Ok(serve(Resource { magic, ..placement::linked_file(file) }));
+            return Ok(linked_file(file).into());
         }
-        Ok(match name::place(path.as_str())? {
-            Place::Moved(to) if request.query.is_empty() => Plan::Answer(Answer::Moved(to)),
-            Place::Moved(to) => Plan::Answer(Answer::Moved(format!("{to}?{}", request.query))),
-            Place::Page => {
-                let form = wanted(request)?;
-                serve(Resource {
-                    representation: Some(Representation(form.name())),
-                    accept: Some(UPSTREAM_ACCEPT),
-                    ..Resource::index(path)
-                })
-            }
-            Place::Api => serve(Resource {
+        let resource = match name::place(path.as_str())? {
+            Place::Moved(to) if request.query.is_empty() => return Ok(Plan::Answer(Answer::Moved(to))),
+            Place::Moved(to) => return Ok(Plan::Answer(Answer::Moved(format!("{to}?{}", request.query)))),
+            Place::Page => Resource {
+                representation: Some(Representation(wanted(request)?.name())),
+                accept: Some(UPSTREAM_ACCEPT),
+                ..Resource::index(path)
+            },
+            Place::Api => Resource {
                 representation: Some(API),
                 accept: Some("application/json"),
                 magic: Some(Magic::Json),
                 ..Resource::index(path)
-            }),
-            Place::File { original } => serve(Resource {
+            },
+            Place::File { original } => Resource {
                 magic: if original == path.file_name() { Magic::of_name(original) } else { None },
-                indexes: name::pages_of(path.parent(), original).into_iter().map(held).collect(),
+                indexes: name::pages_of(path.parent(), original).into_iter().map(IndexRef::held).collect(),
                 ..Resource::file(path.clone(), Mutability::Immutable)
-            }),
-            Place::Unknown => serve(Resource::file(path, Mutability::Mutable)),
-        })
+            },
+            Place::Unknown => Resource::file(path, Mutability::Mutable),
+        };
+        Ok(resource.into())
     }
 
     fn rewrite(
@@ -130,11 +123,14 @@ impl PackageFormat for Pypi {
 /// The project whose page or document is at canonical `path`, and the path of its page.
 pub(crate) fn project(path: &str) -> Option<(String, String)> {
     let segments: Vec<&str> = path.split('/').collect();
-    let (at, of_pages) = segments.iter().enumerate().find_map(|(at, segment)| match *segment {
-        "simple" | "+simple" => Some((at, true)),
-        "pypi" | "project" | "integrity" if at == 0 => Some((at, false)),
-        _ => None,
-    })?;
+    let simple = segments.iter().position(|segment| matches!(*segment, "simple" | "+simple"));
+    let (at, of_pages) = match (simple, segments[0]) {
+        // Also of a project that is called "simple".
+        _ if matches!(name::place(path), Ok(Place::Api)) => (0, false),
+        (Some(at), _) => (at, true),
+        (None, "pypi" | "project" | "integrity") => (0, false),
+        _ => return None,
+    };
     let project = segments.get(at + 1).filter(|project| !project.is_empty())?;
     // A file that lies among the pages says itself whose it is.
     let file = segments.last().filter(|_| segments.len() > at + 2).and_then(|file| name::distribution(file));
@@ -146,14 +142,22 @@ pub(crate) fn project(path: &str) -> Option<(String, String)> {
     Some((name.clone(), format!("{pages}/{name}/")))
 }
 
+/// The name that canonical `path` speaks of where it is no [`project`]'s by its form: an index may lie anywhere, and its
+/// last segment is a project as likely as not.
+pub(crate) fn last_name(path: &str) -> String {
+    let page = path.strip_suffix("index.html").unwrap_or(path).trim_end_matches('/');
+    name::normalised(page.rsplit('/').next().unwrap_or_default())
+}
+
+/// `name` as PEP 503 normalises it.
+pub(crate) fn normalised(name: &str) -> String {
+    name::normalised(name)
+}
+
 /// Projects that the file at canonical `path` may belong to, likeliest first; none when it is no distribution.
 pub(crate) fn projects(path: &str) -> Vec<String> {
     let file = path.rsplit('/').next().unwrap_or_default();
     name::distribution(file).map(name::projects_of).unwrap_or_default()
-}
-
-fn serve(resource: Resource) -> Plan {
-    Plan::Serve(Box::new(resource))
 }
 
 /// The form a client wants: `?format=` before `Accept`. Where nothing of ours is acceptable, or all of it

@@ -12,7 +12,7 @@
 //!
 //! - Files named by their checksum belong to every generation at once: immutable, self-verifying, and kept
 //!   for the clients that still hold an older `repomd.xml`.
-//! - Files with simple names (`primary.xml.gz`) are mutable and point at `repomd.xml` as [`IndexUse::Held`].
+//! - Files with simple names (`primary.xml.gz`) are mutable and point at `repomd.xml` as [`IndexUse::Held`](crate::IndexUse::Held).
 //!   The engine must let a fact of the *held* `repomd.xml` decide, not the TTL: a stored file that agrees with
 //!   it is fresh; one that contradicts it is refetched before it is served, never served stale, and what comes
 //!   must agree. When it does not, upstream has moved on: revalidate `repomd.xml` once, compare again, then
@@ -34,11 +34,11 @@ mod xml;
 
 use std::io::{BufRead, Write};
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, RepoPath, repository::RemoteSpec};
 
 use crate::{
-    Fact, IndexError, IndexRef, IndexUse, LinkSigner, Location, Magic, PackageFormat, Plan, PlanError,
-    Representation, Request, Resource, RewriteContext, Source, query,
+    Fact, IndexError, IndexRef, LinkSigner, Location, Magic, PackageFormat, Plan, PlanError, Representation,
+    Request, Resource, RewriteContext, Source, query,
 };
 use paths::Kind;
 
@@ -66,10 +66,7 @@ impl PackageFormat for Rpm {
         _remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET, HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         let resource = match paths::classify(&path) {
             Kind::Repomd => Resource::index(path),
             Kind::RepomdCompanion => {
@@ -77,16 +74,16 @@ impl PackageFormat for Rpm {
                 Resource { fresh_with, ..Resource::index(path) }
             }
             Kind::HashNamed(checksum) => {
-                let indexes = vec![held(paths::repomd_beside(&path))];
+                let indexes = vec![IndexRef::held(paths::repomd_beside(&path))];
                 let checksums = checksum.into_iter().collect();
                 Resource { checksums, indexes, ..Resource::file(path, Mutability::Immutable) }
             }
             Kind::SimpleNamed => {
-                let indexes = vec![held(paths::repomd_beside(&path))];
+                let indexes = vec![IndexRef::held(paths::repomd_beside(&path))];
                 Resource { indexes, ..Resource::file(path, Mutability::Mutable) }
             }
             Kind::Package => {
-                let indexes = paths::repomds_above(&path).map(held).collect();
+                let indexes = paths::repomds_above(&path).map(IndexRef::held).collect();
                 Resource {
                     location: Location::Indexed { fallback: true },
                     magic: Some(Magic::Rpm),
@@ -97,7 +94,7 @@ impl PackageFormat for Rpm {
             Kind::Mirrorlist | Kind::Metalink => mirror_list(path, request.query)?,
             Kind::Other => Resource::file(path, Mutability::Mutable),
         };
-        Ok(Plan::Serve(Box::new(resource)))
+        Ok(resource.into())
     }
 
     /// Only mirror lists are rewritten, and they name our own base and recognise upstream's.
@@ -132,15 +129,7 @@ impl PackageFormat for Rpm {
     }
 }
 
-fn held(path: String) -> IndexRef {
-    IndexRef { path, when: IndexUse::Held }
-}
-
 fn mirror_list(path: RepoPath, raw_query: &str) -> Result<Resource, PlanError> {
     let query = query::canonical(raw_query, MIRROR_PARAMETERS)?;
-    let mut resource = Resource { representation: Some(OWN_MIRROR), ..Resource::index(path) };
-    if !query.is_empty() {
-        resource.location = Location::Below(format!("{}?{query}", resource.path.encode()));
-    }
-    Ok(Resource { query, ..resource })
+    Ok(Resource { representation: Some(OWN_MIRROR), ..Resource::index(path).with_query(query) })
 }

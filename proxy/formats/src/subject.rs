@@ -6,7 +6,9 @@
 
 use artifactapi_model::{PackageType, PathError, RepoPath, Spelling};
 
-use crate::{LinkSigner, PlanError, Request, docker, goproxy, npm, puppet, pypi, terraform};
+use crate::{
+    LinkSigner, PlanError, Request, docker, goproxy, merge::directory_of, npm, puppet, pypi, terraform,
+};
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +122,21 @@ pub fn spellings(package_type: PackageType, name: &str) -> Vec<String> {
             let without_host = name.split_once('/').map(|(_, rest)| rest).filter(|rest| rest.contains('/'));
             spellings.extend(without_host.map(str::to_owned));
         }
-        PackageType::Puppet => spellings.push(name.replacen('-', "/", 1)),
+        PackageType::Puppet => {
+            spellings.push(name.replacen('-', "/", 1));
+            // To the Forge all cases are one name.
+            let lower = name.to_ascii_lowercase();
+            if lower != name {
+                spellings.extend([lower.replacen('-', "/", 1), lower]);
+            }
+        }
+        // An index that does not lie below `simple/` has its project as people write it.
+        PackageType::Pypi => {
+            let normalised = pypi::normalised(name);
+            if normalised != name {
+                spellings.push(normalised);
+            }
+        }
         _ => {}
     }
     spellings
@@ -128,16 +144,18 @@ pub fn spellings(package_type: PackageType, name: &str) -> Vec<String> {
 
 /// A page says its project; a file's name may be read in several ways, and only a page that lists it decides.
 fn pypi(about: &str, is_path: bool) -> Result<Subject, PlanError> {
+    // A file below the page that names it.
+    let about = directory_of(about).unwrap_or(about);
     if let Some((name, proof)) = pypi::project(about) {
         return Ok(Subject::package(name, proof));
     }
     if !is_path {
         // An index that is no project's page: whoever has it.
-        return Ok(Subject::anything(about));
+        return Ok(Subject::anything(pypi::last_name(about)));
     }
     let candidates = pypi::projects(about);
     if candidates.is_empty() {
-        return Ok(Subject::anything(about));
+        return Ok(Subject::anything(pypi::last_name(about)));
     }
     let package = |name: String| Package { proof: format!("simple/{name}/"), name, lists: true };
     Ok(Subject::Packages(candidates.into_iter().map(package).collect()))
@@ -183,6 +201,11 @@ mod tests {
             (T::Npm, "-/npm/v1/keys", "anything \"\"".into()),
             (T::Pypi, "simple/Flask_X/", "flask-x by simple/flask-x/".into()),
             (T::Pypi, "pypi/flask/json", "flask by simple/flask/".into()),
+            (T::Pypi, "pypi/simple/json", "simple by simple/simple/".into()),
+            (T::Pypi, "pypi/simple/Corp_Secret/", "corp-secret by pypi/simple/corp-secret/".into()),
+            (T::Pypi, "Corp_Secret/", "anything \"corp-secret\"".into()),
+            (T::Pypi, "whl/cpu/corp.secret/index.html", "anything \"corp-secret\"".into()),
+            (T::Pypi, "whl/cpu/Corp_secret", "anything \"corp-secret\"".into()),
             (T::Pypi, "packages/ab/Flask-3.0.0-py3-none-any.whl", "flask by simple/flask/ listing it".into()),
             (
                 T::Pypi,
@@ -199,6 +222,7 @@ mod tests {
             ),
             (T::Goproxy, "sumdb/sum.golang.org/latest", "anything \"\"".into()),
             (T::Puppet, "v3/releases?module=corp-tool&limit=1", "corp-tool by v3/modules/corp-tool".into()),
+            (T::Puppet, "v3/releases?module=Corp-Tool", "Corp-Tool by v3/modules/Corp-Tool".into()),
             (T::Puppet, "v3/releases?limit=1&module=corp/tool", "corp-tool by v3/modules/corp-tool".into()),
             (T::Puppet, "v3/releases/corp-tool-1.0.0", "corp-tool by v3/modules/corp-tool".into()),
             (T::Puppet, "v3/modules/corp-tool", "corp-tool by v3/modules/corp-tool".into()),
@@ -208,6 +232,7 @@ mod tests {
             (T::Npm, "-/v1/search?text=x", "anything \"\" telling".into()),
             (T::Pypi, "root/dev/+simple/Flask/", "flask by root/dev/+simple/flask/".into()),
             (T::Pypi, "simple/secret/index.html", "secret by simple/secret/".into()),
+            (T::Pypi, "simple/secret/-/m/one/-/top/x/other-1.whl", "secret by simple/secret/".into()),
             (
                 T::Terraform,
                 "v1/providers/Corp/tool/versions",
@@ -244,9 +269,12 @@ mod tests {
             (PackageType::Docker, "library/foo", "foo"),
             (PackageType::Terraform, "reg.test/corp/x", "corp/x"),
             (PackageType::Puppet, "corp-tool", "corp/tool"),
+            (PackageType::Pypi, "Corp_Tool", "corp-tool"),
         ] {
             assert_eq!(spellings(package_type, name), [name, other]);
         }
+        let of_a_module = spellings(PackageType::Puppet, "Corp-Tool");
+        assert_eq!(of_a_module, ["Corp-Tool", "Corp/Tool", "corp/tool", "corp-tool"]);
         assert_eq!(spellings(PackageType::Npm, "@corp/x"), ["@corp/x"]);
         assert_eq!(spellings(PackageType::Terraform, "corp/x"), ["corp/x"]);
     }

@@ -34,7 +34,7 @@ mod tests;
 
 use std::io::{BufRead, Write};
 
-use artifactapi_model::{Mutability, PackageType, RepoPath, Spelling, repository::RemoteSpec};
+use artifactapi_model::{Mutability, PackageType, RepoPath, repository::RemoteSpec};
 
 use crate::{
     Documents, Fact, IndexError, IndexRef, IndexUse, LinkSigner, Location, Magic, PackageFormat, Plan,
@@ -74,10 +74,7 @@ impl PackageFormat for Terraform {
         remote: &RemoteSpec,
         _links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
-        if !request.method.is_read() {
-            return Err(PlanError::Method("GET, HEAD"));
-        }
-        let path = RepoPath::parse(request.raw_path, Spelling::Plain)?;
+        let path = request.read_path()?;
         let own = own_hostname(remote);
         let resource = match Route::parse(path.as_str())? {
             Route::Discovery => Resource { max_size: Some(MAX_DOCUMENT), ..json(path, DISCOVERY) },
@@ -102,7 +99,7 @@ impl PackageFormat for Terraform {
                 }
             }
         };
-        Ok(Plan::Serve(Box::new(resource)))
+        Ok(resource.into())
     }
 
     fn fingerprint(&self, _cx: &RewriteContext<'_>) -> String {
@@ -145,14 +142,33 @@ impl PackageFormat for Terraform {
         }
     }
 
-    fn compose(&self, resource: &Resource, documents: &Documents) -> Result<Step, IndexError> {
+    fn compose(
+        &self,
+        resource: &Resource,
+        documents: &Documents,
+        permits: &dyn Fn(&str) -> bool,
+    ) -> Result<Step, IndexError> {
         match Route::parse(resource.path.as_str()) {
             Ok(Route::MirrorVersion { provider, version, .. }) => {
-                mirror::version(&provider, &version, documents)
+                mirror::version(&provider, &version, documents, permits)
             }
             _ => Ok(Step::Missing),
         }
     }
+}
+
+/// Whether the registry face shows a package, as `permits` says of canonical paths: its document, and its files under
+/// the names that they have by convention.
+fn is_shown(package: &Package, permits: &dyn Fn(&str) -> bool) -> bool {
+    let others = [File::Sums, File::Signature];
+    permits(&package.download())
+        && is_mirrored(package, permits)
+        && others.iter().all(|file| permits(&package.file(file)))
+}
+
+/// Whether the mirror face does, whose clients take nothing but the archive.
+fn is_mirrored(package: &Package, permits: &dyn Fn(&str) -> bool) -> bool {
+    permits(&package.file(&File::Archive(package.archive())))
 }
 
 /// The provider that canonical `path` is about, with its host on the mirror face, and the document that exists where

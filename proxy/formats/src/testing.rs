@@ -106,7 +106,7 @@ impl Document<'_> {
             ..Resource::index(path.clone())
         };
         let (base, links) = (base(), links());
-        let cx = RewriteContext { base: &base, links: &links, remote };
+        let cx = RewriteContext { base: &base, links: &links, remote, permits: &|_| true };
         let mut out = Vec::new();
         let content_type = format.rewrite(&resource, &source, &cx, &mut &*self.body, &mut out)?;
         Ok((content_type, String::from_utf8(out).unwrap()))

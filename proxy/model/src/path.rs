@@ -173,6 +173,11 @@ pub fn encode(canonical: &str) -> String {
     utf8_percent_encode(canonical, PATH).to_string()
 }
 
+/// Appends to `text` what [`encode`] makes of `canonical`.
+pub fn encode_to(canonical: &str, text: &mut String) {
+    text.extend(utf8_percent_encode(canonical, PATH));
+}
+
 fn is_npm_scope(decoded: &str) -> bool {
     matches!(decoded.split_once('/'), Some((scope, name))
         if scope.len() > 1 && scope.starts_with('@') && !name.is_empty() && !name.contains('/'))

@@ -53,6 +53,11 @@ pub struct PathPolicy {
 }
 
 impl PathPolicy {
+    /// Whether there is anything that may not be served.
+    pub fn hides(&self) -> bool {
+        !self.blocklist.is_empty() || !self.patterns.is_empty()
+    }
+
     /// Whether a path known under `aliases` (canonical path first, then every other spelling that names
     /// the same thing) may be served: no alias may be blocked, one must be allowed (RS-50).
     ///

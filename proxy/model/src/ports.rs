@@ -13,7 +13,7 @@ pub mod uploads;
 pub mod upstream;
 
 pub use accounts::Accounts;
-pub use blobs::{BlobError, BlobReader, BlobStore, StagedBlob};
+pub use blobs::{BlobError, BlobReader, BlobStore, Space, StagedBlob};
 pub use coordination::{CoordinationError, Coordinator, Heard, Lease, Messages};
 pub use housekeeping::Housekeeping;
 pub use metadata::{MetadataError, MetadataStore};

@@ -143,7 +143,7 @@ pub struct RemoteSpec {
 /// `spec.docker`.
 #[derive(Clone, Debug, Default)]
 pub struct DockerOptions {
-    /// Tags that are refused on GET, HEAD and `tags/list`.
+    /// Tags that are refused on GET and HEAD, and that `tags/list` leaves out.
     pub ban_tags: Patterns,
     /// Registry hosts answered under `?ns=`, lower case.
     pub mirror_for: Vec<String>,
@@ -313,6 +313,11 @@ pub enum Deletion {
 }
 
 impl RemoteSpec {
+    /// Whether there is anything that clients may not have.
+    pub fn hides(&self) -> bool {
+        self.policy.hides() || !self.docker.ban_tags.is_empty()
+    }
+
     /// Whether `host` (lower case) with `port` is `base_url`'s own.
     pub fn is_own_origin(&self, url: &Url) -> bool {
         self.base_url.origin() == url.origin()

@@ -48,8 +48,8 @@ enum Command {
     #[command(after_help = environment::HELP)]
     Serve,
     /// Brings the schema of the PostgreSQL database up to date; safe to run at any time
-    #[command(after_help = environment::HELP)]
-    Migrate,
+    #[command(after_help = environment::DATABASE_HELP)]
+    Migrate(migrate::Flags),
     /// Puts the manifests of a directory into the database, for all replicas
     #[command(after_help = environment::HELP)]
     Apply {
@@ -88,6 +88,7 @@ enum Command {
     #[command(subcommand, after_help = environment::HELP)]
     Token(token::Command),
     /// Prints what the container runtime of a node is told so that it pulls through this service
+    #[command(after_help = environment::DATABASE_HELP)]
     Setup(setup::Flags),
     /// Asks a running proxy until it says that it is ready
     Probe(probe::Flags),
@@ -116,7 +117,7 @@ pub fn main() -> ExitCode {
             Ok(settings) => ended(serve::run(settings)),
             Err(errors) => wrong(&errors),
         },
-        Some(Command::Migrate) => ended(migrate::run()),
+        Some(Command::Migrate(flags)) => ended(migrate::run(&flags)),
         Some(Command::Apply { manifests, prune }) => ended(apply::run(&manifests, prune)),
     }
 }

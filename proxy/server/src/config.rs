@@ -10,6 +10,7 @@ pub mod meeting;
 pub mod owners;
 pub mod periods;
 mod purges;
+pub mod room;
 pub mod settings;
 pub mod snapshot;
 mod united;

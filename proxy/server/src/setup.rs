@@ -49,27 +49,33 @@ pub struct Snippet {
     pub path: &'static str,
     /// All of it.
     pub text: String,
-    /// What else has to be done.
-    pub then: &'static str,
+    /// What else has to be done or known, a sentence each.
+    pub then: Vec<&'static str>,
 }
 
 /// Why there is nothing to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
-    /// Only containerd can put a path in front of `/v2/`.
+    /// Only containerd, and k3s with it, can put a path in front of `/v2/`.
     #[error("this runtime knows no path in front of /v2/: give --url without one")]
     Path,
     /// Registries have to be named.
     #[error(
-        "this runtime asks for each registry by name: give --mirror docker.io=REMOTE for each, or --manifests with \
-         Remotes that have docker.mirrorFor"
+        "this runtime asks for each registry by name: give --mirror docker.io=REMOTE for each, or have Remotes with \
+         docker.mirrorFor in --manifests or in the database of DBHOST"
     )]
     NoMirrors,
     /// It trusts no authority by file.
     #[error(
-        "this runtime takes authorities from the directory of the host: put the file into {0}/HOST/ca.crt and leave --ca out"
+        "this runtime takes authorities from the directory of the host: put the file into {directory}/{host}/ca.crt \
+         and leave --ca out"
     )]
-    Authorities(&'static str),
+    Authorities {
+        /// Where directories of hosts are.
+        directory: &'static str,
+        /// Name of this one's: the host, with the port that is asked unless it is HTTPS's own.
+        host: String,
+    },
 }
 
 /// The file of `runtime`.
@@ -84,6 +90,11 @@ pub fn snippet(runtime: Runtime, service: &Service, mirrors: &[Mirror]) -> Resul
         Runtime::Docker => docker(service),
     }
 }
+
+/// What plain HTTP means for a node that pulls by it.
+const BELIEVED: &str = "over plain HTTP whoever answers at this address is believed, and decides what this node runs: put \
+                        the file here once the service answers, take it away before the service goes (helm uninstall, \
+                        nodePort.enabled: false) or its port is given to somebody else; an https:// URL asks who answers";
 
 /// Quoted as JSON, YAML and TOML all understand it.
 fn quoted(text: &str) -> String {
@@ -103,30 +114,47 @@ fn is_plain(url: &PublicUrl) -> bool {
     url.origin.starts_with("http://")
 }
 
+/// `then`, and what there is to know of plain HTTP where the service is reached by it.
+fn with_trust(service: &Service, mut then: Vec<&'static str>) -> Vec<&'static str> {
+    if is_plain(&service.url) {
+        then.push(BELIEVED);
+    }
+    then
+}
+
 fn containerd(service: &Service) -> Snippet {
     let mut text = format!(
         "# Every registry is asked for here first, by ?ns=; what is not here comes from the registry itself.\n\
+         # containerd 1.x does not know dial_timeout, and passes it over.\n\
          [host.{}]\n  capabilities = [\"pull\", \"resolve\"]\n  dial_timeout = \"2s\"\n",
         quoted(&root(&service.url))
     );
+    let mut then = vec![
+        "containerd has to know the directory: config_path = \"/etc/containerd/certs.d\" in its config.toml, below \
+         [plugins.\"io.containerd.cri.v1.images\".registry], in releases before 2.0 below \
+         [plugins.\"io.containerd.grpc.v1.cri\".registry]",
+        "[….registry.mirrors] and [….registry.configs] of an older config.toml have to go: with them beside config_path \
+         the CRI plugin does not load, and the node is not ready",
+        "restart containerd once when config.toml has changed; this file itself is read at every pull",
+        "a registry that has a directory of its own in certs.d does not look at _default",
+    ];
     if let Some(ca) = &service.ca {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  ca = {}", quoted(ca));
+        then.push(
+            "the file of ca has to be there before: without it every pull fails, and none goes elsewhere",
+        );
     }
-    Snippet {
-        path: "/etc/containerd/certs.d/_default/hosts.toml",
-        text,
-        then: "containerd has to know the directory: config_path = \"/etc/containerd/certs.d\" in its config.toml, below \
-               [plugins.\"io.containerd.cri.v1.images\".registry], in releases before 2.0 below \
-               [plugins.\"io.containerd.grpc.v1.cri\".registry]. The file itself is read at every pull",
-    }
+    Snippet { path: "/etc/containerd/certs.d/_default/hosts.toml", text, then: with_trust(service, then) }
 }
 
 fn k3s(service: &Service) -> Snippet {
+    // It puts /v2 after a host, and takes a path as it stands (k3s, pkg/agent/containerd/config.go).
+    let version = if service.url.prefix.is_empty() { "" } else { "/v2" };
     let mut text = format!(
         "# Every registry is asked for here first, by ?ns=; what is not here comes from the registry itself.\n\
          mirrors:\n  \"*\":\n    endpoint:\n      - {}\n",
-        quoted(&root(&service.url))
+        quoted(&format!("{}{version}", root(&service.url)))
     );
     if let Some(ca) = &service.ca {
         let _ = write!(
@@ -139,13 +167,20 @@ fn k3s(service: &Service) -> Snippet {
     Snippet {
         path: "/etc/rancher/k3s/registries.yaml",
         text,
-        then: "restart k3s on this node; for RKE2 the file is /etc/rancher/rke2/registries.yaml",
+        then: with_trust(
+            service,
+            vec!["restart k3s on this node; for RKE2 the file is /etc/rancher/rke2/registries.yaml"],
+        ),
     }
+}
+
+fn authorities(directory: &'static str, service: &Service) -> SetupError {
+    SetupError::Authorities { directory, host: host(&service.url).to_owned() }
 }
 
 fn crio(service: &Service, mirrors: &[Mirror]) -> Result<Snippet, SetupError> {
     if service.ca.is_some() {
-        return Err(SetupError::Authorities("/etc/containers/certs.d"));
+        return Err(authorities("/etc/containers/certs.d", service));
     }
     if !service.url.prefix.is_empty() {
         return Err(SetupError::Path);
@@ -168,13 +203,16 @@ fn crio(service: &Service, mirrors: &[Mirror]) -> Result<Snippet, SetupError> {
     Ok(Snippet {
         path: "/etc/containers/registries.conf.d/50-artifactapi.conf",
         text,
-        then: "CRI-O reads it again on SIGHUP (systemctl reload crio), podman and buildah every time",
+        then: with_trust(
+            service,
+            vec!["CRI-O reads it again on SIGHUP (systemctl reload crio), podman and buildah every time"],
+        ),
     })
 }
 
 fn docker(service: &Service) -> Result<Snippet, SetupError> {
     if service.ca.is_some() {
-        return Err(SetupError::Authorities("/etc/docker/certs.d"));
+        return Err(authorities("/etc/docker/certs.d", service));
     }
     if !service.url.prefix.is_empty() {
         return Err(SetupError::Path);
@@ -187,8 +225,14 @@ fn docker(service: &Service) -> Result<Snippet, SetupError> {
         path: "/etc/docker/daemon.json",
         // A tree of strings is always text.
         text: format!("{settings:#}\n"),
-        then: "join it with what the file has already, and systemctl reload docker. dockerd asks for Docker Hub only, \
-               and does not say so: the Remote that is to answer needs docker.rootMirror: true",
+        then: with_trust(
+            service,
+            vec![
+                "join it with what the file has already, and systemctl reload docker",
+                "dockerd asks for Docker Hub only, and does not say so: the Remote that is to answer needs \
+                 docker.rootMirror: true",
+            ],
+        ),
     })
 }
 
@@ -210,11 +254,18 @@ mod tests {
         assert_eq!(
             plain.text,
             "# Every registry is asked for here first, by ?ns=; what is not here comes from the registry itself.\n\
+             # containerd 1.x does not know dial_timeout, and passes it over.\n\
              [host.\"http://127.0.0.1:30800\"]\n  capabilities = [\"pull\", \"resolve\"]\n  dial_timeout = \"2s\"\n"
         );
         assert!(plain.path.ends_with("/_default/hosts.toml"));
+        for known in ["config_path", "registry.mirrors", "restart containerd once", "directory of its own"] {
+            assert!(plain.then.iter().any(|line| line.contains(known)), "{known} in {:#?}", plain.then);
+        }
+        assert!(!plain.then.iter().any(|line| line.contains("of ca ")), "{:#?}", plain.then);
         let with_ca = service("https://packages.test/cache/", Some("/etc/ssl/our \"ca\".pem"));
-        let with_ca = snippet(Runtime::Containerd, &with_ca, &[]).unwrap().text;
+        let with_ca = snippet(Runtime::Containerd, &with_ca, &[]).unwrap();
+        assert!(with_ca.then.iter().any(|line| line.contains("every pull fails")), "{:#?}", with_ca.then);
+        let with_ca = with_ca.text;
         assert!(with_ca.contains("[host.\"https://packages.test/cache\"]\n"), "{with_ca}");
         assert!(with_ca.ends_with("  ca = \"/etc/ssl/our \\\"ca\\\".pem\"\n"), "{with_ca}");
     }
@@ -230,6 +281,8 @@ mod tests {
                 "configs": { "packages.test": { "tls": { "ca_file": "/ca.pem" } } },
             })
         );
+        let below = snippet(Runtime::K3s, &service("https://packages.test/cache/", None), &[]).unwrap();
+        assert!(below.text.ends_with("- \"https://packages.test/cache/v2\"\n"), "{}", below.text);
     }
 
     #[test]
@@ -261,13 +314,29 @@ mod tests {
     }
 
     #[test]
+    fn who_is_believed_over_plain_http_is_said() {
+        let mirrors = [mirror("docker.io", "dockerhub")];
+        for runtime in Runtime::value_variants() {
+            for (url, is_said) in [("http://127.0.0.1:30800", true), ("https://127.0.0.1:30800", false)] {
+                let then = snippet(*runtime, &service(url, None), &mirrors).unwrap().then;
+                let told = then.iter().any(|line| line.contains("before the service goes"));
+                assert_eq!(told, is_said, "{runtime:?} by {url}: {then:#?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_a_runtime_cannot_do_is_said() {
         let below = service("https://packages.test/cache", None);
         let mirrors = [mirror("docker.io", "dockerhub")];
         for runtime in [Runtime::Crio, Runtime::Docker] {
             assert_eq!(snippet(runtime, &below, &mirrors), Err(SetupError::Path));
-            let with_ca = service("https://packages.test", Some("/ca.pem"));
-            assert!(matches!(snippet(runtime, &with_ca, &mirrors), Err(SetupError::Authorities(_))));
+            for (url, directory) in [("https://a.test", "/a.test/"), ("https://a.test:8443", "/a.test:8443/")]
+            {
+                let refused = snippet(runtime, &service(url, Some("/ca.pem")), &mirrors).unwrap_err();
+                let told = refused.to_string();
+                assert!(told.contains(&format!("/certs.d{directory}ca.crt")), "{told}");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod collection;
 pub mod histogram;
 pub mod logs;
 pub mod metrics;
+pub mod room;
 pub mod stores;
 pub mod upstreams;
 

@@ -3,6 +3,7 @@
 pub mod collection;
 pub mod notices;
 pub mod observations;
+pub mod room;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use artifactapi_model::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::collection::Collection;
+use self::{collection::Collection, room::Room};
 use crate::App;
 
 /// How often last uses are written down.
@@ -29,12 +30,13 @@ const SCRUB_PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
 /// At which pace, in bytes per second; meant to be small beside serving, not yet measured.
 const SCRUB_PACE: u64 = 16 << 20;
 
-/// Does all of it until `stop`.
+/// Does all of it until `stop`; room on the disk is kept where bytes have no other place.
 pub async fn run(
     app: Arc<App>,
     metadata: Arc<dyn MetadataStore>,
     blobs: Arc<dyn BlobStore>,
     collection: Collection,
+    room: Option<Room>,
     stop: CancellationToken,
 ) {
     let uses = every(USES_PERIOD, USES_PERIOD, || async {
@@ -68,8 +70,14 @@ pub async fn run(
         let interval = collection.schedule.interval;
         every(SOON.min(interval), interval, || collection.run(&app)).await;
     };
-    // None of them ends by itself.
-    stop.run_until_cancelled(async { tokio::join!(uses, access, scrubs, collections) }).await;
+    let rooms = async {
+        if let Some(room) = room {
+            // In a place of its own: it is the largest of them.
+            Box::pin(room.keep(&app)).await;
+        }
+    };
+    // None of them ends by itself, unless there is nothing to do.
+    stop.run_until_cancelled(async { tokio::join!(uses, access, scrubs, collections, rooms) }).await;
 }
 
 /// Calls `work` after `first` and then once a `period`.

@@ -20,7 +20,7 @@ use std::io;
 use artifactapi_model::ports::BlobError;
 
 pub use counting::{BlobCounts, BlobTally, CountingBlobs};
-pub use fs::{FsBlobs, FsUploads};
+pub use fs::{FsBlobs, FsUploads, Shortage};
 pub use memory::{MemoryBlobs, MemoryUploads};
 pub use s3::{S3Blobs, S3CheckError, S3Counts, S3Settings, S3Tally};
 pub use tier::{S3Uploads, TierCounts, TieredBlobs};

@@ -1,12 +1,18 @@
 //! Variables of the environment: read with all their mistakes gathered, so that they are reported together. Every
 //! secret may stand in a file instead (`NAME_FILE`).
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    net::{Ipv6Addr, SocketAddr},
+};
 
 use artifactapi_model::Sealer;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::postgres::{PostgresSettings, PostgresTls};
+use crate::{
+    listen,
+    postgres::{Password, PostgresSettings, PostgresTls},
+};
 
 /// Where a variable is looked up; tests have their own.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -96,14 +102,24 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An address to listen on: `:8000` listens on every address, as the original system read it.
+    /// An address to listen on: `:8000` listens on every address, as the original system read it ([`listen::address`]).
     pub fn address(&mut self, name: &str, default: &str) -> SocketAddr {
         let text = self.text(name).unwrap_or_else(|| default.to_owned());
-        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
-        full.parse().unwrap_or_else(|_| {
-            self.errors.push(format!("{name}: {text:?} is no address as 0.0.0.0:8000 or :8000"));
+        listen::address(&text).unwrap_or_else(|| {
+            self.errors.push(format!("{name}: {text:?} is no address as 0.0.0.0:8000, [::1]:8000 or :8000"));
             SocketAddr::from(([0, 0, 0, 0], 0))
         })
+    }
+
+    /// Where others reach something: `host:port`, with the brackets that an IPv6 address needs, as templates put it
+    /// together without them.
+    pub fn reached(&mut self, name: &str) -> Option<String> {
+        let text = self.text(name)?;
+        let reached = with_brackets(&text);
+        if reached.is_none() {
+            self.errors.push(format!("{name}: {text:?} is no address as 10.0.0.5:8001 or [fd00::5]:8001"));
+        }
+        reached
     }
 
     /// The text of the file that a variable names.
@@ -120,9 +136,17 @@ impl<'a> Reader<'a> {
             host: self.required("DBHOST", "it is PostgreSQL's host name"),
             port: self.parsed("DBPORT", 5432, "a port number"),
             user: self.required("DBUSER", "it is the PostgreSQL role to connect as"),
-            password: self.required_secret("DBPASS"),
+            password: self.database_password(),
             database: self.text("DBNAME").unwrap_or_else(|| "artifactapi".into()),
             tls: self.database_tls(),
+        }
+    }
+
+    fn database_password(&mut self) -> Password {
+        let known = self.required_secret("DBPASS");
+        match self.text("DBPASS_FILE") {
+            Some(file) => Password::in_file(known, file.into()),
+            None => known.into(),
         }
     }
 
@@ -149,6 +173,44 @@ impl<'a> Reader<'a> {
                 self.errors.push(format!("ARTIFACTAPI_ENCRYPTION_KEY: {error}"));
                 None
             }
+        }
+    }
+}
+
+/// `host:port` as URLs have it; `None` when it is none.
+fn with_brackets(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bare.unwrap_or(host).parse::<Ipv6Addr>() {
+        Ok(address) => Some(format!("[{address}]:{port}")),
+        Err(_) if host.is_empty() || host.contains([':', '[', ']', '/', '@', ' ']) => None,
+        Err(_) => Some(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_brackets;
+
+    #[test]
+    fn an_address_gets_its_brackets() {
+        for (text, want) in [
+            ("10.0.0.5:8001", Some("10.0.0.5:8001")),
+            ("replica-1.proxies:8001", Some("replica-1.proxies:8001")),
+            ("fd00::5:8001", Some("[fd00::5]:8001")),
+            ("[fd00::5]:8001", Some("[fd00::5]:8001")),
+            ("::1:8001", Some("[::1]:8001")),
+            ("fd00:1:2:3:4:5:6:7:8001", Some("[fd00:1:2:3:4:5:6:7]:8001")),
+            ("fd00::5", None),
+            (":8001", None),
+            ("10.0.0.5", None),
+            ("10.0.0.5:80010", None),
+            ("http://10.0.0.5:8001", None),
+            ("fd00::5::8001", None),
+            ("[10.0.0.5]:8001", None),
+        ] {
+            assert_eq!(with_brackets(text).as_deref(), want, "{text}");
         }
     }
 }

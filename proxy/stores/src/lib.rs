@@ -15,6 +15,7 @@ pub mod blobs;
 pub mod coordination;
 pub mod environment;
 pub mod exchange;
+pub mod listen;
 mod lock;
 pub mod metadata;
 mod open;
@@ -22,7 +23,7 @@ mod random;
 
 pub use blobs::{
     BlobCounts, BlobTally, CountingBlobs, FsBlobs, FsUploads, MemoryBlobs, MemoryUploads, S3Blobs,
-    S3CheckError, S3Counts, S3Settings, S3Tally, S3Uploads, TierCounts, TieredBlobs,
+    S3CheckError, S3Counts, S3Settings, S3Tally, S3Uploads, Shortage, TierCounts, TieredBlobs,
 };
 pub use coordination::{
     LocalCoordinator, RedisCoordinator, RedisCounts, RedisOptions, RedisTally, RedisUrlError,

@@ -1,6 +1,6 @@
 //! The daemon of Docker, on a socket and in directories of its own, without networks.
 
-use std::{os::unix::net::UnixStream, path::PathBuf, process::Command};
+use std::{fs, os::unix::net::UnixStream, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
@@ -15,17 +15,30 @@ impl Dockerd {
     /// # Errors
     /// When it is not installed, or this is not root.
     pub fn start() -> Result<Self, Missing> {
+        Self::start_with("{}")
+    }
+
+    /// Starts one with this `daemon.json`.
+    ///
+    /// # Errors
+    /// When it is not installed, or this is not root.
+    ///
+    /// # Panics
+    /// When there is no space.
+    pub fn start_with(settings: &str) -> Result<Self, Missing> {
         let program = find("dockerd", &[PathBuf::from("/usr/sbin")])?;
         find("containerd", &[])?;
         if !rustix::process::geteuid().is_root() {
-            return Err(Missing("root, whom dockerd needs,"));
+            return Err(Missing::ROOT);
         }
         let home = TempDir::new().expect("a temporary directory");
         let socket = home.path().join("docker.sock");
+        fs::write(home.path().join("daemon.json"), settings).expect("space");
         let make = move |home: &std::path::Path, _: u16| {
             let mut command = Command::new(&program);
             command.arg("--host").arg(format!("unix://{}", home.join("docker.sock").display()));
             command.arg("--data-root").arg(home.join("data")).arg("--exec-root").arg(home.join("exec"));
+            command.arg("--config-file").arg(home.join("daemon.json"));
             command.arg("--pidfile").arg(home.join("pid"));
             command.args(["--storage-driver=vfs", "--bridge=none", "--iptables=false", "--ip6tables=false"]);
             command.args(["--ip-forward=false", "--ip-masq=false"]);

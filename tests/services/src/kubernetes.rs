@@ -211,7 +211,7 @@ fn command(server: &Path, home: &Path, port: u16, storage: u16) -> Command {
 fn start_etcd() -> Result<Process, Missing> {
     let etcd = find("etcd", &[])?;
     // In memory where there is a directory for that: it syncs every write, and no machine is lost here.
-    let home = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).expect("a temporary directory");
+    let home = crate::scratch();
     let make = move |home: &Path, port: u16| {
         let client = format!("http://127.0.0.1:{port}");
         let mut command = Command::new(&etcd);

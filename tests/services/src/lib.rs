@@ -11,6 +11,7 @@ mod postgres;
 mod process;
 mod programs;
 mod redis;
+mod scratch;
 
 pub use distribution::{Distribution, Storage};
 pub use dockerd::Dockerd;
@@ -21,3 +22,4 @@ pub use postgres::Postgres;
 pub use process::Process;
 pub use programs::{Missing, installed, provided};
 pub use redis::Redis;
+pub use scratch::scratch;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::{
     Missing, Process,
     programs::{find, tools, versions},
+    scratch,
 };
 
 /// A running MinIO with one bucket.
@@ -40,8 +41,7 @@ impl Minio {
     /// # Errors
     /// When it is not installed.
     pub fn start_in_memory() -> Result<Self, Missing> {
-        let home = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
-        Self::start_in(home.expect("a temporary directory"))
+        Self::start_in(scratch())
     }
 
     fn start_in(home: TempDir) -> Result<Self, Missing> {

@@ -33,16 +33,17 @@ impl Node {
     /// When it does not come up.
     pub fn start(command: &Path) -> Result<Self, Missing> {
         if !cfg!(target_os = "linux") {
-            return Err(Missing("Linux, which a node needs,"));
+            return Err(Missing::LINUX);
         }
         if !rustix::process::geteuid().is_root() {
-            return Err(Missing("root, whom a node needs,"));
+            return Err(Missing::ROOT);
         }
         let built = versions(&tools(), "kubernetes-");
         for program in ["kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager"] {
             find(program, &built)?;
         }
         find("coredns", &versions(&tools(), "coredns-"))?;
+        find("kube-network-policies", &versions(&tools(), "kube-network-policies-"))?;
         find("containerd", &[])?;
         let home = tools().with_file_name("cluster-of-tests");
         let turn = File::create(home.with_extension("lock")).expect("space");
@@ -59,6 +60,8 @@ impl Node {
         command.args(arguments).stdin(Stdio::null());
         command.env("ARTIFACTAPI_CLUSTER_DIR", &self.home);
         command.env("ARTIFACTAPI_CLUSTER_NET", format!("{}.{}", NET[0], NET[1]));
+        // How long a pod takes to be replaced is a matter of ours, not of what else writes to this machine's disk.
+        command.env("ARTIFACTAPI_CLUSTER_MEMORY", "1");
         command
     }
 
@@ -96,6 +99,11 @@ impl Node {
     /// Everything that pods, services, the node and the machine have as addresses.
     pub fn network(&self) -> String {
         format!("{}.{}.0.0/16", NET[0], NET[1])
+    }
+
+    /// Why nobody enforces network policies on it, where nobody can.
+    pub fn unenforced(&self) -> Option<String> {
+        fs::read_to_string(self.home.join("unenforced")).ok()
     }
 
     /// The kubeconfig of a user who may do everything.

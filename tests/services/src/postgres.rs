@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     Missing, Process,
-    programs::{find, versions},
+    programs::{find, tools, versions},
 };
 
 /// A running PostgreSQL with one database.
@@ -48,23 +49,7 @@ impl Postgres {
         if let Some((uid, gid)) = owner {
             chown(home.path(), Some(uid), Some(gid)).expect("it is ours to give");
         }
-        let password = home.path().join("password");
-        fs::write(&password, Self::PASSWORD).expect("space");
-        let mut init = Command::new(initdb);
-        init.arg("--pgdata").arg(home.path().join("data")).arg("--pwfile").arg(&password);
-        init.args([
-            "--auth=scram-sha-256",
-            "--no-sync",
-            // Many of these run side by side on small disks.
-            "--wal-segsize=1",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--username",
-            Self::USER,
-        ]);
-        let made =
-            become_owner(&mut init, owner).stdin(Stdio::null()).output().expect("an executable initdb");
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        copy_unused(&initdb, home.path(), owner);
         let postgres = bin.join("postgres");
         let make = move |home: &Path, port: u16| {
             let mut command = Command::new(&postgres);
@@ -101,6 +86,62 @@ impl Postgres {
     pub fn database(&self, name: &str) {
         self.sql(Self::DATABASE, &format!("CREATE DATABASE {name}"));
     }
+}
+
+/// Puts a cluster that nobody has used into `home`: a copy, since making one takes longer than most tests. What is
+/// copied is made once for each version and kept beside the tools.
+fn copy_unused(initdb: &Path, home: &Path, owner: Option<(u32, u32)>) {
+    let told = Command::new(initdb).arg("--version").output().expect("an executable initdb");
+    let version = String::from_utf8_lossy(&told.stdout);
+    // Whatever else it is made from.
+    let made_from = format!("{version} {OPTIONS:?} {} {} {owner:?}", Postgres::USER, Postgres::PASSWORD);
+    let mut hasher = DefaultHasher::new();
+    made_from.hash(&mut hasher);
+    let parent = tools().with_file_name("postgresql-unused");
+    let kept = parent.join(format!("{:016x}", hasher.finish()));
+    fs::create_dir_all(&parent).expect("space");
+    // Several tests may be the first.
+    let turn = fs::File::create(parent.join("lock")).expect("space");
+    turn.lock().expect("a lock on a file of its own");
+    if !kept.exists() {
+        let new = TempDir::new().expect("a temporary directory");
+        init(initdb, new.path(), owner);
+        let half = kept.with_extension("new");
+        let _ = fs::remove_dir_all(&half);
+        copy(&new.path().join("data"), &half);
+        fs::rename(&half, &kept).expect("a directory of its own");
+    }
+    drop(turn);
+    copy(&kept, &home.join("data"));
+}
+
+/// What a cluster is made with.
+const OPTIONS: [&str; 5] = [
+    "--auth=scram-sha-256",
+    "--no-sync",
+    // Many of these run side by side on small disks.
+    "--wal-segsize=1",
+    "--encoding=UTF8",
+    "--locale=C",
+];
+
+fn init(initdb: &Path, home: &Path, owner: Option<(u32, u32)>) {
+    if let Some((uid, gid)) = owner {
+        chown(home, Some(uid), Some(gid)).expect("it is ours to give");
+    }
+    let password = home.join("password");
+    fs::write(&password, Postgres::PASSWORD).expect("space");
+    let mut init = Command::new(initdb);
+    init.arg("--pgdata").arg(home.join("data")).arg("--pwfile").arg(&password);
+    init.args(OPTIONS).arg("--username").arg(Postgres::USER);
+    let made = become_owner(&mut init, owner).stdin(Stdio::null()).output().expect("an executable initdb");
+    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// With owners and modes, which PostgreSQL looks at.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).output().expect("cp");
+    assert!(copied.status.success(), "cp: {}", String::from_utf8_lossy(&copied.stderr));
 }
 
 /// Whom to run it as: it refuses to be root.

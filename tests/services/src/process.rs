@@ -120,19 +120,18 @@ impl Process {
     }
 
     fn signal_children(&self, signal: Signal) {
-        let Some(parent) = self.child.as_ref().map(Child::id) else { return };
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            // "pid (name) state parent …", where the name may hold anything.
-            let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
-            let its_parent = fields.and_then(|mut fields| fields.nth(1)).and_then(|id| id.parse().ok());
-            if let Some(pid) = pid
-                && its_parent == Some(parent)
-            {
-                let _ = kill_process(pid, signal);
-            }
+        for pid in self.children() {
+            let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Processes of its own.
+    fn children(&self) -> Vec<Pid> {
+        let Some(parent) = self.child.as_ref().map(Child::id) else { return Vec::new() };
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids =
+            entries.filter_map(|it| it.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw));
+        ids.filter(|pid| state_of(*pid).is_some_and(|(_, its_parent)| its_parent == parent)).collect()
     }
 
     /// Ends it in order, or by force when it takes too long.
@@ -147,6 +146,7 @@ impl Process {
 
     fn end(&mut self, signal: Signal) {
         self.resume();
+        let children = self.children();
         self.signal(signal);
         let end = Instant::now() + PATIENCE / 4;
         while !self.has_ended() {
@@ -156,6 +156,11 @@ impl Process {
             thread::sleep(PERIOD);
         }
         self.child = None;
+        // They notice that their parent was killed, and another one does not start on the same data before.
+        let is_there = |pid: &Pid| state_of(*pid).is_some_and(|(state, _)| state != 'Z');
+        while children.iter().any(is_there) && Instant::now() < end {
+            thread::sleep(PERIOD);
+        }
     }
 
     /// Starts it again on the same port and data.
@@ -174,6 +179,14 @@ impl Drop for Process {
             self.kill();
         }
     }
+}
+
+/// State (`Z` has ended) and parent of a process: "pid (name) state parent …" in its `stat`, where the name may hold
+/// anything.
+fn state_of(pid: Pid) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
 /// A port that nobody listens on at this moment.

@@ -4,15 +4,17 @@
 //! - `every`: each version can be installed, and the one that both have is the first member's; again with both
 //!   upstreams off;
 //! - `hidden`: a version that a member's `blocklist` names is neither seen nor installed; where the other member has it
-//!   too, it is that one's.
+//!   too, it is that one's;
+//! - `owner`: the same where the first member owns the name (`resolution: firstMatch`): what is left of its versions is
+//!   seen and installed, and nothing of the other member; where the newest one is hidden, a client that is told none gets
+//!   the one before it.
 
-use artifactapi_model::PackageType;
 use async_trait::async_trait;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Report, Site, Story, World, tail, tell, told_once};
+use super::{Program, Report, Site, Story, World, tail, tell, told_once};
 use crate::{
     Missing, Proxy, RemoteManifest, Upstream, manifest,
     proxy::{self, Options},
@@ -25,33 +27,11 @@ const VIRTUAL: &str = "v";
 const MEMBERS: [&str; 2] = ["one", "two"];
 /// Versions: the first member's alone, both members', the second's alone.
 const VERSIONS: [&str; 3] = ["1.0.0", "2.0.0", "3.0.0"];
-const STAGES: [&str; 2] = ["every", "hidden"];
+const STAGES: [&str; 3] = ["every", "hidden", "owner"];
 
 /// A client that can be told which version to install.
 #[async_trait]
-pub trait Versioned: Send + Sync + 'static {
-    /// Its name in test names.
-    fn name(&self) -> &'static str;
-
-    /// The program, for the report.
-    fn program(&self) -> &'static str;
-
-    /// What it installs.
-    fn package_type(&self) -> PackageType;
-
-    /// Its version, for the report.
-    async fn version(&self) -> Result<String, Missing>;
-
-    /// Whether it only speaks to servers with TLS.
-    fn needs_tls(&self) -> bool {
-        false
-    }
-
-    /// Whether it only names registries without a port.
-    fn needs_default_port(&self) -> bool {
-        false
-    }
-
+pub trait Versioned: Program + 'static {
     /// Fills `place` on the upstreams with `versions` by `mark`.
     async fn stock(&self, world: &World, place: &str, mark: &str, versions: &[&str]) -> Result<(), Missing>;
 
@@ -63,6 +43,12 @@ pub trait Versioned: Send + Sync + 'static {
 
     /// All versions that the client sees, in any order; `None` when it has no command that says so.
     async fn seen(&self, site: &Site) -> Result<Option<Vec<String>>, String> {
+        let _ = site;
+        Ok(None)
+    }
+
+    /// The version that the client takes when it is told none; `None` when it was not asked.
+    async fn newest(&self, site: &Site) -> Result<Option<String>, String> {
         let _ = site;
         Ok(None)
     }
@@ -97,7 +83,7 @@ async fn live(client: &dyn Versioned, report: &Report) -> Story {
     let authority = Authority::new();
     std::fs::write(home.path().join("ca.pem"), authority.ca_pem()).map_err(|e| Missing(e.to_string()))?;
     let bench = Bench { client, world, home, authority };
-    Ok(vec![bench.every().await?, bench.hidden().await?])
+    Ok(vec![bench.every().await?, bench.hidden().await?, bench.owner().await?])
 }
 
 struct Bench<'a> {
@@ -109,14 +95,15 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// A proxy in front of both members, with more fields of the spec of each.
-    async fn proxy(&self, specs: [Value; 2]) -> Proxy {
+    async fn proxy(&self, resolution: &str, specs: [Value; 2]) -> Proxy {
         let package_type = self.client.package_type();
         let member = |(mark, spec): (&&str, &Value)| {
             let base = format!("{}{mark}/", self.world.upstream.url());
             RemoteManifest::at(mark, package_type, &base).set_all(spec).document()
         };
         let mut documents: Vec<_> = MEMBERS.iter().zip(&specs).map(member).collect();
-        documents.push(manifest::united(VIRTUAL, package_type, &MEMBERS, &json!({ "resolution": "union" })));
+        let spec = json!({ "resolution": resolution });
+        documents.push(manifest::united(VIRTUAL, package_type, &MEMBERS, &spec));
         let mut options = Options::new(manifest::join(&documents));
         if self.client.needs_tls() {
             options = options.tls(&self.authority);
@@ -160,7 +147,7 @@ impl Bench<'_> {
     }
 
     async fn every(&self) -> Result<Result<(), String>, Missing> {
-        let proxy = self.proxy([json!({}), json!({})]).await;
+        let proxy = self.proxy("union", [json!({}), json!({})]).await;
         let owners = [(VERSIONS[0], "one"), (VERSIONS[1], "one"), (VERSIONS[2], "two")];
         let told = async {
             self.owners(&proxy, "cold", &owners).await?;
@@ -176,15 +163,43 @@ impl Bench<'_> {
         Ok(told.await.map_err(|error| with_log(&proxy, &error)))
     }
 
+    fn hiding(&self, version: &str) -> Value {
+        json!({ "blocklist": [self.client.pattern(version)] })
+    }
+
+    /// What cannot be installed.
+    async fn gone(&self, proxy: &Proxy, stage: &str, version: &str) -> Result<(), String> {
+        match self.client.install(&self.site(proxy, &format!("{stage}-gone-{version}"))?, version).await {
+            Ok(_) => Err(format!("{version} was installed although nobody who may have it shows it")),
+            Err(_) => Ok(()),
+        }
+    }
+
     async fn hidden(&self) -> Result<Result<(), String>, Missing> {
-        let hide = |version| json!({ "blocklist": [self.client.pattern(version)] });
-        let proxy = self.proxy([hide(VERSIONS[1]), hide(VERSIONS[2])]).await;
+        let proxy = self.proxy("union", [self.hiding(VERSIONS[1]), self.hiding(VERSIONS[2])]).await;
         let told = async {
             let owners = [(VERSIONS[0], "one"), (VERSIONS[1], "two")];
             self.owners(&proxy, "hidden", &owners).await?;
-            match self.client.install(&self.site(&proxy, "gone")?, VERSIONS[2]).await {
-                Ok(_) => Err(format!("{} was installed although its only member hides it", VERSIONS[2])),
-                Err(_) => Ok(()),
+            self.gone(&proxy, "hidden", VERSIONS[2]).await
+        };
+        Ok(told.await.map_err(|error| with_log(&proxy, &error)))
+    }
+
+    async fn owner(&self) -> Result<Result<(), String>, Missing> {
+        let proxy = self.proxy("firstMatch", [self.hiding(VERSIONS[0]), json!({})]).await;
+        let told = async {
+            self.owners(&proxy, "owner", &[(VERSIONS[1], "one")]).await?;
+            self.gone(&proxy, "owner", VERSIONS[0]).await?;
+            self.gone(&proxy, "owner", VERSIONS[2]).await
+        };
+        if let Err(error) = told.await {
+            return Ok(Err(with_log(&proxy, &error)));
+        }
+        let proxy = self.proxy("firstMatch", [self.hiding(VERSIONS[1]), json!({})]).await;
+        let told = async {
+            match self.client.newest(&self.site(&proxy, "owner-newest")?).await? {
+                Some(version) if version != VERSIONS[0] => Err(format!("it takes {version} for the newest")),
+                _ => Ok(()),
             }
         };
         Ok(told.await.map_err(|error| with_log(&proxy, &error)))

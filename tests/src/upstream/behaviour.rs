@@ -165,7 +165,7 @@ pub fn spoiled(bytes: &[u8]) -> Bytes {
 /// # Panics
 /// Never: memory takes every write.
 pub fn gzip(bytes: &[u8]) -> Bytes {
-    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     packer.write_all(bytes).expect("memory takes every write");
     packer.finish().expect("memory takes every write").into()
 }

@@ -1,24 +1,17 @@
 //! RS-96: a disk without room costs storing, never serving. Bodies stream through, stored ones are served as
 //! ever, nothing partial becomes visible, and storing goes on by itself once there is room.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use artifactapi_model::PackageType;
 use artifactapi_tests::{
-    Act, Answer, Behaviour, Framing, Gate, Proxy, RemoteManifest, Upstream,
+    Act, Answer, Behaviour, Disk, Framing, Gate, Proxy, RemoteManifest, Upstream,
     http::{self, Fetched},
     proxy::Options,
     wait,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tempfile::TempDir;
 
 use artifactapi_tests::fixtures::noise;
 
@@ -27,67 +20,6 @@ const MIB: usize = 1 << 20;
 const DISK: usize = 16 * MIB;
 /// More than a nearly full disk takes, and more than passes through memory at a time.
 const LARGE: usize = 6 * MIB;
-
-/// A file system of a few MiB, unmounted when it is dropped.
-struct Disk {
-    directory: TempDir,
-}
-
-impl Disk {
-    /// Mounts one; says why it cannot.
-    fn mount() -> Result<Disk, String> {
-        let directory = TempDir::new().expect("a temporary directory");
-        let told = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={DISK}"), "tmpfs"])
-            .arg(directory.path())
-            .output()
-            .map_err(|error| format!("no mount: {error}"))?;
-        if told.status.success() {
-            return Ok(Disk { directory });
-        }
-        Err(format!("mounting a tmpfs needs root: {}", String::from_utf8_lossy(&told.stderr).trim()))
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
-    }
-
-    /// Leaves `room` bytes.
-    fn fill(&self, room: usize) {
-        let mut ballast = fs::File::create(self.ballast()).expect("room for a name");
-        let piece = vec![0u8; 64 << 10];
-        let mut written = 0u64;
-        loop {
-            match ballast.write(&piece) {
-                Ok(count) => written += count as u64,
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
-                Err(error) => panic!("filling a disk: {error}"),
-            }
-        }
-        ballast.set_len(written - room as u64).expect("it shrinks");
-    }
-
-    /// There is room again.
-    fn empty(&self) {
-        fs::remove_file(self.ballast()).expect("it was full");
-    }
-
-    fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(self.path()).expect("a mounted file system");
-        stat.f_bavail * stat.f_frsize
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a process that was not waited for may still hold it.
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
-    }
-}
 
 /// A proxy whose data is on a disk of its own. Dropped in this order, so that the disk goes last.
 struct Shop {
@@ -99,7 +31,7 @@ struct Shop {
 impl Shop {
     /// `None`, after saying why, where no file system can be mounted.
     async fn open() -> Option<Shop> {
-        let disk = match Disk::mount() {
+        let disk = match Disk::mount(DISK) {
             Ok(disk) => disk,
             Err(why) => {
                 eprintln!("SKIPPED rs_96: {why}");
@@ -109,7 +41,8 @@ impl Shop {
         let upstream = Upstream::start().await;
         let manifests = RemoteManifest::new("g", PackageType::Generic, &upstream).document();
         let data = disk.path().join("data");
-        let proxy = Options::new(manifests).data(&data).start().await;
+        // What is stored stays, so that the disk is as full as it is made.
+        let proxy = Options::new(manifests).data(&data).env("ARTIFACTAPI_MIN_FREE", "0").start().await;
         Some(Shop { proxy, upstream, disk })
     }
 

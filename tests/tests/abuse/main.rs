@@ -3,4 +3,5 @@
 mod disk_full;
 mod durable;
 mod limits;
+mod namespaces;
 mod paths;

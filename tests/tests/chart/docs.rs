@@ -6,14 +6,15 @@ use artifactapi_services::Access;
 
 use crate::{
     Bench, Ending,
-    helm::{Helm, RELEASE, chart},
+    helm::{CLUSTER, Helm, RELEASE, chart},
     rendered::{UPDATE, updates},
 };
 
+/// Between these the table stands.
 const BEGIN: &str = "<!-- values -->\n";
+const END: &str = "<!-- /values -->\n";
 /// A namespace in which nothing is.
 const PLACE: &str = "notes";
-const END: &str = "<!-- /values -->\n";
 
 /// One value: its path, its default, and what it is for.
 struct Row {
@@ -22,7 +23,8 @@ struct Row {
     text: String,
 }
 
-/// The table is made of the comments in `values.yaml` that begin with `# --`.
+/// The table is made of the comments in `values.yaml` that begin with `# --`. The templates have a list of the values that
+/// are not null, since Helm does not show them `values.yaml`.
 pub(crate) fn values(_: &Bench) -> Ending {
     let values = fs::read_to_string(chart().join("values.yaml")).expect("values");
     let rows = rows(&values);
@@ -32,7 +34,15 @@ pub(crate) fn values(_: &Bench) -> Ending {
         // Writing to a String cannot fail.
         let _ = writeln!(table, "| `{path}` | {default} | {} |", text.replace('|', "\\|"));
     }
-    assert!(rows.len() > 140, "{}", rows.len());
+    assert!(rows.len() > 140, "only {} values have a comment", rows.len());
+    let set = rows.iter().filter(|row| row.default != "`null`");
+    let list: String = set.map(|row| format!("{}\n", row.path)).collect();
+    let listed = chart().join("files/values.txt");
+    if updates() {
+        fs::write(&listed, &list).expect("space");
+    }
+    let kept = fs::read_to_string(&listed).unwrap_or_default();
+    assert!(kept == list, "files/values.txt does not list the values of values.yaml: {UPDATE}");
     let path = chart().join("README.md");
     let readme = fs::read_to_string(&path).expect("a README");
     let (before, rest) = readme.split_once(BEGIN).expect("a place for the table");
@@ -93,7 +103,8 @@ fn rows(values: &str) -> Vec<Row> {
 fn notes_with(kubernetes: &Access, values: &[&str]) -> String {
     let chart = chart();
     let install = ["install", RELEASE, &chart.to_string_lossy(), "--namespace", PLACE, "--dry-run=server"];
-    let helm = Helm::new(&install).on(&kubernetes.kubeconfig(Access::ADMIN));
+    // The definitions are there already.
+    let helm = Helm::new(&install).with(&["--take-ownership"]).on(&kubernetes.kubeconfig(Access::ADMIN));
     let told = helm.set(&["crds.enabled=false"]).set(values).ok();
     told.split_once("NOTES:\n").expect("notes").1.to_owned()
 }
@@ -111,9 +122,9 @@ pub(crate) fn notes(bench: &Bench) -> Ending {
             "docker pull HOST/dockerhub/library/alpine:3",
             "docker login HOST ",
             "helm repo add jetstack URL/api/v1/remote/jetstack",
-            "pip install --index-url URL/api/v1/remote/pytorch/",
+            "--index-url URL/api/v1/remote/pytorch/",
             "npm config set registry URL/api/v1/remote/npm/",
-            "dnf config-manager --add-repo URL/api/v1/remote/epel/",
+            "baseurl=%s\\n' URL/api/v1/remote/epel/ > /etc/yum.repos.d/epel.repo",
             "echo URL/api/v1/remote/alpine/",
             "puppet config set module_repository URL/api/v1/remote/forge",
             "go env -w GOPROXY=URL/api/v1/remote/go",
@@ -128,6 +139,8 @@ pub(crate) fn notes(bench: &Bench) -> Ending {
         plain.contains("host \"registry.terraform.io\"") && plain.contains("insecure-registries"),
         "{plain}"
     );
+    assert!(plain.contains("pip install --trusted-host artifactapi.notes.svc --index-url"), "{plain}");
+    assert!(public.contains("pip install --index-url"), "{public}");
     assert!(plain.contains("namespace notes.") && plain.contains("port-forward"), "{plain}");
     assert!(
         public.contains("network_mirror { url = \"https://packages.test/api/v1/remote/terraform/\" }"),
@@ -135,6 +148,21 @@ pub(crate) fn notes(bench: &Bench) -> Ending {
     );
     assert!(public.contains("namespaces team-a, team-b."), "{public}");
     assert!(public.contains("setup containerd --url http://127.0.0.1:30800"), "{public}");
+    assert!(
+        public.contains("believes whoever has port 30800") && public.contains("helm uninstall"),
+        "{public}"
+    );
+    let secured = notes_with(kubernetes, &["tls.existingSecret=packages-tls", "nodePort.enabled=true"]);
+    assert!(secured.contains("certificate in packages-tls has to carry 127.0.0.1"), "{secured}");
+    assert!(secured.contains("--url https://127.0.0.1:30800") && !secured.contains("believes"), "{secured}");
+    assert!(!public.contains("crds.keep") && !plain.contains("without TLS"), "{public}");
+    let clustered =
+        notes_with(kubernetes, &[&CLUSTER[..], &["crds.enabled=true", "crds.keep=false"]].concat());
+    assert!(clustered.contains("database.tls: require"), "{clustered}");
+    assert!(
+        clustered.contains("Before you uninstall it, delete what has deletionPolicy: Purge"),
+        "{clustered}"
+    );
     assert!(!public.contains("port-forward") && !public.contains("insecure-registries"), "{public}");
     Ok(())
 }

@@ -10,11 +10,21 @@ use artifactapi_tests::{client, kubernetes::roles::checkout};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The Kubernetes that templates are made for: helm built from source takes an old one for the default.
+/// The Kubernetes that templates are made for: helm built from source takes an old one for the default. Who runs
+/// `helm template` by hand says it by `--kube-version`.
 const KUBERNETES: &str = "1.34.4";
 /// Name of the release, and its namespace.
 pub(crate) const RELEASE: &str = "artifactapi";
 pub(crate) const NAMESPACE: &str = "apps";
+/// What a cluster needs, and nothing more.
+pub(crate) const CLUSTER: [&str; 6] = [
+    "mode=cluster",
+    "database.existingSecret=pg",
+    "redis.existingSecret=redis",
+    "s3.existingSecret=s3",
+    "s3.endpoint=s3:9000",
+    "encryption.existingSecret=key",
+];
 
 /// The chart's directory.
 pub(crate) fn chart() -> PathBuf {
@@ -98,8 +108,13 @@ impl Helm {
 
 /// `helm template`, still without values.
 pub(crate) fn template() -> Helm {
+    template_of(RELEASE)
+}
+
+/// The same of a release that is called otherwise.
+pub(crate) fn template_of(release: &str) -> Helm {
     let chart = chart();
-    Helm::new(&["template", RELEASE, &chart.to_string_lossy(), "--namespace", NAMESPACE])
+    Helm::new(&["template", release, &chart.to_string_lossy(), "--namespace", NAMESPACE])
         .with(&["--kube-version", KUBERNETES])
 }
 

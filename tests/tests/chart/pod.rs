@@ -8,7 +8,8 @@ use artifactapi_tests::{
     Proxy, Server, Upstream,
     http::{self, Fetched},
     kubernetes::{Api, Object},
-    proxy::{Told, binary, command, free_ports, operator_binary},
+    proxy::{Options, Told, binary, command, free_ports, operator_binary},
+    upstream::Authority,
     wait,
 };
 use reqwest::Method;
@@ -147,10 +148,12 @@ pub(crate) fn standalone(bench: &Bench) -> Ending {
 
         // Nothing is served, and nobody is told that it is not there, before the operator has written.
         pod.proxy.spawn();
-        let waits = async || pod.readiness().await.is_some_and(|told| told.status == 503);
-        wait::until("the proxy to say that it waits", SOON, waits).await;
-        let told = pod.readiness().await.expect("it is there").text();
-        assert!(told.contains("[-]manifests are not all written by the operator yet"), "{told}");
+        let reason = "[-]manifests are not all written by the operator yet";
+        let waits = async || {
+            let told = pod.readiness().await;
+            told.is_some_and(|told| told.status == 503 && told.text().contains(reason))
+        };
+        wait::until("the proxy to say what it waits for, once its data is open", SOON, waits).await;
         let file = format!("{}/api/v1/remote/files/a.bin", pod.url);
         assert_eq!(http::get(&file).await.status, 503, "and not 404");
         pod.operator.spawn();
@@ -179,6 +182,44 @@ pub(crate) fn standalone(bench: &Bench) -> Ending {
             "what was stored, by the token of before: {again:?}"
         );
         pod.end().await;
+    });
+    Ok(())
+}
+
+/// Authorities of `trustedCA` are trusted beside those of the image.
+pub(crate) fn trust(_: &Bench) -> Ending {
+    let rendered = documents(&template().set(&["trustedCA.configMap=ours"]).ok());
+    let deployment = of_kind(&rendered, "Deployment").next().expect("one pod");
+    let variables =
+        deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables");
+    let places = variables.iter().find(|one| one["name"] == "SSL_CERT_DIR").expect("where authorities are");
+    runtime().block_on(async {
+        let home = TempDir::new().expect("a directory");
+        let mut places = places["value"].as_str().expect("directories").to_owned();
+        let (mut upstreams, mut manifests) = (Vec::new(), String::new());
+        for (name, place) in [("public", "/etc/ssl/certs"), ("private", "/etc/artifactapi/trusted-ca")] {
+            let authority = Authority::new();
+            let upstream = Upstream::start_tls(&authority).await;
+            upstream.put("a.bin", vec![7; 1_000]);
+            let directory = home.path().join(name);
+            fs::create_dir(&directory).expect("space");
+            fs::write(directory.join("ca.pem"), authority.ca_pem()).expect("space");
+            assert!(places.contains(place), "{places}");
+            places = places.replace(place, &directory.to_string_lossy());
+            let spec = json!({
+                "type": "generic", "baseURL": upstream.url(), "egress": { "allowCIDRs": ["127.0.0.0/8"] },
+            });
+            let remote = json!({
+                "apiVersion": "artifactapi.io/v1alpha1", "kind": "Remote", "metadata": { "name": name }, "spec": spec,
+            });
+            manifests += &format!("---\n{remote}\n");
+            upstreams.push((name, upstream));
+        }
+        let proxy = Options::new(manifests).env("SSL_CERT_DIR", places).start().await;
+        for (name, _) in &upstreams {
+            let told = http::get(&format!("{}/api/v1/remote/{name}/a.bin", proxy.url())).await;
+            assert!(told.is_ok(), "{name}: {told:?}");
+        }
     });
     Ok(())
 }

@@ -7,7 +7,7 @@ use artifactapi_tests::{
     Missing, Run, client, fingerprint,
     fixtures::alpine,
     http,
-    scenario::{Client, Site, World},
+    scenario::{Client, Program, Site, World},
 };
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -26,7 +26,7 @@ async fn stock(world: &World) -> Result<(), Missing> {
 pub(crate) struct Apk;
 
 #[async_trait]
-impl Client for Apk {
+impl Program for Apk {
     fn name(&self) -> &'static str {
         "apk"
     }
@@ -38,7 +38,10 @@ impl Client for Apk {
     async fn version(&self) -> Result<String, Missing> {
         client::version("apk", &["--version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Apk {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         stock(world).await
     }
@@ -62,7 +65,7 @@ pub(crate) struct Substitute {
 }
 
 #[async_trait]
-impl Client for Substitute {
+impl Program for Substitute {
     fn name(&self) -> &'static str {
         "apk_substitute"
     }
@@ -78,7 +81,10 @@ impl Client for Substitute {
     async fn version(&self) -> Result<String, Missing> {
         client::version("openssl", &["version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Substitute {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         stock(world).await
     }

@@ -6,7 +6,7 @@ use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Missing, Run, client, fingerprint,
     fixtures::helm,
-    scenario::{Client, Site, World},
+    scenario::{Client, Program, Site, World},
 };
 use async_trait::async_trait;
 
@@ -16,7 +16,7 @@ pub(crate) struct Curl;
 const FILE: &str = "releases/v1/tool-1.0.tar.gz";
 
 #[async_trait]
-impl Client for Curl {
+impl Program for Curl {
     fn name(&self) -> &'static str {
         "curl"
     }
@@ -28,7 +28,10 @@ impl Client for Curl {
     async fn version(&self) -> Result<String, Missing> {
         client::version("curl", &["--version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Curl {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         world.upstream.put(FILE, body);
@@ -50,7 +53,7 @@ impl Client for Curl {
 pub(crate) struct Helm;
 
 #[async_trait]
-impl Client for Helm {
+impl Program for Helm {
     fn name(&self) -> &'static str {
         "helm"
     }
@@ -62,7 +65,10 @@ impl Client for Helm {
     async fn version(&self) -> Result<String, Missing> {
         client::version("helm", &["version", "--short"]).await
     }
+}
 
+#[async_trait]
+impl Client for Helm {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         helm::chart().await?.stock(&world.upstream, &world.files);
         Ok(())

@@ -4,7 +4,7 @@ use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Missing, Run, client, fingerprint,
     fixtures::oci,
-    scenario::{Client, Site, World},
+    scenario::{Client, Program, Site, World},
 };
 use async_trait::async_trait;
 
@@ -30,7 +30,7 @@ fn listed(site: &Site, said: &str) -> String {
 pub(crate) struct Skopeo;
 
 #[async_trait]
-impl Client for Skopeo {
+impl Program for Skopeo {
     fn name(&self) -> &'static str {
         "skopeo"
     }
@@ -42,7 +42,10 @@ impl Client for Skopeo {
     async fn version(&self) -> Result<String, Missing> {
         client::version("skopeo", &["--version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Skopeo {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         stock(world).await
     }
@@ -73,7 +76,7 @@ impl Client for Skopeo {
 pub(crate) struct Crane;
 
 #[async_trait]
-impl Client for Crane {
+impl Program for Crane {
     fn name(&self) -> &'static str {
         "crane"
     }
@@ -85,7 +88,10 @@ impl Client for Crane {
     async fn version(&self) -> Result<String, Missing> {
         client::version("crane", &["version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Crane {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         stock(world).await
     }

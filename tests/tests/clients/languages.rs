@@ -6,7 +6,7 @@ use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Missing, Run, client, fingerprint,
     fixtures::{goproxy, npm, pypi},
-    scenario::{Client, Site, World},
+    scenario::{Client, Program, Site, World},
 };
 use async_trait::async_trait;
 
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 pub(crate) struct Pip;
 
 #[async_trait]
-impl Client for Pip {
+impl Program for Pip {
     fn name(&self) -> &'static str {
         "pip"
     }
@@ -26,7 +26,10 @@ impl Client for Pip {
     async fn version(&self) -> Result<String, Missing> {
         client::version("pip", &["--version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Pip {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         pypi::stock(&world.upstream, &world.files, &pypi::wheels().await?);
         Ok(())
@@ -50,7 +53,7 @@ impl Client for Pip {
 pub(crate) struct Uv;
 
 #[async_trait]
-impl Client for Uv {
+impl Program for Uv {
     fn name(&self) -> &'static str {
         "uv"
     }
@@ -62,7 +65,10 @@ impl Client for Uv {
     async fn version(&self) -> Result<String, Missing> {
         client::version("uv", &["--version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Uv {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         pypi::stock(&world.upstream, &world.files, &pypi::wheels().await?);
         Ok(())
@@ -83,7 +89,7 @@ impl Client for Uv {
 pub(crate) struct Npm;
 
 #[async_trait]
-impl Client for Npm {
+impl Program for Npm {
     fn name(&self) -> &'static str {
         "npm"
     }
@@ -95,7 +101,10 @@ impl Client for Npm {
     async fn version(&self) -> Result<String, Missing> {
         client::version("npm", &["--version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Npm {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         npm::stock(&world.upstream, &npm::packages().await?);
         Ok(())
@@ -129,7 +138,7 @@ impl Client for Npm {
 }
 
 /// `run` of the go command with nothing but the repository to ask.
-fn go(run: Run, site: &Site) -> Run {
+pub(crate) fn go(run: Run, site: &Site) -> Run {
     let run = run.env("GOPROXY", site.base.trim_end_matches('/')).env("GOFLAGS", "-modcacherw");
     let run = run.env("GOMODCACHE", site.dir.join("mod")).env("GOPATH", site.dir.join("gopath"));
     run.env("GOTOOLCHAIN", "local")
@@ -140,7 +149,7 @@ fn go(run: Run, site: &Site) -> Run {
 pub(crate) struct GoVerified;
 
 #[async_trait]
-impl Client for GoVerified {
+impl Program for GoVerified {
     fn name(&self) -> &'static str {
         "go_sumdb"
     }
@@ -156,7 +165,10 @@ impl Client for GoVerified {
     async fn version(&self) -> Result<String, Missing> {
         client::version("go", &["version"]).await
     }
+}
 
+#[async_trait]
+impl Client for GoVerified {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         let tree = goproxy::tree().await?;
         if goproxy::sumdb(&tree).is_none() {
@@ -188,7 +200,7 @@ impl Client for GoVerified {
 pub(crate) struct Go;
 
 #[async_trait]
-impl Client for Go {
+impl Program for Go {
     fn name(&self) -> &'static str {
         "go"
     }
@@ -200,7 +212,10 @@ impl Client for Go {
     async fn version(&self) -> Result<String, Missing> {
         client::version("go", &["version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Go {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         goproxy::stock(&world.upstream, &goproxy::tree().await?);
         Ok(())

@@ -6,6 +6,7 @@ mod archives;
 mod docker;
 mod languages;
 mod marked;
+mod runtimes;
 mod systems;
 mod tokens;
 
@@ -15,7 +16,15 @@ use artifactapi_tests::{
     fixtures::rpm::Compression,
     scenario::{Report, trials, united, versions},
 };
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
+
+/// One trial of each story before all others: the one that comes first lives through the whole story, and others of
+/// the same would only wait for it, where another story could be told beside it.
+fn stories_first(stories: Vec<Vec<Trial>>) -> Vec<Trial> {
+    let mut stories: Vec<_> = stories.into_iter().map(Vec::into_iter).collect();
+    let first: Vec<_> = stories.iter_mut().filter_map(Iterator::next).collect();
+    first.into_iter().chain(stories.into_iter().flatten()).collect()
+}
 
 fn main() -> ExitCode {
     let report = Report::default();
@@ -48,13 +57,15 @@ fn main() -> ExitCode {
         united(systems::Puppet, &report),
         united(systems::Terraform(systems::Face::Registry), &report),
         united(systems::Terraform(systems::Face::Mirror), &report),
-        versions(marked::Pip, &report),
-        versions(marked::Puppet, &report),
-        versions(marked::Terraform(systems::Face::Registry), &report),
-        versions(marked::Terraform(systems::Face::Mirror), &report),
+        versions(languages::Pip, &report),
+        versions(languages::Npm, &report),
+        versions(languages::Go, &report),
+        versions(systems::Puppet, &report),
+        versions(systems::Terraform(systems::Face::Registry), &report),
+        versions(systems::Terraform(systems::Face::Mirror), &report),
     ];
-    let trials = clients.into_iter().flatten().chain(tokens::trials()).collect();
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    let trials = stories_first(clients.into()).into_iter().chain(tokens::trials()).chain(runtimes::trials());
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.collect());
     // hack/test looks for these lines.
     report.lines().iter().for_each(|line| println!("{line}"));
     conclusion.exit_code()

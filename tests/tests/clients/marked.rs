@@ -1,38 +1,23 @@
-//! Clients that install one of several versions: pip, puppet, terraform.
+//! Clients that install one of several versions: pip, npm, go, puppet, terraform.
 
 use std::fs;
 
-use artifactapi_model::PackageType;
 use artifactapi_tests::{
-    Missing, Run, client, fingerprint,
+    Missing, Run, fingerprint,
     fixtures::{marked, terraform},
     scenario::{Site, Versioned, World},
 };
 use async_trait::async_trait;
+use serde_json::Value;
 
-use crate::systems::{Face, terraform_in};
+use crate::{
+    languages::{Go, Npm, Pip, go},
+    systems::{Puppet, Terraform, terraform_in},
+};
 
 /// pip: `download` and `index versions`. The first member has JSON pages, the second HTML.
-pub(crate) struct Pip;
-
 #[async_trait]
 impl Versioned for Pip {
-    fn name(&self) -> &'static str {
-        "pip"
-    }
-
-    fn program(&self) -> &'static str {
-        "pip"
-    }
-
-    fn package_type(&self) -> PackageType {
-        PackageType::Pypi
-    }
-
-    async fn version(&self) -> Result<String, Missing> {
-        client::version("pip", &["--version"]).await
-    }
-
     async fn stock(&self, world: &World, place: &str, mark: &str, versions: &[&str]) -> Result<(), Missing> {
         marked::stock_wheels(&world.upstream, &world.files, place, mark, versions, mark == "one");
         Ok(())
@@ -64,27 +49,101 @@ impl Versioned for Pip {
     }
 }
 
-/// puppet's module tool.
-pub(crate) struct Puppet;
+/// What npm is told every time.
+const NPM: [&str; 5] = ["--no-audit", "--no-fund", "--no-update-notifier", "--cache", "c"];
 
+/// npm: `install` and `view`.
+#[async_trait]
+impl Versioned for Npm {
+    async fn stock(&self, world: &World, place: &str, mark: &str, versions: &[&str]) -> Result<(), Missing> {
+        marked::stock_tools(&world.upstream, place, mark, versions).await
+    }
+
+    async fn install(&self, site: &Site, version: &str) -> Result<Vec<u8>, String> {
+        let wanted = format!("{}@{version}", marked::TOOL);
+        let run = Run::new("npm", &site.dir).args(["install", "--prefix", ".", "--registry", &site.base]);
+        run.args(NPM).args(["--fetch-retries", "0", &wanted]).ok().await?;
+        fs::read(site.dir.join("node_modules").join(marked::TOOL).join(marked::TELLING))
+            .map_err(|e| e.to_string())
+    }
+
+    async fn expected(&self, mark: &str, version: &str) -> Result<Vec<u8>, Missing> {
+        Ok(marked::telling(mark, version).into_bytes())
+    }
+
+    async fn seen(&self, site: &Site) -> Result<Option<Vec<String>>, String> {
+        let view = ["view", marked::TOOL, "versions", "--json", "--registry", &site.base];
+        let shown = Run::new("npm", &site.dir).args(view).args(NPM).ok().await?.out;
+        let versions: Value = serde_json::from_str(&shown).map_err(|e| format!("{e}: {shown}"))?;
+        // One version alone is shown without a list.
+        let all = versions.as_array().cloned().unwrap_or_else(|| vec![versions]);
+        Ok(Some(all.iter().filter_map(Value::as_str).map(str::to_owned).collect()))
+    }
+
+    async fn newest(&self, site: &Site) -> Result<Option<String>, String> {
+        let registry = ["--registry", &site.base];
+        let tags = Run::new("npm", &site.dir).args(["dist-tag", "ls", marked::TOOL]).args(registry).args(NPM);
+        let none = tags.fails().await?;
+        if !none.err.contains("No dist-tags found") {
+            return Err(format!("npm sees a tag that leads nowhere: {} {}", none.out, none.err));
+        }
+        let run = Run::new("npm", &site.dir).args(["install", "--prefix", ".", marked::TOOL]).args(registry);
+        run.args(NPM).args(["--fetch-retries", "0"]).ok().await?;
+        let manifest = site.dir.join("node_modules").join(marked::TOOL).join("package.json");
+        let manifest = fs::read(manifest).map_err(|e| e.to_string())?;
+        let manifest: Value = serde_json::from_slice(&manifest).map_err(|e| e.to_string())?;
+        Ok(manifest["version"].as_str().map(str::to_owned))
+    }
+
+    fn pattern(&self, version: &str) -> String {
+        format!("{}-{version}\\.tgz$", marked::TOOL)
+    }
+}
+
+/// go: `mod download` and `list -m -versions`.
+#[async_trait]
+impl Versioned for Go {
+    async fn stock(&self, world: &World, place: &str, mark: &str, versions: &[&str]) -> Result<(), Missing> {
+        marked::stock_go_modules(&world.upstream, place, mark, versions);
+        Ok(())
+    }
+
+    async fn install(&self, site: &Site, version: &str) -> Result<Vec<u8>, String> {
+        let module = format!("{}@{}", marked::GO_MODULE, marked::go_version(version));
+        let run = Run::new("go", &site.dir).args(["mod", "download", &module]);
+        go(run, site).env("GONOSUMDB", "*").ok().await?;
+        fs::read(site.dir.join("mod").join(module).join(marked::TELLING)).map_err(|e| e.to_string())
+    }
+
+    async fn expected(&self, mark: &str, version: &str) -> Result<Vec<u8>, Missing> {
+        Ok(marked::telling(mark, version).into_bytes())
+    }
+
+    async fn seen(&self, site: &Site) -> Result<Option<Vec<String>>, String> {
+        fs::write(site.dir.join("go.mod"), "module example.test/work\n").map_err(|e| e.to_string())?;
+        let run = Run::new("go", &site.dir).args(["list", "-m", "-versions", marked::GO_MODULE]);
+        let shown = go(run, site).env("GONOSUMDB", "*").ok().await?.out;
+        // `v1.N.0` after the module's name.
+        let versions = shown.split_whitespace().skip(1).filter_map(|version| version.split('.').nth(1));
+        Ok(Some(versions.map(|number| format!("{number}.0.0")).collect()))
+    }
+
+    async fn newest(&self, site: &Site) -> Result<Option<String>, String> {
+        fs::write(site.dir.join("go.mod"), "module example.test/work\n").map_err(|e| e.to_string())?;
+        let latest = format!("{}@latest", marked::GO_MODULE);
+        let run = Run::new("go", &site.dir).args(["list", "-m", "-f", "{{.Version}}", &latest]);
+        let shown = go(run, site).env("GONOSUMDB", "*").ok().await?.out;
+        Ok(shown.trim().split('.').nth(1).map(|number| format!("{number}.0.0")))
+    }
+
+    fn pattern(&self, version: &str) -> String {
+        format!("/@v/{}\\.", marked::go_version(version).replace('.', "\\."))
+    }
+}
+
+/// puppet's module tool.
 #[async_trait]
 impl Versioned for Puppet {
-    fn name(&self) -> &'static str {
-        "puppet"
-    }
-
-    fn program(&self) -> &'static str {
-        "puppet"
-    }
-
-    fn package_type(&self) -> PackageType {
-        PackageType::Puppet
-    }
-
-    async fn version(&self) -> Result<String, Missing> {
-        client::version("puppet", &["--version"]).await
-    }
-
     async fn stock(&self, world: &World, place: &str, mark: &str, versions: &[&str]) -> Result<(), Missing> {
         marked::stock_modules(&world.upstream, place, mark, versions).await
     }
@@ -108,37 +167,8 @@ impl Versioned for Puppet {
 }
 
 /// terraform: `init`. Both members are on one host, as the mirror face needs it.
-pub(crate) struct Terraform(pub(crate) Face);
-
 #[async_trait]
 impl Versioned for Terraform {
-    fn name(&self) -> &'static str {
-        match self.0 {
-            Face::Registry => "terraform_registry",
-            Face::Mirror => "terraform_mirror",
-        }
-    }
-
-    fn program(&self) -> &'static str {
-        "terraform"
-    }
-
-    fn package_type(&self) -> PackageType {
-        PackageType::Terraform
-    }
-
-    async fn version(&self) -> Result<String, Missing> {
-        client::version("terraform", &["version"]).await
-    }
-
-    fn needs_tls(&self) -> bool {
-        self.0 == Face::Mirror
-    }
-
-    fn needs_default_port(&self) -> bool {
-        self.0 == Face::Mirror
-    }
-
     async fn stock(&self, world: &World, place: &str, mark: &str, versions: &[&str]) -> Result<(), Missing> {
         let mut releases = Vec::new();
         for version in versions {

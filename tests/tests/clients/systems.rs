@@ -6,7 +6,7 @@ use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Missing, Run, client, fingerprint,
     fixtures::{puppet, rpm, terraform},
-    scenario::{Client, Site, World},
+    scenario::{Client, Program, Site, World},
 };
 use async_trait::async_trait;
 
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 pub(crate) struct Dnf(pub(crate) rpm::Compression);
 
 #[async_trait]
-impl Client for Dnf {
+impl Program for Dnf {
     fn name(&self) -> &'static str {
         match self.0 {
             rpm::Compression::Gzip => "dnf_gz",
@@ -39,7 +39,10 @@ impl Client for Dnf {
             Err(Missing("dnf installs only for root".to_owned()))
         }
     }
+}
 
+#[async_trait]
+impl Client for Dnf {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         world.upstream.put_tree(&rpm::repository(self.0).await?);
         Ok(())
@@ -55,7 +58,7 @@ impl Client for Dnf {
 pub(crate) struct SignedDnf;
 
 #[async_trait]
-impl Client for SignedDnf {
+impl Program for SignedDnf {
     fn name(&self) -> &'static str {
         "dnf_signed"
     }
@@ -71,7 +74,10 @@ impl Client for SignedDnf {
     async fn version(&self) -> Result<String, Missing> {
         Dnf(rpm::Compression::Gzip).version().await
     }
+}
 
+#[async_trait]
+impl Client for SignedDnf {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         Dnf(rpm::Compression::Gzip).stock(world).await
     }
@@ -125,7 +131,7 @@ async fn dnf(site: &Site, source: impl IntoIterator<Item = String>) -> Result<Ve
 pub(crate) struct Puppet;
 
 #[async_trait]
-impl Client for Puppet {
+impl Program for Puppet {
     fn name(&self) -> &'static str {
         "puppet"
     }
@@ -137,7 +143,10 @@ impl Client for Puppet {
     async fn version(&self) -> Result<String, Missing> {
         client::version("puppet", &["--version"]).await
     }
+}
 
+#[async_trait]
+impl Client for Puppet {
     async fn stock(&self, world: &World) -> Result<(), Missing> {
         puppet::stock(&world.upstream, &puppet::releases().await?);
         Ok(())
@@ -203,7 +212,7 @@ pub(crate) fn terraform_in(site: &Site, dir: &str) -> Run {
 }
 
 #[async_trait]
-impl Client for Terraform {
+impl Program for Terraform {
     fn name(&self) -> &'static str {
         match self.0 {
             Face::Registry => "terraform_registry",
@@ -223,11 +232,6 @@ impl Client for Terraform {
         client::version("terraform", &["version"]).await
     }
 
-    async fn stock(&self, world: &World) -> Result<(), Missing> {
-        terraform::provider().await?.stock(&world.upstream, &world.files);
-        Ok(())
-    }
-
     /// The client refuses a mirror without TLS.
     fn needs_tls(&self) -> bool {
         self.0 == Face::Mirror
@@ -236,6 +240,14 @@ impl Client for Terraform {
     /// Asked for a provider of `host:port`, the client takes the mirror's path for a URL's scheme and fails.
     fn needs_default_port(&self) -> bool {
         self.0 == Face::Mirror
+    }
+}
+
+#[async_trait]
+impl Client for Terraform {
+    async fn stock(&self, world: &World) -> Result<(), Missing> {
+        terraform::provider().await?.stock(&world.upstream, &world.files);
+        Ok(())
     }
 
     /// A registry has no mirror's face.

@@ -8,13 +8,14 @@ use artifactapi_tests::{
     http,
     registry::sha256,
     replicas::load::{Load, Target},
+    wait,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
     Ending,
-    bench::Bench,
+    bench::{Bench, PATIENCE},
     release::{Release, manifest, remote},
 };
 
@@ -64,6 +65,7 @@ pub(crate) async fn life(bench: &Bench) -> Ending {
         .unwrap_or_else(|why| panic!("{why}"));
 
     restarts(&release, &oracle, &target, values.clone()).await;
+    without_operator(&release, &target).await;
     image.verify_blob(0, &sha256(&pushed)).await.unwrap_or_else(|why| panic!("after restarts: {why}"));
     drop(upstream);
 
@@ -86,6 +88,51 @@ pub(crate) async fn life(bench: &Bench) -> Ending {
     release.helm(&["uninstall", release.name, "--wait"]).await;
     bench.kubectl(&["delete", "namespace", release.name, "--wait=false"]).await;
     Ok(())
+}
+
+/// The operator's process ends until its container is made to wait, with which the pod is not ready any more: what is
+/// cached is read all the same, by new connections too.
+async fn without_operator(release: &Release<'_>, target: &Target) {
+    let pod = release.pods("standalone").await.remove(0);
+    let status = async || release.get(&["pod", &pod]).await["status"].clone();
+    let is_ready = |status: &Value| {
+        let of = |condition: &&Value| condition["type"] == "Ready";
+        status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(of)
+            .is_some_and(|it| it["status"] == "True")
+    };
+    let operator = |status: &Value| {
+        let mut all = status["containerStatuses"].as_array().into_iter().flatten();
+        all.find(|it| it["name"] == "operator").cloned().unwrap_or_default()
+    };
+    wait::until("an operator that is made to wait", PATIENCE, async || {
+        let seen = status().await;
+        let operator = operator(&seen);
+        if operator["state"]["running"].is_object() {
+            // One that has ended since is none of ours any more.
+            let end = ["exec", "pkill", "-KILL", "-f", "^/usr/bin/artifactapi-operator"];
+            let _ = release.bench.node().run(&end);
+        }
+        // The first waits are over before kube-proxy has heard of them.
+        let is_long = operator["restartCount"].as_u64().is_some_and(|count| count >= 2);
+        is_long && operator["state"]["waiting"]["reason"] == "CrashLoopBackOff" && !is_ready(&seen)
+    })
+    .await;
+    let (began, mut reads) = (Instant::now(), 0);
+    wait::until("the operator that was made to wait", PATIENCE, async || {
+        let answer = http::get(&target.url).await;
+        assert!(answer.is_ok(), "{reads} reads after {:?}: {answer:?}", began.elapsed());
+        reads += 1;
+        is_ready(&status().await)
+    })
+    .await;
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "figure: standalone's pod is not ready for {seconds:.1} s for want of its operator: {reads} reads, 0 failed"
+    );
 }
 
 /// An upgrade and a rollback: the one pod is replaced, and nobody answers for a short time.

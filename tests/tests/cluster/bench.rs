@@ -28,7 +28,7 @@ pub(crate) const BUSYBOX: &str = "localhost/busybox:1";
 pub(crate) struct Stores {
     pub(crate) postgres: Postgres,
     _redis: Redis,
-    _minio: Minio,
+    pub(crate) minio: Minio,
     /// To PostgreSQL, Redis and MinIO.
     pub(crate) links: [Link; 3],
 }
@@ -128,7 +128,7 @@ impl Bench {
             };
             let links =
                 [link(postgres.process.port()).await, link(redis.0.port()).await, link(minio.0.port()).await];
-            Ok(Stores { postgres, _redis: redis, _minio: minio, links })
+            Ok(Stores { postgres, _redis: redis, minio, links })
         };
         self.stores.get_or_init(start).await.as_ref().map_err(Clone::clone)
     }
@@ -208,8 +208,27 @@ impl Bench {
                 Err(why) => println!("{why}"),
             }
         }
+        self.show_pods().await;
         for part in ["kubelet", "kube-apiserver"] {
             println!("--- {part}\n{}", self.node().log(part));
+        }
+    }
+
+    /// The last lines of every container of ours.
+    async fn show_pods(&self) {
+        let ours = "app.kubernetes.io/name=artifactapi";
+        let Ok(told) = self.client("kubectl", &["get", "pods", "-A", "-l", ours, "-o", "json"]).ok().await
+        else {
+            return;
+        };
+        let pods: Value = serde_json::from_str(&told.out).unwrap_or_default();
+        for pod in pods["items"].as_array().into_iter().flatten() {
+            let [namespace, name] =
+                ["namespace", "name"].map(|key| pod["metadata"][key].as_str().unwrap_or_default());
+            let lines =
+                ["logs", "-n", namespace, name, "--all-containers", "--prefix", "--timestamps", "--tail=40"];
+            let told = self.client("kubectl", &lines).ok().await;
+            println!("--- {namespace}/{name}\n{}", told.map_or_else(|why| why, |told| told.out));
         }
     }
 }

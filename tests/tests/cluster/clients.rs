@@ -100,13 +100,12 @@ async fn run(bench: &Bench, name: &str, script: &str, more: &[&Path]) -> String 
     });
     bench.apply(&[pod]).await;
     let mut phase = String::new();
-    let ended = async || {
+    let mut ended = async || {
         let pod = bench.get(&["pod", name, "-n", NAMESPACE]).await;
         phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();
         phase == "Succeeded" || phase == "Failed"
     };
-    let mut ended = ended;
-    wait::until(&format!("the pod {name} to end"), PATIENCE, async || ended().await).await;
+    wait::until(&format!("the pod {name} to end"), PATIENCE, &mut ended).await;
     let told = bench.kubectl(&["logs", name, "-n", NAMESPACE]).await;
     assert_eq!(phase, "Succeeded", "{name}: {told}");
     told

@@ -136,7 +136,7 @@ pub(crate) fn remote(bench: &Bench, name: &str, package_type: &str, url: &str, m
     manifest("Remote", name, spec)
 }
 
-/// Lays `more` over `value`, object by object.
+/// Lays `more` over `value`, object by object. A null takes what was there away, as in values of Helm.
 pub(crate) fn merge(value: &mut Value, more: Value) {
     match (value, more) {
         (Value::Object(value), Value::Object(more)) => {
@@ -144,7 +144,6 @@ pub(crate) fn merge(value: &mut Value, more: Value) {
                 merge(value.entry(name).or_insert(Value::Null), more);
             }
         }
-        (_, Value::Null) => {}
         (value, more) => *value = more,
     }
 }

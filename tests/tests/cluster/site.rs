@@ -37,17 +37,23 @@ pub(crate) fn values(bench: &Bench, stores: &Stores) -> Value {
         },
         "encryption": { "existingSecret": "encryption" },
         "nodePort": { "enabled": true, "port": NODE_PORT },
+        // Of the machine's disk no more is asked than there may be.
+        "proxy": { "cache": { "size": "1Gi", "request": "1Gi" } },
     }));
     let ceilings = json!({ "mirrorFor": [MIRRORED], "allowCIDRs": [bench.node().network()] });
     merge(&mut values, json!({ "operator": { "ceilings": ceilings } }));
     values
 }
 
-fn secrets(stores: &Stores) -> Vec<Value> {
-    let secret = |name: &str, data: Value| {
-        let metadata = json!({ "namespace": SITE, "name": name });
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data })
-    };
+/// A Secret.
+pub(crate) fn secret(namespace: &str, name: &str, data: Value) -> Value {
+    let metadata = json!({ "namespace": namespace, "name": name });
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data })
+}
+
+/// The Secrets of a release over a database of its own: that of the database first.
+pub(crate) fn secrets(stores: &Stores, namespace: &str, database: &str) -> Vec<Value> {
+    let secret = |name: &str, data: Value| secret(namespace, name, data);
     let (host, port) =
         stores.links[0].address().split_once(':').map(|(h, p)| (h.to_owned(), p.to_owned())).expect("both");
     vec![
@@ -55,7 +61,7 @@ fn secrets(stores: &Stores) -> Vec<Value> {
             "database",
             json!({
                 "username": Postgres::USER, "password": Postgres::PASSWORD, "host": host, "port": port,
-                "dbname": Postgres::DATABASE,
+                "dbname": database,
             }),
         ),
         secret("redis", json!({ "url": format!("redis://{}", stores.links[1].address()) })),
@@ -77,7 +83,7 @@ pub(crate) async fn site(bench: &Bench) -> Result<Release<'_>, Missing> {
     bench.images().await;
     bench.namespace(SITE, "restricted").await;
     let stores = bench.stores().await?;
-    bench.apply(&secrets(stores)).await;
+    bench.apply(&secrets(stores, SITE, Postgres::DATABASE)).await;
     let definitions = artifactapi_tests::kubernetes::roles::checkout("crds/generated");
     bench
         .kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &definitions.to_string_lossy()])

@@ -152,6 +152,29 @@ async fn gc_by_hand_says_what_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn gc_by_hand_takes_no_virtual_for_one_that_is_gone() {
+    let upstream = Upstream::start().await;
+    upstream.put("index.yaml", "apiVersion: v1\nentries: {}\n");
+    let remote = RemoteManifest::new("h", PackageType::Helm, &upstream).document();
+    let of_both = manifest::join(&[
+        remote.clone(),
+        manifest::united("v", PackageType::Helm, &["h"], &serde_json::Value::Null),
+    ]);
+    let mut proxy = Options::new(of_both).start().await;
+    let merged = http::get(&format!("{}/api/v1/virtual/v/index.yaml", proxy.url())).await;
+    assert!(merged.is_ok(), "{merged:?}");
+    proxy.stop().await;
+    let manifests = proxy.manifests().to_string_lossy().into_owned();
+    for (documents, want) in
+        [(None, "0 of retired repositories"), (Some(remote), "1 of retired repositories")]
+    {
+        documents.iter().for_each(|documents| proxy.apply(documents));
+        let done = proxy.tool(&["gc", "--grace", "0s", "--manifests", &manifests], &[]).await;
+        assert!(done.code == Some(0) && done.text.contains(want), "{done:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rs_97_a_collection_that_dies_at_any_point_loses_nothing_and_is_finished_by_the_next() {
     let upstream = Upstream::start().await;
     let manifest = RemoteManifest::new("g", PackageType::Generic, &upstream).document();

@@ -1,9 +1,12 @@
 //! RS-119: told to stop, the proxy takes nothing new and ends what it has begun.
 
+use std::time::{Duration, Instant};
+
 use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Behaviour, Gate, Proxy, RemoteManifest, Upstream,
     http::{self, PATIENCE},
+    proxy::Options,
     wait,
 };
 use reqwest::Method;
@@ -82,6 +85,26 @@ async fn a_second_signal_ends_it_at_once() {
     crate::support::logged(&proxy, "stopping").await;
     proxy.terminate();
     assert_eq!(proxy.ended().await, Some(0), "{}", proxy.logs());
+    let answer = transfer.await.expect("an end");
+    assert!(!answer.is_ok_and(|answer| answer.complete), "half a body is not a whole one");
+}
+
+/// Whoever kills it after a while has to know how long it takes: what is still under way then is cut off in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_longer_than_the_drain_is_cut_off() {
+    let upstream = Upstream::start().await;
+    let gate = Gate::new();
+    upstream.put("long.bin", noise(1, 2 << 20)).script("long.bin", Behaviour::StallAt(1 << 20, gate.clone()));
+    let manifest = RemoteManifest::new("g", PackageType::Generic, &upstream).document();
+    let mut proxy = Options::new(manifest).env("ARTIFACTAPI_DRAIN", "1s").start().await;
+    let url = url_of(&proxy, "long.bin");
+    let transfer = tokio::spawn(async move { http::try_request(Method::GET, &url, &[]).await });
+    gate.reached_by(1).await;
+    let told = Instant::now();
+    proxy.terminate();
+    assert_eq!(proxy.ended().await, Some(0), "{}", proxy.logs());
+    assert!(told.elapsed() < Duration::from_secs(20), "it took {:?}", told.elapsed());
+    assert!(proxy.logs().contains("connections were cut off"), "{}", proxy.logs());
     let answer = transfer.await.expect("an end");
     assert!(!answer.is_ok_and(|answer| answer.complete), "half a body is not a whole one");
 }

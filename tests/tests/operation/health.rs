@@ -1,10 +1,17 @@
 //! What operators look at: probes, metrics, access lines, headers, and who may read.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs::File};
 
 use artifactapi_model::PackageType;
-use artifactapi_tests::{Proxy, RemoteManifest, Upstream, http, manifest, metrics, proxy::Options};
+use artifactapi_tests::{
+    Proxy, RemoteManifest, Upstream,
+    http::{self, PATIENCE},
+    manifest, metrics,
+    proxy::Options,
+    wait,
+};
 use reqwest::Method;
+use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::{Value, json};
 
 use crate::{secrets::search, support::logged};
@@ -198,4 +205,32 @@ async fn rs_47_a_closed_repository_answers_nobody_what_it_has_stored() {
         }
     }
     assert_eq!(upstream.requests().len(), asked, "upstream is not asked for strangers");
+}
+
+/// A new release may have to change a large database before it can serve: who does not answer meanwhile is killed, and
+/// would begin anew for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_answers_while_its_data_is_opened() {
+    let upstream = upstream().await;
+    let mut proxy = Proxy::start(generic("g", &upstream).document()).await;
+    proxy.stop().await;
+    let file = File::options().read(true).write(true).open(proxy.data().join("metadata.db"));
+    let file = file.expect("its database");
+    fcntl_lock(&file, FlockOperation::LockExclusive).expect("nobody else has it");
+    let url = proxy.url();
+    let looks = async {
+        let livez = format!("{url}/livez");
+        let lives = async || {
+            http::try_request(Method::GET, &livez, &[]).await.is_ok_and(|live| live.text() == "ok\n")
+        };
+        wait::until("a sign of life", PATIENCE, lives).await;
+        let ready = http::get(&format!("{url}/readyz")).await;
+        assert_eq!(ready.status, 503, "{}", ready.text());
+        assert!(ready.text().contains("[-]data is being opened"), "{}", ready.text());
+        let package = http::get(&format!("{url}/api/v1/remote/g/dir/f.bin")).await;
+        assert_eq!((package.status, package.header("retry-after")), (503, "5"));
+        drop(file);
+    };
+    let (is_ready, ()) = tokio::join!(proxy.try_start(), looks);
+    assert!(is_ready, "{}", proxy.logs());
 }

@@ -8,5 +8,6 @@ mod drain;
 mod fsck;
 mod health;
 mod manifests;
+mod room;
 mod secrets;
 mod support;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use artifactapi_model::failpoint::OPERATOR_NAMES;
-use artifactapi_tests::wait;
+use artifactapi_tests::{kubernetes::Condition, wait};
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Ending,
@@ -15,9 +16,48 @@ use crate::{
 
 /// Longest wait for an operator to reach its end.
 const DEATH: Duration = Duration::from_secs(20);
+/// How long one that has done all that is wanted is waited for: what it writes after that is little.
+const REST: Duration = Duration::from_secs(4);
+/// Pause between two looks at an operator and at what it has done.
+const LOOK: Duration = Duration::from_millis(200);
+/// Points at a time: operators wait more than they work.
+const SIDE_BY_SIDE: usize = 5;
+
+/// What an operator has done once it is through with a step of the history.
+struct Aim {
+    /// They are ready as they were applied last.
+    ready: &'static [(&'static str, &'static str)],
+    gone: &'static [(&'static str, &'static str)],
+}
+
+/// One for each step.
+const AIMS: [Aim; 3] = [
+    Aim { ready: &[("Remote", "a"), ("Remote", "b"), ("Local", "l"), ("Virtual", "v")], gone: &[] },
+    Aim { ready: &[("Remote", "a"), ("Virtual", "v")], gone: &[("Remote", "b")] },
+    Aim { ready: &[("Remote", "a"), ("Virtual", "v")], gone: &[("Remote", "b"), ("Local", "l")] },
+];
+
+impl Aim {
+    async fn is_reached(&self, stage: &Stage<'_>) -> bool {
+        for (kind, name) in self.ready {
+            let found = stage.api.get(&stage.object(kind, name)).await.unwrap_or_default();
+            let generation = found["metadata"]["generation"].as_i64();
+            let ready = Condition::of(&found, "Ready");
+            if !ready.is_some_and(|one| one.holds() && Some(one.generation) == generation) {
+                return false;
+            }
+        }
+        for (kind, name) in self.gone {
+            if stage.api.get(&stage.object(kind, name)).await.is_some() {
+                return false;
+            }
+        }
+        true
+    }
+}
 
 /// A little history: objects come, change and go.
-async fn history(stage: &Stage<'_>, mut step: impl AsyncFnMut()) {
+async fn history(stage: &Stage<'_>, mut step: impl AsyncFnMut(&Aim)) {
     let npm = |name: &str, url: &str| {
         stage.manifest(
             "Remote",
@@ -31,14 +71,14 @@ async fn history(stage: &Stage<'_>, mut step: impl AsyncFnMut()) {
     let purged = json!({ "type": "docker", "deletionPolicy": "Purge" });
     stage.api.apply(&stage.manifest("Local", "l", purged)).await;
     stage.api.apply(&stage.manifest("Virtual", "v", json!({ "type": "npm", "members": ["a", "b"] }))).await;
-    step().await;
+    step(&AIMS[0]).await;
     stage.api.apply(&npm("a", "https://changed/")).await;
     stage.api.apply(&stage.secret("login", json!({ "token": "second" }))).await;
     stage.api.apply(&stage.manifest("Virtual", "v", json!({ "type": "npm", "members": ["a"] }))).await;
     stage.api.delete(&stage.object("Remote", "b")).await.ok();
-    step().await;
+    step(&AIMS[1]).await;
     stage.api.delete(&stage.object("Local", "l")).await.ok();
-    step().await;
+    step(&AIMS[2]).await;
 }
 
 /// Waits until the operator has done all that is wanted.
@@ -52,7 +92,7 @@ async fn settled(stage: &Stage<'_>, objects: &[(&str, &str)]) {
 async fn undisturbed(bench: &Bench) -> Result<String, artifactapi_tests::Missing> {
     let stage = Stage::new(bench, "calm").await?;
     let _operator = stage.operator().await;
-    history(&stage, async || settled(&stage, &[("Remote", "a"), ("Virtual", "v")]).await).await;
+    history(&stage, async |_| settled(&stage, &[("Remote", "a"), ("Virtual", "v")]).await).await;
     end(&stage).await;
     Ok(stage.rows())
 }
@@ -76,22 +116,28 @@ async fn dying_at(bench: &Bench, point: &'static str) -> Result<(String, usize),
     let stage = Stage::new(bench, "dying").await?;
     let mut deaths = 0;
     let mut operator = stage.idle_operator("one").await;
-    let step = async || {
+    let step = async |aim: &Aim| {
         forget_leader(&stage).await;
         operator.set("ARTIFACTAPI_FAILPOINT", point);
         operator.spawn();
-        let died = tokio::time::timeout(DEATH, async {
-            while !operator.has_ended() {
-                wait::breathe().await;
+        let (spawned, mut done) = (Instant::now(), None);
+        while !operator.has_ended() && spawned.elapsed() < DEATH {
+            // One that has nothing left to do does not pass the point in this step.
+            if done.is_none() && aim.is_reached(&stage).await {
+                done = Some(Instant::now());
             }
-        });
-        deaths += usize::from(died.await.is_ok());
-        if !operator.has_ended() {
+            if done.is_some_and(|at: Instant| at.elapsed() >= REST) {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        if operator.has_ended() {
+            deaths += 1;
+        } else {
             operator.kill().await;
         }
     };
-    let mut step = step;
-    history(&stage, async || step().await).await;
+    history(&stage, step).await;
     forget_leader(&stage).await;
     operator.unset("ARTIFACTAPI_FAILPOINT").start().await;
     end(&stage).await;
@@ -104,7 +150,7 @@ pub(crate) async fn at_every_point(bench: &Bench) -> Ending {
     let calm = undisturbed(bench).await?;
     assert!(OPERATOR_NAMES.len() >= 10, "{}", OPERATOR_NAMES.len());
     let mut told = Vec::new();
-    for some in OPERATOR_NAMES.chunks(4) {
+    for some in OPERATOR_NAMES.chunks(SIDE_BY_SIDE) {
         for (point, ended) in some.iter().zip(join_all(some.iter().map(|point| dying_at(bench, point))).await)
         {
             let (rows, deaths) = ended?;

@@ -24,7 +24,7 @@ pub(crate) async fn bad_manifests(bench: &Bench) -> Ending {
     for neighbour in &neighbours {
         stage.api.apply(neighbour).await;
     }
-    let sound = ["npm", "pypi", "d", "inner"];
+    let sound = ["npm", "pypi", "d", "inner", "origin", "pushed"];
     let ours = |one: &&Value| sound.iter().any(|name| one["metadata"]["name"] == *name);
     for neighbour in neighbours.iter().filter(ours) {
         stage.api.until_ready(&Object::of(neighbour), SOON).await;

@@ -8,6 +8,7 @@ mod memory;
 mod pages;
 mod quota;
 mod sessions;
+mod shown;
 mod switches;
 mod walls;
 
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 use crate::Alone;
 
 /// All of them.
-pub(crate) const ALL: [(&str, Alone); 21] = [
+pub(crate) const ALL: [(&str, Alone); 22] = [
     ("rs_52_every_mutating_route_under_every_switch", || Box::pin(switches::table())),
     ("rs_52_an_immutable_tag_cannot_be_moved_in_any_way", || Box::pin(immutable::moved())),
     ("rs_52_an_immutable_tag_cannot_be_deleted", || Box::pin(immutable::deleted())),
@@ -47,6 +48,7 @@ pub(crate) const ALL: [(&str, Alone); 21] = [
     ("rs_110_a_session_belongs_to_its_image", || Box::pin(sessions::of_another())),
     ("rs_111_what_was_acknowledged_outlives_the_process", || Box::pin(kept::restarted())),
     ("rs_111_a_manifest_that_comes_back_brings_its_pushes", || Box::pin(kept::put_back())),
+    ("rs_111_a_push_shows_through_a_virtual_that_had_nothing", || Box::pin(shown::later())),
 ];
 
 /// A `Local` document: everybody may push, unless `more` says something else.

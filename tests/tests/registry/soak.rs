@@ -189,6 +189,9 @@ async fn load(subject: &Subject, length: Duration) -> World {
         ended.expect("no panic");
     }
     let served = pushers::served(&world).await;
+    // Nobody pushes any more: what is gone stays gone, and thousands of questions about it would keep both processors
+    // from collecting.
+    world.ever.lock().expect("no holder panics").clone_from(&served);
     let counts = &world.counts;
     let of = |count: &AtomicU64| count.load(Relaxed);
     println!(
@@ -221,9 +224,6 @@ fn tail(logs: &str) -> String {
 /// Deletes every second manifest, and waits until what is stored is what the others name, and nothing else.
 async fn settle(subject: &Subject, world: &World, stores: &Stores<'_>) {
     let served = pushers::served(world).await;
-    // Nobody pushes any more: what is gone stays gone, and thousands of questions about it would keep both processors
-    // from collecting.
-    world.ever.lock().expect("no holder panics").clone_from(&served);
     for (number, (image, digest)) in served.iter().enumerate() {
         if number % 2 == 0 {
             let deleted = world.images[*image].delete_manifest(0, digest).await;

@@ -1,6 +1,8 @@
 //! RS-97 with replicas: one dies at each named point of fill, upload, rewrite and collection; the others serve on,
 //! and PostgreSQL and S3 agree.
 
+use std::iter;
+
 use artifactapi_model::{
     PackageType,
     failpoint::{NAMES, S3_NAMES},
@@ -13,9 +15,13 @@ use artifactapi_tests::{
     replicas::{Cluster, Options},
 };
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 /// More than one part of an upload.
 const LARGE: usize = 12 << 20;
+
+/// Clusters at a time, each on services of its own: after a death the others wait for its lease to end, and work little.
+const LANES: usize = 3;
 
 /// Points that a replica passes: the others belong to a directory and to SQLite, or to a collection.
 fn of_a_replica() -> impl Iterator<Item = &'static str> {
@@ -80,10 +86,24 @@ async fn cluster(services: &Services, upstream: &Upstream) -> Cluster {
 
 /// See the module.
 pub(crate) async fn of_fills(services: &Services) {
+    let more = tokio::task::block_in_place(|| [(); LANES - 1].map(|()| Services::start()));
+    let more = more.map(|started| started.unwrap_or_else(|missing| panic!("{} was there before", missing.0)));
+    let points: Vec<_> = of_a_replica().enumerate().collect();
+    let lanes = iter::once(services).chain(&more).enumerate().map(|(lane, services)| {
+        let some: Vec<_> = points.iter().copied().skip(lane).step_by(LANES).collect();
+        async move { dying_at(services, &some).await }
+    });
+    let judged: usize = join_all(lanes).await.into_iter().sum();
+    assert_eq!(judged, points.len(), "every point has its turn");
+    println!("\nfigure: a replica died at {judged} points of fill and upload; fsck was clean after each");
+}
+
+/// One cluster, of which a replica dies at each of these points; at how many it did.
+async fn dying_at(services: &Services, points: &[(usize, &'static str)]) -> usize {
     let upstream = Upstream::start().await;
     let mut cluster = cluster(services, &upstream).await;
-    let mut points = 0;
-    for (number, name) in of_a_replica().enumerate() {
+    let mut judged = 0;
+    for &(number, name) in points {
         let bodies = stock(number, &upstream);
         cluster.replica(0).terminate();
         assert_eq!(cluster.replica(0).ended().await, Some(0), "{name}: an orderly end");
@@ -116,9 +136,9 @@ pub(crate) async fn of_fills(services: &Services) {
             let url = cluster.replica(0).remote(body.remote) + &body.path;
             judge(body, &http::get(&url).await, name);
         }
-        points += 1;
+        judged += 1;
     }
-    println!("\nfigure: a replica died at {points} points of fill and upload; fsck was clean after each");
+    judged
 }
 
 /// See the module.

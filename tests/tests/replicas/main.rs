@@ -8,6 +8,8 @@ mod crashes;
 mod edits;
 mod hits;
 mod leader;
+mod merges;
+mod migrations;
 mod outages;
 mod partitions;
 mod purges;
@@ -24,6 +26,7 @@ use std::{
     pin::Pin,
     process::ExitCode,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use artifactapi_services::provided;
@@ -33,7 +36,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 /// One test.
 type Test = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-const TESTS: [(&str, Test); 26] = [
+const TESTS: [(&str, Test); 30] = [
     ("rs_80_a_small_stampede_costs_one_fetch", |s| Box::pin(stampede::small(s))),
     ("rs_80_a_thousand_clients_cost_one_fetch", |s| Box::pin(stampede::large(s))),
     ("rs_81_a_killed_leader_costs_one_more_fetch", |s| Box::pin(leader::killed(s))),
@@ -43,6 +46,9 @@ const TESTS: [(&str, Test); 26] = [
         Box::pin(partitions::of_one_replica(s))
     }),
     ("rs_84_without_redis_a_stampede_costs_one_fetch_a_replica", |s| Box::pin(stampede::without_redis(s))),
+    ("rs_80_a_merged_index_is_made_once", |s| Box::pin(merges::once(s))),
+    ("rs_81_a_replica_that_dies_while_it_merges_costs_no_answer", |s| Box::pin(merges::killed(s))),
+    ("rs_84_without_redis_each_replica_merges_once", |s| Box::pin(merges::without_redis(s))),
     ("rs_95_replicas_agree_on_the_time", |s| Box::pin(agreement::on_the_time(s))),
     ("rs_91_replicas_agree_on_pauses", |s| Box::pin(agreement::on_pauses(s))),
     ("rs_03_08_replicas_agree_on_what_is_wrong", |s| Box::pin(agreement::on_what_is_wrong(s))),
@@ -53,6 +59,7 @@ const TESTS: [(&str, Test); 26] = [
         Box::pin(crashes::of_collections(s))
     }),
     ("rs_119_a_rolling_restart_costs_no_read", |s| Box::pin(restarts::rolling(s))),
+    ("a_migration_waits_for_the_database", |s| Box::pin(migrations::wait_for_the_database(s))),
     ("a_backup_that_is_put_back_is_noticed", |s| Box::pin(restored::under_replicas(s))),
     ("another_database_is_noticed_by_its_id", |s| Box::pin(restored::by_a_twin(s))),
     ("an_edit_is_seen_by_every_replica_soon", |s| Box::pin(edits::hundred(s))),
@@ -75,8 +82,10 @@ fn trial(name: &'static str, test: Test, services: Arc<Mutex<Option<Services>>>)
         let Some(mut running) = kept.or_else(|| provided(Services::start(), name)) else {
             return Ok(Completion::ignored_with("a service is not installed"));
         };
+        let began = Instant::now();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(&mut running))));
+        println!("time: {name} took {:.1} s", began.elapsed().as_secs_f64());
         // A test that failed may have left a service stopped: the next one starts its own.
         match ended {
             Ok(()) => *services.lock().expect("no holder panics") = Some(running),

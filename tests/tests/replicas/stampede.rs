@@ -7,7 +7,7 @@ use artifactapi_model::PackageType;
 use artifactapi_tests::{
     Behaviour, Cluster, Gate, Oracle, RemoteManifest, Services, Upstream,
     fixtures::noise,
-    oracle::{History, Percentiles},
+    oracle::{History, Outcome, Percentiles},
     replicas::Options,
 };
 use serde_json::json;
@@ -52,23 +52,44 @@ impl Cold {
 
     /// So many clients at once, through the balancer.
     fn ask(&self, cluster: &Cluster, clients: usize) -> JoinSet<()> {
-        let url = cluster.remote("files") + "big.bin";
+        self.ask_at(&[cluster.remote("files")], clients)
+    }
+
+    /// So many clients at once, by turns at these places.
+    fn ask_at(&self, places: &[String], clients: usize) -> JoinSet<()> {
         let mut asking = JoinSet::new();
-        for _ in 0..clients {
-            let (oracle, url) = (self.oracle.clone(), url.clone());
+        for place in places.iter().cycle().take(clients) {
+            let (oracle, url) = (self.oracle.clone(), format!("{place}big.bin"));
+            // Numbered in this order, so that its number tells a client's place.
+            let client = oracle.client();
             asking.spawn(async move {
-                oracle.get(oracle.client(), "big.bin", &url).await;
+                oracle.get(client, "big.bin", &url).await;
             });
         }
         asking
     }
 }
 
-async fn stampede(services: &Services, clients: usize, length: usize) {
+/// How clients come to the replicas.
+#[derive(Clone, Copy)]
+enum Way {
+    /// All by the balancer, which takes turns.
+    Balancer,
+    /// A third of them to each replica: what the balancer copies would cost more than what the replicas do.
+    Direct,
+}
+
+async fn stampede(services: &Services, clients: usize, length: usize, way: Way) {
     let (cold, manifest) = Cold::of(length).await;
     let cluster = Options::new(manifest).start(services).await;
     let start = Instant::now();
-    let asking = cold.ask(&cluster, clients);
+    let asking = match way {
+        Way::Balancer => cold.ask(&cluster, clients),
+        Way::Direct => {
+            let places: Vec<_> = cluster.replicas().iter().map(|replica| replica.remote("files")).collect();
+            cold.ask_at(&places, clients)
+        }
+    };
     cold.head.reached_by(1).await;
     sleep(LATENCY).await;
     cold.head.open();
@@ -85,7 +106,10 @@ async fn stampede(services: &Services, clients: usize, length: usize) {
     assert_eq!(history.empty_at(begun), 0, "every client has bytes before the fill ends");
     assert_eq!(history.records().len(), clients);
     let fetches = cold.upstream.hits_by("GET", "big.bin");
-    let answered = cluster.balancer().answered();
+    let answered = match way {
+        Way::Balancer => cluster.balancer().answered(),
+        Way::Direct => answered_directly(&history, cluster.replicas().len()),
+    };
     println!(
         "\nfigure: stampede of {clients} clients on {} MiB over {} replicas {answered:?}: upstream GETs {fetches}; \
          {history}; first byte after the upstream's head: {}; after the request: {}; whole: {}; all in {:.1} s",
@@ -113,6 +137,15 @@ async fn stampede(services: &Services, clients: usize, length: usize) {
     assert_eq!(asked.len(), 1, "it is stored, and nobody asks again: {asked:?}\n{}", warnings(&cluster));
 }
 
+/// How many whole answers each of so many replicas gave to clients that came by turns.
+fn answered_directly(history: &History, replicas: usize) -> Vec<u64> {
+    let mut counts = vec![0; replicas];
+    for record in history.records().iter().filter(|record| record.outcome == Outcome::Complete) {
+        counts[record.client % replicas] += 1;
+    }
+    counts
+}
+
 /// What replicas complained about.
 fn warnings(cluster: &Cluster) -> String {
     let logs = cluster.logs();
@@ -127,11 +160,11 @@ fn lags_since(history: &History, start: Instant) -> Percentiles {
 }
 
 pub(crate) async fn small(services: &mut Services) {
-    stampede(services, 200, 8 << 20).await;
+    stampede(services, 200, 8 << 20, Way::Balancer).await;
 }
 
 pub(crate) async fn large(services: &mut Services) {
-    stampede(services, 1_000, 64 << 20).await;
+    stampede(services, 1_000, 64 << 20, Way::Direct).await;
 }
 
 /// Redis saves work and protects nothing: without it every replica fetches once, and all bytes are right.

@@ -55,7 +55,7 @@ impl Engine {
     /// `false`: the bytes are gone, or another body has taken the place.
     async fn try_late(&self, key: &ArtifactKey, row: &ArtifactRow) -> Result<bool, FetchError> {
         // It may not have been announced before its bytes were put: the collector may have taken them.
-        self.announce(&row.digest, row.size).await?;
+        let _hold = self.announce(&row.digest, row.size).await?;
         if self.ports.blobs.size(&row.digest).await? != Some(row.size) {
             return Ok(false);
         }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use artifactapi_model::{
+    Hold,
     digest::Hashed,
     failpoint::failpoint,
     ports::{
@@ -75,11 +76,11 @@ impl Engine {
         } else {
             None
         };
-        match self.announce(&hashed.digest, hashed.size).await {
+        let _hold = match self.announce(&hashed.digest, hashed.size).await {
             // The row will be late, too, and looks again then.
-            Err(FetchError::Metadata(error)) if late::is_passing(&error) => {}
+            Err(FetchError::Metadata(error)) if late::is_passing(&error) => Hold::default(),
             announced => announced?,
-        }
+        };
         failpoint("fill.blob.before");
         staged.commit(&hashed.digest).await?;
         failpoint("fill.blob.after");

@@ -23,6 +23,8 @@ pub struct Report {
     pub retired: u64,
     /// Derived documents forgotten for their age.
     pub derived: u64,
+    /// Generations of merged indexes forgotten for their age.
+    pub generations: u64,
     /// Blobs condemned.
     pub condemned: u64,
     /// Their bytes.
@@ -56,11 +58,12 @@ impl fmt::Display for Report {
         } else {
             write!(
                 f,
-                "{} artifacts evicted, {} of retired repositories, {} derived documents expired; {} blobs \
+                "{} artifacts evicted, {} of retired repositories, {} derived documents and {} merged indexes expired; {} blobs \
                  condemned ({} bytes), {} deleted ({} bytes), {} could not be, {} strays found",
                 self.evicted,
                 self.retired,
                 self.derived,
+                self.generations,
                 self.condemned,
                 self.condemned_bytes,
                 self.deleted,
@@ -85,6 +88,8 @@ pub struct Progress {
     deleted: AtomicU64,
     freed: AtomicU64,
     strays: AtomicU64,
+    room_artifacts: AtomicU64,
+    room_bytes: AtomicU64,
     runs: [AtomicU64; 2],
     last: AtomicU64,
     states: Mutex<Option<BlobStates>>,
@@ -99,6 +104,10 @@ pub struct Numbers {
     pub deleted: u64,
     pub freed: u64,
     pub strays: u64,
+    /// Artifacts forgotten to make room.
+    pub room_artifacts: u64,
+    /// Bytes deleted at once to make room.
+    pub room_bytes: u64,
     /// Runs that came to their end, and runs that failed.
     pub runs: [u64; 2],
     /// End of the last run that came to its end, seconds since 1970; 0 before the first.
@@ -116,6 +125,8 @@ impl Progress {
             deleted: self.deleted.load(Relaxed),
             freed: self.freed.load(Relaxed),
             strays: self.strays.load(Relaxed),
+            room_artifacts: self.room_artifacts.load(Relaxed),
+            room_bytes: self.room_bytes.load(Relaxed),
             runs: [self.runs[0].load(Relaxed), self.runs[1].load(Relaxed)],
             last: self.last.load(Relaxed),
             states: *self.states.lock().unwrap_or_else(PoisonError::into_inner),
@@ -140,6 +151,11 @@ impl Progress {
 
     pub(super) fn add_condemned(&self, count: u64) {
         self.condemned.fetch_add(count, Relaxed);
+    }
+
+    pub(super) fn add_made_room(&self, artifacts: u64, bytes: u64) {
+        self.room_artifacts.fetch_add(artifacts, Relaxed);
+        self.room_bytes.fetch_add(bytes, Relaxed);
     }
 
     pub(super) fn add_strays(&self, count: u64) {

@@ -1,6 +1,6 @@
 //! Retention of one Remote: what nobody asked for in a while goes, then the least recently used above a size.
 
-use artifactapi_model::Remote;
+use artifactapi_model::{Remote, ports::housekeeping::Aged};
 
 use super::{AT_ONCE, Collector, Evicted, GcError, Options, before};
 
@@ -46,11 +46,11 @@ impl Collector {
         while used > most {
             let step = if options.dry { AT_ONCE } else { options.step };
             let page = self.keeper.least_used(id, epoch, step).await?;
-            let surplus = surplus(used, most, page.iter().map(|(_, _, size)| *size));
+            let surplus = surplus(used, most, page.iter().map(|aged| aged.size));
             if surplus == 0 {
                 return Ok(());
             }
-            for (key, digest, size) in page.into_iter().take(surplus) {
+            for Aged { key, digest, size, used_at: _ } in page.into_iter().take(surplus) {
                 if !options.dry {
                     self.metadata.forget_artifact(&key, &digest).await?;
                 }

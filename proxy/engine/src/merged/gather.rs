@@ -2,27 +2,26 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead, BufReader},
+    io::BufRead,
     sync::Arc,
     time::Duration,
 };
 
 use artifactapi_formats::{
     IndexError, LinkSigner, PlanError,
-    merge::{Member, Signer},
+    merge::{Kept, Member, Merge, Signer},
 };
 use artifactapi_model::{Digest, Refusal, Remote, Timestamp, ports::BlobReader};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Handle;
 
-use super::Look;
+use super::{Look, memory::Memory};
 use crate::{
     Engine,
     blocking::BlockingReader,
     content::CacheOutcome,
     decide::{Decision, Held, decide, effective_mutability},
     error::FetchError,
-    facts::planned,
     fetch::{Need, Obtained},
 };
 
@@ -30,8 +29,10 @@ use crate::{
 const AT_ONCE: usize = 8;
 /// Most documents of one member.
 const MAX_DOCUMENTS: usize = 32;
+/// In how many forms a document is stored, each of which may be lost: as it came, and as it is served.
+const FORMS: usize = 2;
 /// Raised when gathering or building changes what is stored.
-const SCHEME: u32 = 2;
+const SCHEME: u32 = 3;
 
 /// A member's document, as the member serves it.
 pub(super) struct Document {
@@ -44,6 +45,8 @@ pub(super) struct Document {
 pub(super) struct Gathered {
     pub(super) remote: Remote,
     documents: BTreeMap<String, Document>,
+    merge: &'static dyn Merge,
+    memory: Arc<Memory>,
     links: LinkSigner,
     handle: Handle,
 }
@@ -64,6 +67,19 @@ impl Gathered {
     pub(super) fn is_empty(&self) -> bool {
         self.documents.is_empty()
     }
+
+    /// What the document at `path` is remembered by.
+    fn memory_key(&self, path: &str) -> Option<Digest> {
+        let document = self.documents.get(path)?;
+        let text = format!(
+            "{} {}\n{}\n{path}\n{}",
+            self.remote.spec.package_type,
+            self.merge.version(),
+            self.name(),
+            document.digest
+        );
+        Some(Digest::of(text.as_bytes()))
+    }
 }
 
 impl Member for Gathered {
@@ -71,21 +87,23 @@ impl Member for Gathered {
         self.remote.spec.name.as_str()
     }
 
-    /// As the member itself decides when it is asked for the file: under every name that the file has, as signed links
-    /// have several.
     fn permits(&self, path: &str) -> bool {
-        let policy = &self.remote.spec.policy;
-        if policy.blocklist.is_empty() && policy.patterns.is_empty() {
-            return true;
-        }
-        let resource = planned(&self.remote, path, "", &self.links);
-        resource.is_ok_and(|resource| Engine::permit(&self.remote, &resource).is_ok())
+        Engine::permits(&self.remote, path, &self.links)
     }
 
     fn open(&self, path: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError> {
         let Some(document) = self.documents.get(path) else { return Ok(None) };
-        let reader = BlockingReader::new(document.reader.clone(), document.size, self.handle.clone());
-        Ok(Some(Box::new(BufReader::with_capacity(256 << 10, reader))))
+        Ok(Some(Box::new(BlockingReader::new(document.reader.clone(), document.size, self.handle.clone()))))
+    }
+
+    fn kept(&self, path: &str) -> Option<Kept> {
+        self.memory.get(&self.memory_key(path)?)
+    }
+
+    fn keep(&self, path: &str, kept: Kept, bytes: usize) {
+        if let Some(key) = self.memory_key(path) {
+            self.memory.put(key, kept, bytes);
+        }
     }
 }
 
@@ -110,9 +128,9 @@ impl All {
     }
 }
 
-/// One document with its freshness.
-struct Found {
-    document: Document,
+/// How long a document counts.
+struct Freshness {
+    /// When it was confirmed.
     checked_at: Timestamp,
     /// `None`: it is stale.
     fresh_for: Option<Duration>,
@@ -125,9 +143,10 @@ impl Engine {
     /// That of the first member that cannot say what it has.
     pub(super) async fn gather(self: &Arc<Self>, look: &Look) -> Result<All, FetchError> {
         // Of a name that is one member's the others learn nothing (RS-49).
-        let only = look.merge.package(&look.index).and_then(|name| look.union.rules.owner(name));
+        let package = look.merge.package(&look.index);
         let ask = |(place, remote): (usize, &Remote)| {
-            self.gather_one(look, remote.clone(), only.is_none_or(|only| only == place))
+            let may_have_it = package.is_none_or(|name| look.union.rules.may_have(place, name));
+            self.gather_one(look, remote.clone(), may_have_it)
         };
         let each: Vec<_> = look.union.members.iter().enumerate().map(ask).collect();
         let each: Vec<_> = futures_util::stream::iter(each).buffered(AT_ONCE).try_collect().await?;
@@ -137,12 +156,12 @@ impl Engine {
             life: Duration::MAX,
             is_stale: false,
         };
-        for (member, found) in each {
+        for (member, freshness) in each {
             // A member without an index is asked again when its absence is forgotten.
             if member.is_empty() {
                 all.life = all.life.min(member.remote.spec.negative_ttl);
             }
-            for (checked_at, fresh_for) in found {
+            for Freshness { checked_at, fresh_for } in freshness {
                 all.checked_at = all.checked_at.min(checked_at);
                 all.is_stale |= fresh_for.is_none();
                 all.life = all.life.min(fresh_for.unwrap_or_default());
@@ -157,15 +176,21 @@ impl Engine {
         look: &Look,
         remote: Remote,
         may_have_it: bool,
-    ) -> Result<(Gathered, Vec<(Timestamp, Option<Duration>)>), FetchError> {
+    ) -> Result<(Gathered, Vec<Freshness>), FetchError> {
         let merge = look.merge;
         let name = remote.spec.name.clone();
         let of_member = |error: FetchError| FetchError::Member { name: name.clone(), cause: Arc::new(error) };
-        let (links, handle) = (self.links.clone(), Handle::current());
-        let mut member = Gathered { remote, documents: BTreeMap::new(), links, handle };
-        let (mut asked, mut found) = (BTreeSet::new(), Vec::new());
+        let mut member = Gathered {
+            remote,
+            documents: BTreeMap::new(),
+            merge,
+            memory: self.merged.memory.clone(),
+            links: self.links.clone(),
+            handle: Handle::current(),
+        };
+        let (mut asked, mut freshness) = (BTreeSet::new(), Vec::new());
         if !may_have_it {
-            return Ok((member, found));
+            return Ok((member, freshness));
         }
         loop {
             let worker = self.worker().await;
@@ -180,16 +205,26 @@ impl Engine {
             let wanted = wanted.map_err(|error| of_member(error.into()))?;
             let wanted: Vec<_> = wanted.into_iter().filter(|path| asked.insert(path.clone())).collect();
             if wanted.is_empty() {
-                return Ok((member, found));
+                return Ok((member, freshness));
             }
             if asked.len() > MAX_DOCUMENTS {
                 return Err(of_member(IndexError::TooLarge("number of documents").into()));
             }
             for path in wanted {
-                match self.document(look, &member.remote, &path).await {
-                    Ok(it) => {
-                        found.push((it.checked_at, it.fresh_for));
-                        member.documents.insert(path, it.document);
+                let mut answer = self.document(look, &member.remote, &path).await;
+                for _ in 0..FORMS {
+                    let Err(error) = &answer else { break };
+                    if !error.is_loss() {
+                        break;
+                    }
+                    // By now they are forgotten, and are fetched and made anew.
+                    tracing::error!(remote.name = %name, %error, "stored bytes were lost");
+                    answer = self.document(look, &member.remote, &path).await;
+                }
+                match answer {
+                    Ok((document, fresh)) => {
+                        freshness.push(fresh);
+                        member.documents.insert(path, document);
                     }
                     // A path may be one of another member only, as those that name its host.
                     Err(FetchError::NotFound { .. } | FetchError::Plan(PlanError::NotFound(_))) => {}
@@ -204,7 +239,7 @@ impl Engine {
         look: &Look,
         remote: &Remote,
         path: &str,
-    ) -> Result<Found, FetchError> {
+    ) -> Result<(Document, Freshness), FetchError> {
         let resource = self.plan_document(remote, path)?;
         // What it does not serve itself it does not add either. Patterns that are about files need not speak of the
         // index of a whole system; a package that they leave out is not even asked for (RS-49).
@@ -234,13 +269,19 @@ impl Engine {
             let row = &derived.row;
             let reader = match &derived.body {
                 Some(body) => crate::blocking::in_memory(body.clone()),
-                None => self.ports.blobs.open(&row.digest).await?,
+                None => {
+                    let opened = self.ports.blobs.open(&row.digest).await.map_err(FetchError::from);
+                    if opened.as_ref().is_err_and(FetchError::is_loss) {
+                        self.forget_derived(&row.digest).await?;
+                    }
+                    opened?
+                }
             };
             Document { digest: row.digest, size: row.size, reader }
         } else {
-            let reader = self.reader_of(&entry).await?;
+            let reader = self.source_of(&key, &entry).await?;
             Document { digest: entry.row.digest, size: entry.row.size, reader }
         };
-        Ok(Found { document, checked_at: entry.row.checked_at, fresh_for })
+        Ok((document, Freshness { checked_at: entry.row.checked_at, fresh_for }))
     }
 }

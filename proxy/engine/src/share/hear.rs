@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use artifactapi_model::{ArtifactKey, Epoch, Mutability, Notice, RepoId};
+use artifactapi_model::{ArtifactKey, Epoch, Mutability, Notice, RepoId, repository::RepoIdentity};
 
 use crate::{
     Engine,
@@ -36,11 +36,16 @@ impl Engine {
     pub fn hear(&self, notice: &Notice) {
         match notice {
             Notice::Changed { by, .. } if *by == self.replica => {}
-            Notice::Changed { repo, epoch, path, .. } => {
+            Notice::Changed { repo, epoch, path, by } => {
                 let key =
                     ArtifactKey { repo: RepoId(*repo), epoch: Epoch(*epoch), path: path.as_str().into() };
                 self.hot.doubt(&key);
                 self.negative.remove(&key);
+                self.merged.heard_of(key.repo, path);
+                // What twins fetch in the course of things is found out in time.
+                if by.is_empty() {
+                    self.merged.doubt(RepoIdentity { id: key.repo, epoch: key.epoch });
+                }
             }
             Notice::ChangedBelow { repo, epoch, prefix } => {
                 let below = |key: &ArtifactKey| {
@@ -48,6 +53,7 @@ impl Engine {
                 };
                 self.hot.doubt_all(below);
                 self.negative.remove_all(below);
+                self.merged.doubt(RepoIdentity { id: RepoId(*repo), epoch: Epoch(*epoch) });
             }
             Notice::Paused { .. }
             | Notice::Failing { .. }
@@ -61,6 +67,7 @@ impl Engine {
     /// Messages may have been missed: every row in memory is looked up again when it is next used.
     pub fn heard_gap(&self) {
         self.hot.age_all();
+        self.merged.age_all();
     }
 
     /// Tells twins that the row of `key` has changed.

@@ -1,4 +1,4 @@
-//! Who fills a key: taking the lease, and keeping it for as long as the fill runs.
+//! Whose turn something is: taking the lease, and keeping it for as long as the work goes on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,14 +39,18 @@ pub(crate) fn lease_key(key: &ArtifactKey) -> String {
 impl Engine {
     /// Tries to become the one who fills `key`.
     pub(crate) async fn claim(&self, key: &ArtifactKey) -> Claim {
-        let (coordinator, address) = (&self.ports.coordinator, self.ports.peers.address());
-        match coordinator.acquire(&lease_key(key), &address, TTL).await {
-            Ok(Ok(lease)) => Claim::Ours(Held::new(coordinator.clone(), lease)),
-            Ok(Err(address)) => Claim::Theirs(address),
-            Err(error) => {
-                tracing::debug!(key = ?key, error = %error, "filling without a lease");
-                Claim::Unknown
-            }
+        claim(&self.ports.coordinator, &lease_key(key), &self.ports.peers.address()).await
+    }
+}
+
+/// Tries to get the lease called `key`, as the replica that is reached at `address`.
+pub(super) async fn claim(coordinator: &Arc<dyn Coordinator>, key: &str, address: &str) -> Claim {
+    match coordinator.acquire(key, address, TTL).await {
+        Ok(Ok(lease)) => Claim::Ours(Held::new(coordinator.clone(), lease)),
+        Ok(Err(address)) => Claim::Theirs(address),
+        Err(error) => {
+            tracing::debug!(lease = key, %error, "working without a lease");
+            Claim::Unknown
         }
     }
 }
@@ -57,9 +61,9 @@ impl Held {
         let renewal = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEWAL).await;
-                // Lost or not, the fill goes on: its commit is fenced.
+                // Lost or not, the work goes on: commits are fenced, or the same whoever makes them.
                 if let Ok(false) = renewing.renew(&renewed, TTL).await {
-                    tracing::info!(lease = renewed.key, "the lease of a fill was lost");
+                    tracing::info!(lease = renewed.key, "a lease was lost");
                     return;
                 }
             }

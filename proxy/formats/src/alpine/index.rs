@@ -12,7 +12,7 @@ use crate::{
     Fact, IndexError, Reach,
     inflate::{self, index_error},
     inspect::tar,
-    limits::MAX_ENTRIES,
+    limits::Allowance,
 };
 
 /// Longest line, in bytes: a description, or what a large package provides.
@@ -60,8 +60,8 @@ pub(super) fn records(
     })?;
     match indexes {
         1 => Ok(()),
-        0 => Err(IndexError::Malformed("it has no APKINDEX".into())),
-        _ => Err(IndexError::Malformed("it has two APKINDEX".into())),
+        0 => Err(IndexError::malformed("it has no APKINDEX")),
+        _ => Err(IndexError::malformed("it has two APKINDEX")),
     }
 }
 
@@ -70,7 +70,7 @@ fn split(
     visit: &mut dyn FnMut(&[u8]) -> Result<(), IndexError>,
 ) -> Result<(), IndexError> {
     let mut content = BufReader::new(content);
-    let mut records = 0;
+    let mut records = Allowance::of_entries("number of packages");
     let mut record = Vec::new();
     loop {
         let start = record.len();
@@ -82,10 +82,7 @@ fn split(
             return Err(IndexError::TooLarge("record of an APKINDEX"));
         }
         if matches!(record[start..], [] | [b'\n']) {
-            records += 1;
-            if records > MAX_ENTRIES {
-                return Err(IndexError::TooLarge("number of packages"));
-            }
+            records.take(1)?;
             if start > 0 {
                 visit(&record[..start])?;
             }

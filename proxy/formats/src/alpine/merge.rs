@@ -26,8 +26,8 @@ use super::{INDEX, index};
 use crate::{
     IndexError,
     merge::{
-        Claims, Entries, Listed, Measured, Member, Merge, Outlet, Output, Rules, Seen, Signer, gzip,
-        of_member,
+        Claims, Inputs, Marks, Measured, Member, Merge, Output, Seen, Signer, changed, copy_from,
+        entries_of_all, gzip,
     },
 };
 
@@ -52,28 +52,19 @@ impl Merge for AlpineMerge {
         Ok(vec![path.as_str().to_owned()])
     }
 
-    fn merge(
-        &self,
-        path: &RepoPath,
-        members: &[&dyn Member],
-        rules: &dyn Rules,
-        signer: &dyn Signer,
-        output: &mut dyn Output,
-    ) -> Result<(), IndexError> {
-        let index = choose(path, members, rules, output)?;
+    fn merge(&self, inputs: Inputs<'_>, output: &mut dyn Output) -> Result<(), IndexError> {
+        let index = choose(inputs, output)?;
         if index.parts.is_empty() {
             return Ok(());
         }
         let mut nowhere = io::sink();
         let mut measured = Measured::new(&mut nowhere);
         index.write(&mut measured)?;
-        let signature = sign(&measured.finish().digest, signer)?;
-        output.file(&mut |out| {
+        let signature = sign(&measured.finish().digest, inputs.signer)?;
+        output.put(inputs.index.as_str(), "application/gzip", &mut |out| {
             out.write_all(&signature)?;
             index.write(out)
-        })?;
-        output.publish(path.as_str().to_owned(), "application/gzip");
-        Ok(())
+        })
     }
 }
 
@@ -91,23 +82,18 @@ struct Part<'a> {
     chosen: Vec<bool>,
 }
 
-fn choose<'a>(
-    path: &'a RepoPath,
-    members: &[&'a dyn Member],
-    rules: &dyn Rules,
-    output: &mut dyn Output,
-) -> Result<Index<'a>, IndexError> {
-    let (mut claims, mut entries, mut seen) = (Claims::default(), Entries::default(), Seen::default());
+fn choose<'a>(inputs: Inputs<'a>, output: &mut dyn Output) -> Result<Index<'a>, IndexError> {
+    let (mut claims, mut entries, mut seen) = (Claims::new(inputs.rules), entries_of_all(), Seen::default());
+    let path = inputs.index;
     let mut index = Index { path, parts: Vec::new(), size: 0 };
-    for (place, member) in members.iter().copied().enumerate() {
-        let Some(mut document) = member.open(path.as_str()).map_err(of_member(member))? else { continue };
+    inputs.choose_from(path.as_str(), output, |place, member, document| {
         let mut part = Part { member, chosen: Vec::new() };
         let mut listed = Vec::new();
-        index::records(&mut *document, &mut |lines| {
-            entries.count()?;
+        index::records(document, &mut |lines| {
+            entries.take(1)?;
             let record = Identity::parse(path.parent(), lines)?;
             let is_chosen = member.permits(record.path.as_str())
-                && claims.admit(rules, place, record.name)
+                && claims.admit(place, record.name)
                 && seen.first(&[record.path.as_str()]);
             part.chosen.push(is_chosen);
             if is_chosen {
@@ -115,13 +101,10 @@ fn choose<'a>(
                 listed.push(record.path.as_str().to_owned());
             }
             Ok(())
-        })
-        .map_err(of_member(member))?;
-        for path in listed {
-            output.list(Listed { path, member: place })?;
-        }
+        })?;
         index.parts.push(part);
-    }
+        Ok(listed)
+    })?;
     Ok(index)
 }
 
@@ -138,9 +121,7 @@ impl Index<'_> {
         packed.write_all(&tar::header("APKINDEX", self.size)?)?;
         let mut left = self.size;
         for part in &self.parts {
-            let mut outlet = Outlet::new(&mut packed);
-            let copied = part.copy(self.path, &mut outlet, &mut left);
-            outlet.copied(part.member, copied)?;
+            copy_from(part.member, &mut packed, |out| part.copy(self.path, out, &mut left))?;
         }
         if left > 0 {
             return Err(changed());
@@ -155,10 +136,10 @@ impl Index<'_> {
 impl Part<'_> {
     /// Copies its records; `left` is what the archive has room for.
     fn copy(&self, path: &RepoPath, out: &mut dyn Write, left: &mut u64) -> Result<(), IndexError> {
-        let mut document = self.member.open(path.as_str())?.ok_or_else(changed)?;
-        let mut chosen = self.chosen.iter();
+        let mut document = self.member.open_again(path.as_str())?;
+        let mut chosen = Marks::of(&self.chosen);
         index::records(&mut *document, &mut |lines| {
-            if *chosen.next().ok_or_else(changed)? {
+            if *chosen.next()? {
                 *left = left.checked_sub(written(lines)).ok_or_else(changed)?;
                 out.write_all(lines)?;
                 out.write_all(if lines.ends_with(b"\n") { b"\n" } else { b"\n\n" })?;
@@ -168,16 +149,10 @@ impl Part<'_> {
     }
 }
 
-fn changed() -> IndexError {
-    IndexError::Malformed("it changed while it was read".to_owned())
-}
-
 /// The gzip member in front, with the signature of the one whose SHA-256 is `digest`. Its archive has no end, so
 /// that the two are one.
 fn sign(digest: &Digest, signer: &dyn Signer) -> Result<Vec<u8>, IndexError> {
-    let signature = signer
-        .rsa_sha256(digest)
-        .map_err(|why| IndexError::Io(io::Error::other(format!("the index cannot be signed: {why}"))))?;
+    let signature = signer.rsa_sha256(digest).map_err(IndexError::Signing)?;
     let mut packed = gzip(Vec::new());
     tar::entry(&mut packed, &format!(".SIGN.RSA256.{}", signer.rsa_name()), &signature)?;
     Ok(packed.finish()?)

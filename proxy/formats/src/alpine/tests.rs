@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use artifactapi_model::Checksum;
+use artifactapi_model::{Checksum, RepoPath, Spelling};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 use sha1::{Digest as _, Sha1};
@@ -64,7 +64,7 @@ fn paths_are_classified() {
 #[test]
 fn rs_07_a_package_knows_its_index_and_its_magic() {
     let resource = plan("v3.20/main/x86_64/busybox-1.36.1-r29.apk", "a=b").unwrap();
-    let index = IndexRef { path: "v3.20/main/x86_64/APKINDEX.tar.gz".into(), when: IndexUse::Held };
+    let index = IndexRef::held("v3.20/main/x86_64/APKINDEX.tar.gz".into());
     assert_eq!((resource.indexes, resource.query.as_str()), (vec![index], ""));
     let magic = resource.magic.unwrap();
     for (head, fits) in

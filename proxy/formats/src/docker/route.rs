@@ -26,11 +26,11 @@ pub(super) enum Target<'p> {
     /// `manifests/{reference}`.
     Manifest(Reference<'p>),
     /// `blobs/{digest}`.
-    Blob(Named<'p>),
+    Blob(WrittenDigest<'p>),
     /// `tags/list`.
     Tags,
     /// `referrers/{digest}`.
-    Referrers(Named<'p>),
+    Referrers(WrittenDigest<'p>),
 }
 
 /// What names a manifest.
@@ -39,12 +39,12 @@ pub(super) enum Reference<'p> {
     /// A tag.
     Tag(&'p str),
     /// A digest: whatever has a colon.
-    Digest(Named<'p>),
+    Digest(WrittenDigest<'p>),
 }
 
 /// A digest as written, and what it claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Named<'p> {
+pub(super) struct WrittenDigest<'p> {
     /// `sha256:<hex>` or `sha512:<hex>`.
     pub(super) text: &'p str,
     /// The claim about the body.
@@ -65,8 +65,8 @@ impl<'p> Route<'p> {
             ("tags", "list") => Target::Tags,
             ("manifests", "") | ("blobs", "") | ("referrers", "") => return Err(unknown()),
             ("manifests", reference) => Target::Manifest(Reference::parse(reference)?),
-            ("blobs", digest) => Target::Blob(Named::parse(digest)?),
-            ("referrers", digest) => Target::Referrers(Named::parse(digest)?),
+            ("blobs", digest) => Target::Blob(WrittenDigest::parse(digest)?),
+            ("referrers", digest) => Target::Referrers(WrittenDigest::parse(digest)?),
             _ => return Err(unknown()),
         };
         if !is_name(name) {
@@ -82,7 +82,7 @@ impl<'p> Route<'p> {
 impl<'p> Reference<'p> {
     fn parse(text: &'p str) -> Result<Self, PlanError> {
         if text.contains(':') {
-            return Named::parse(text).map(Reference::Digest);
+            return WrittenDigest::parse(text).map(Reference::Digest);
         }
         if text.parse::<Tag>().is_ok() {
             return Ok(Reference::Tag(text));
@@ -93,11 +93,11 @@ impl<'p> Reference<'p> {
     }
 }
 
-impl<'p> Named<'p> {
+impl<'p> WrittenDigest<'p> {
     fn parse(text: &'p str) -> Result<Self, PlanError> {
         let checksum = Checksum::parse_oci(text)
             .ok_or_else(|| malformed("a digest is sha256: or sha512: and its lower-case hex digits"))?;
-        Ok(Named { text, checksum })
+        Ok(WrittenDigest { text, checksum })
     }
 }
 

@@ -1,6 +1,9 @@
 //! What OCI paths mean, and what lists look like to clients.
 
-use artifactapi_model::{Checksum, PathError, policy::Patterns};
+use artifactapi_model::{
+    Checksum, PathError,
+    policy::{PathPolicy, Patterns},
+};
 use proptest::prelude::*;
 use url::Url;
 
@@ -28,6 +31,27 @@ fn plan(base_url: &str, target: &str) -> Result<Resource, PlanError> {
 
 fn base() -> PublicBase {
     PublicBase { origin: "http://cache.test".into(), prefix: "/v2/hub/".into() }
+}
+
+#[test]
+fn only_images_of_docker_hub_tell_that_they_are_behind_a_remote_s_name() {
+    let manifest = "library/alpine/manifests/3";
+    for (base_url, ns, below, want) in [
+        (HUB, "docker.io", manifest, true),
+        (HUB, "Registry-1.Docker.io", "acme/app/tags/list", true),
+        // Somebody's `hub/alpine`.
+        (HUB, "docker.io", "alpine/manifests/3", false),
+        (HUB, "docker.io", "alpine/tags//list/", false),
+        (HUB, "quay.io", manifest, false),
+        (OTHER, "quay.io", manifest, false),
+        (OTHER, "docker.io", manifest, false),
+        ("https://docker.io.evil.test/", "docker.io", manifest, false),
+        ("https://registry-1.docker.io/evil/", "docker.io", manifest, false),
+        (HUB, "", manifest, false),
+        (HUB, "docker.io", "", false),
+    ] {
+        assert_eq!(is_behind_its_name(&remote(base_url), ns, below), want, "{base_url} {ns} {below}");
+    }
 }
 
 #[test]
@@ -215,20 +239,32 @@ fn rs_22_immutable_paths_have_no_query() {
 }
 
 fn rewrite(remote: &RemoteSpec, target: &str, body: &str) -> Result<(String, String), IndexError> {
+    rewrite_hiding(&[], remote, target, body)
+}
+
+/// The same where clients may not have what is at the paths `hidden`.
+fn rewrite_hiding(
+    hidden: &[&str],
+    remote: &RemoteSpec,
+    target: &str,
+    body: &str,
+) -> Result<(String, String), IndexError> {
     let resource = testing::resource(&Docker, remote, target, "");
     let url = Url::parse("https://quay.io/v2/").unwrap();
     let source = Source { path: &resource.path, query: &resource.query, content_type: "", url: &url };
     let (base, links) = (base(), testing::links());
-    let cx = RewriteContext { base: &base, links: &links, remote };
+    let permits = |path: &str| !hidden.contains(&path);
+    let cx = RewriteContext { base: &base, links: &links, remote, permits: &permits };
     let mut out = Vec::new();
     let kind = Docker.rewrite(&resource, &source, &cx, &mut body.as_bytes(), &mut out)?;
     Ok((kind, String::from_utf8(out).unwrap()))
 }
 
 #[test]
-fn rs_51_tag_lists_carry_our_name_and_no_banned_tag() {
-    let mut remote = remote(HUB);
-    remote.docker.ban_tags = Patterns::compile(&["^latest$", "-rc"]).unwrap();
+fn rs_51_tag_lists_carry_our_name_and_no_tag_that_cannot_be_had() {
+    let remote = remote(HUB);
+    // As they are called in keys.
+    let hidden = ["library/nginx/manifests/1-rc1", "library/nginx/manifests/latest", "a/b/manifests/latest"];
     for (target, body, want) in [
         (
             "nginx/tags/list",
@@ -246,7 +282,7 @@ fn rs_51_tag_lists_carry_our_name_and_no_banned_tag() {
         ),
     ] {
         assert_eq!(
-            rewrite(&remote, target, body).unwrap(),
+            rewrite_hiding(&hidden, &remote, target, body).unwrap(),
             ("application/json".into(), want.into()),
             "{body}"
         );
@@ -334,12 +370,19 @@ fn rs_23_no_host_name_is_part_of_a_derived_list() {
     let (links, mut remote) = (testing::links(), remote(OTHER));
     let other = PublicBase { origin: "https://evil.test".into(), ..base() };
     let print = |remote: &RemoteSpec, base: &PublicBase| {
-        Docker.fingerprint(&RewriteContext { base, links: &links, remote })
+        Docker.fingerprint(&RewriteContext { base, links: &links, remote, permits: &|_| true })
     };
     let before = print(&remote, &base());
     assert_eq!(before, print(&remote, &other));
     remote.docker.ban_tags = Patterns::compile(&["x"]).unwrap();
     assert_ne!(before, print(&remote, &base()), "other banned tags make another document");
+    for policy in [
+        PathPolicy { blocklist: Patterns::compile(&["x"]).unwrap(), ..PathPolicy::default() },
+        PathPolicy { patterns: Patterns::compile(&["x"]).unwrap(), ..PathPolicy::default() },
+    ] {
+        let other = RemoteSpec { policy, ..testing::remote(PackageType::Docker, OTHER) };
+        assert_ne!(before, print(&other, &base()), "so does another policy");
+    }
 }
 
 proptest! {

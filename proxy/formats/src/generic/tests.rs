@@ -4,7 +4,7 @@ use artifactapi_model::PathError;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Method, testing};
+use crate::{Location, Method, testing};
 
 fn remote(parameters: &[&str]) -> RemoteSpec {
     let mut remote = testing::remote(PackageType::Generic, "https://files.test/base/");
@@ -43,6 +43,7 @@ fn rs_22_only_configured_parameters_in_one_order_and_spelling() {
         (&["ref"], "x=2&ref=main", "ref=main"),
         (&["ref", "arch"], "ref=main&arch=x", "arch=x&ref=main"),
         (&["ref"], "ref=b&ref=a", "ref=b&ref=a"),
+        (&["ref"], "ref=b&x=1&ref=b&ref=a&ref=a", "ref=b&ref=a"),
         (&["ref"], "ref", "ref="),
         (&["ref"], "ref=a%2fb", "ref=a%2Fb"),
         (&["ref"], "ref=a/b", "ref=a%2Fb"),

@@ -110,7 +110,7 @@ pub(super) fn facts(
     let mut body = Vec::new();
     input.take(MAX_RECORD).read_to_end(&mut body)?;
     let text = std::str::from_utf8(&body)
-        .map_err(|_| IndexError::Malformed("a checksum database record is not UTF-8".to_owned()))?;
+        .map_err(|_| IndexError::malformed("a checksum database record is not UTF-8"))?;
     // Behind the first empty line stands the signed tree head.
     for line in text.lines().take_while(|line| !line.is_empty()) {
         let mut words = line.split(' ');

@@ -179,7 +179,7 @@ fn rs_09_a_held_record_is_what_zip_and_mod_are_held_against() {
     for fact in &found {
         let file = plan(&fact.path).unwrap();
         assert_eq!(file.path.as_str(), fact.path);
-        assert_eq!(file.indexes, [IndexRef { path: lookup.into(), when: IndexUse::Held }]);
+        assert_eq!(file.indexes, [IndexRef::held(lookup.into())]);
         assert_eq!(plan(lookup).unwrap().path.as_str(), file.indexes[0].path, "the index has that very key");
     }
 }

@@ -1,47 +1,59 @@
 //! Merging chart indexes, as Helm's own `Merge` does: one entry per chart name and version, the first member's;
 //! each chart's versions in descending order.
 //!
-//! A member's index comes as we serve it: JSON, with one kind of relative URL. Each entry is read once, checked
-//! against the types that Helm decodes it into (one number in a text field would make Helm refuse the whole
-//! index, everybody's charts with it), and kept as it is written but for its `urls`. Entries that nobody could
-//! download are left out.
+//! A member's index comes as we serve it: JSON, with one kind of relative URL. Each entry is read once per document
+//! ([`summary`]), checked against the types that Helm decodes it into (one number in a text field would make Helm refuse
+//! the whole index, everybody's charts with it), and written as the member has it but for its `urls`. Entries that nobody
+//! could download are left out.
 //!
-//! Entries must be held while the members are read, since each chart's list is sorted over all of them; that is
-//! the size of the output, bounded by [`MAX_KEPT`].
+//! A member that changes costs the reading of its own index, and copying the others'. The documents are held while
+//! they are merged, since each chart's list is sorted over all of them, and JSON from elsewhere may have charts in
+//! any order; that is bounded by [`MAX_HELD`].
 //!
 //! Source: helm/helm:pkg/repo/v1/index.go (`Merge`, `SortEntries`, `loadIndex`).
 
 mod entry;
+mod summary;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, BufRead, Write},
+    cmp::Reverse,
+    collections::HashSet,
+    io::{self, Write},
+    ops::Range,
+    sync::Arc,
 };
 
-use artifactapi_model::RepoPath;
+use artifactapi_model::{RepoPath, path};
 
-use self::entry::Chart;
-use super::read::MAX_ENTRY;
+use self::{
+    entry::Target,
+    summary::{Advertised, Summary},
+};
 use crate::{
     IndexError,
-    json::{Reader, quoted},
+    json::quoted,
+    limits::Allowance,
     merge::{
-        Claims, Entries, Listed, Member, Merge, Order, Output, Rules, Seen, Signer, directory_of, of_member,
-        qualified,
+        Claims, Inputs, Listed, Member, Merge, Order, Output, Rules, directory_of, entries_of_all, of_member,
+        own,
     },
 };
 
 const INDEX: &str = "index.yaml";
-/// Largest sum of the entries of a merged index, in bytes.
-const MAX_KEPT: usize = 256 << 20;
+/// Largest sum of the members' indexes, in bytes.
+const MAX_HELD: usize = 256 << 20;
 
 /// The merge of `index.yaml`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HelmMerge;
 
 impl Merge for HelmMerge {
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn index_of(&self, path: &RepoPath) -> Option<RepoPath> {
         if path.file_name().is_empty() {
             return None;
@@ -56,157 +68,176 @@ impl Merge for HelmMerge {
         Ok(vec![path.as_str().to_owned()])
     }
 
-    fn merge(
-        &self,
-        path: &RepoPath,
-        members: &[&dyn Member],
-        rules: &dyn Rules,
-        _signer: &dyn Signer,
-        output: &mut dyn Output,
-    ) -> Result<(), IndexError> {
-        let mut merging = Merging::new(path.parent(), rules);
-        let mut is_there = false;
-        for (place, member) in members.iter().enumerate() {
-            let Some(mut document) = member.open(path.as_str()).map_err(of_member(*member))? else {
-                continue;
-            };
-            is_there = true;
-            let listed = merging.add(place, *member, &mut *document).map_err(of_member(*member))?;
-            for path in listed {
-                output.list(Listed { path, member: place })?;
-            }
+    fn merge(&self, inputs: Inputs<'_>, output: &mut dyn Output) -> Result<(), IndexError> {
+        let path = inputs.index;
+        let (mut indexes, mut entries, mut left) =
+            (Vec::new(), entries_of_all(), Allowance::of(MAX_HELD, "size of the members' indexes together"));
+        for (place, member) in inputs.members.iter().enumerate() {
+            let Some(index) = Index::of(place, *member, path, &mut left)? else { continue };
+            entries.take(index.summary.count())?;
+            indexes.push(index);
         }
-        if !is_there {
+        if indexes.is_empty() {
             return Ok(());
         }
-        let charts = merging.sorted();
-        output.file(&mut |out| write(&charts, out))?;
-        output.publish(path.as_str().to_owned(), "application/json");
+        let joined = Joined::of(&indexes, inputs.rules);
+        joined.list(output)?;
+        output.put(path.as_str(), "application/json", &mut |out| joined.write(path.parent(), out))
+    }
+}
+
+/// A member's index.
+struct Index<'m> {
+    place: usize,
+    member: &'m dyn Member,
+    /// Where it lies, as all of them do.
+    directory: &'m str,
+    document: Vec<u8>,
+    summary: Arc<Summary>,
+}
+
+impl<'m> Index<'m> {
+    /// The index of `member` at `path`, `None` when it has none; `left` is what may still be held.
+    fn of(
+        place: usize,
+        member: &'m dyn Member,
+        path: &'m RepoPath,
+        left: &mut Allowance,
+    ) -> Result<Option<Self>, IndexError> {
+        let directory = path.parent();
+        let of_member = of_member(member);
+        let Some(mut input) = member.open(path.as_str()).map_err(&of_member)? else { return Ok(None) };
+        let kept = member.kept(path.as_str()).and_then(|kept| kept.downcast::<Summary>().ok());
+        let size = kept.as_ref().map_or(0, |summary| summary.size());
+        let mut document = Vec::with_capacity(size.min(left.left()));
+        loop {
+            let block = match input.fill_buf() {
+                Ok([]) => break,
+                Ok(block) => block,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(of_member(error.into())),
+            };
+            let read = block.len();
+            left.take(read)?;
+            document.extend_from_slice(block);
+            input.consume(read);
+        }
+        let summary = match kept {
+            Some(summary) => summary,
+            None => {
+                let summary = Summary::read(&document, directory, member.name()).map_err(of_member)?;
+                let summary = Arc::new(summary);
+                member.keep(path.as_str(), summary.clone(), summary.bytes());
+                summary
+            }
+        };
+        Ok(Some(Index { place, member, directory, document, summary }))
+    }
+
+    fn permits(&self, entry: &Advertised<'_>) -> bool {
+        match entry.target {
+            Target::Ours(path) => self.member.permits(&own(self.directory, self.member.name(), path)),
+            Target::Elsewhere(_) => true,
+        }
+    }
+}
+
+/// The merged index: of each chart, which entries of which index.
+struct Joined<'i> {
+    indexes: &'i [Index<'i>],
+    charts: Vec<(&'i str, Range<usize>)>,
+    /// The place of the index among `indexes`, and that of the entry in its summary.
+    entries: Vec<(usize, usize)>,
+}
+
+impl<'i> Joined<'i> {
+    fn of(indexes: &'i [Index<'i>], rules: &dyn Rules) -> Self {
+        let charts_of = |(number, index): (usize, &'i Index<'i>)| {
+            index.summary.charts().map(move |(name, entries, is_sorted)| (name, number, entries, is_sorted))
+        };
+        let mut all: Vec<_> = indexes.iter().enumerate().flat_map(charts_of).collect();
+        // Stable: each name's indexes stay in the order of the members.
+        all.sort_by_key(|(name, ..)| *name);
+        let mut joined = Joined { indexes, charts: Vec::new(), entries: Vec::new() };
+        let mut versions = HashSet::new();
+        for same in all.chunk_by(|(one, ..), (other, ..)| one == other) {
+            versions.clear();
+            // Then its versions are in Helm's order, each once.
+            let is_alone = matches!(same, [(.., true)]);
+            let (begin, mut claims) = (joined.entries.len(), Claims::new(rules));
+            for (name, number, entries, _) in same {
+                let Index { place, summary, .. } = &indexes[*number];
+                for entry in entries.clone() {
+                    let found = summary.entry(entry);
+                    if indexes[*number].permits(&found)
+                        && claims.admit(*place, name)
+                        && (is_alone || versions.insert(found.version))
+                    {
+                        joined.entries.push((*number, entry));
+                    }
+                }
+            }
+            joined.close(begin, same[0].0, is_alone);
+        }
+        joined
+    }
+
+    /// Ends the chart `name`, whose entries begin at `begin`.
+    fn close(&mut self, begin: usize, name: &'i str, is_sorted: bool) {
+        let end = self.entries.len();
+        if begin == end {
+            return;
+        }
+        if !is_sorted {
+            let indexes = self.indexes;
+            let order = |(number, entry): &(usize, usize)| {
+                Reverse(Order::of(indexes[*number].summary.entry(*entry).version))
+            };
+            // Stable: equal versions stay in the order of the members.
+            self.entries[begin..].sort_by_cached_key(order);
+        }
+        self.charts.push((name, begin..end));
+    }
+
+    /// Tells of the files that are advertised.
+    fn list(&self, output: &mut dyn Output) -> Result<(), IndexError> {
+        for (number, entry) in &self.entries {
+            let index = &self.indexes[*number];
+            if let Target::Ours(path) = index.summary.entry(*entry).target {
+                output.list(Listed { path: path.to_owned(), member: index.place })?;
+            }
+        }
         Ok(())
     }
-}
 
-/// An entry of the merged index.
-struct Kept {
-    order: Order,
-    json: Box<[u8]>,
-}
-
-type Charts = BTreeMap<Box<str>, Vec<Kept>>;
-
-/// What the members read so far have come to.
-struct Merging<'a> {
-    directory: &'a str,
-    rules: &'a dyn Rules,
-    claims: Claims,
-    entries: Entries,
-    seen: Seen,
-    kept: usize,
-    charts: Charts,
-}
-
-impl<'a> Merging<'a> {
-    fn new(directory: &'a str, rules: &'a dyn Rules) -> Self {
-        Merging {
-            directory,
-            rules,
-            claims: Claims::default(),
-            entries: Entries::default(),
-            seen: Seen::default(),
-            kept: 0,
-            charts: Charts::new(),
+    fn write(&self, directory: &str, out: &mut dyn Write) -> Result<(), IndexError> {
+        let mut url = String::new();
+        out.write_all(b"{\"apiVersion\":\"v1\",\"entries\":{")?;
+        for (place, (name, entries)) in self.charts.iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(out, "{comma}{}:[", quoted(name))?;
+            for (place, (number, entry)) in self.entries[entries.clone()].iter().enumerate() {
+                let Index { document, summary, .. } = &self.indexes[*number];
+                let Advertised { target, before, after, .. } = summary.entry(*entry);
+                if place > 0 {
+                    out.write_all(b",")?;
+                }
+                out.write_all(&document[before])?;
+                match target {
+                    Target::Ours(path) => {
+                        url.clear();
+                        path::encode_to(path.strip_prefix(directory).unwrap_or(path), &mut url);
+                        // With nothing in it that JSON would escape.
+                        out.write_all(b"[\"")?;
+                        out.write_all(url.as_bytes())?;
+                        out.write_all(b"\"]")?;
+                    }
+                    Target::Elsewhere(url) => write!(out, "[{}]", quoted(url))?,
+                }
+                out.write_all(&document[after])?;
+            }
+            out.write_all(b"]")?;
         }
+        Ok(out.write_all(b"}}")?)
     }
-
-    /// Adds the index of the member at `place`; the Virtual's paths of the charts it contributes.
-    fn add(
-        &mut self,
-        place: usize,
-        member: &dyn Member,
-        document: &mut dyn BufRead,
-    ) -> Result<BTreeSet<String>, IndexError> {
-        let mut listed = BTreeSet::new();
-        scan(document, &mut |name, json| {
-            self.entries.count()?;
-            let chart = Chart::parse(&json)?;
-            let Some((version, file)) = chart.advertised(self.directory, member.name()) else {
-                return Ok(());
-            };
-            if file.path.as_ref().is_some_and(|path| !member.permits(path.as_str()))
-                || !self.claims.admit(self.rules, place, name)
-                || !self.seen.first(&[name, version])
-            {
-                return Ok(());
-            }
-            if let Some(path) = &file.path {
-                // Below the directory, or it had no path.
-                listed.extend(qualified(self.directory, member.name(), path.as_str()));
-            }
-            let kept = Kept { order: Order::of(version), json: chart.with_url(&json, &file.url) };
-            self.kept += kept.json.len();
-            if self.kept > MAX_KEPT {
-                return Err(IndexError::TooLarge("size of the merged index"));
-            }
-            match self.charts.get_mut(name) {
-                Some(chart) => chart.push(kept),
-                None => drop(self.charts.insert(name.into(), vec![kept])),
-            }
-            Ok(())
-        })?;
-        Ok(listed)
-    }
-
-    /// Every chart's entries as Helm sorts them; equal versions stay in the order of the members.
-    fn sorted(mut self) -> Charts {
-        for entries in self.charts.values_mut() {
-            entries.sort_by(|a, b| b.order.cmp(&a.order));
-        }
-        self.charts
-    }
-}
-
-/// Receives an entry: its chart, and how it is written.
-type Sink<'s> = dyn FnMut(&str, Vec<u8>) -> Result<(), IndexError> + 's;
-
-/// Hands each entry of a member's index to `sink`.
-fn scan(document: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {
-    let mut reader = Reader::new(document)?;
-    let mut has_entries = false;
-    reader.object(&mut io::sink(), |reader, out, key| {
-        if key != "entries" {
-            return reader.value(out);
-        }
-        if std::mem::replace(&mut has_entries, true) {
-            return Err(IndexError::Malformed("the index has \"entries\" twice".to_owned()));
-        }
-        if reader.peek(out)? == b'n' {
-            return reader.parse::<()>(MAX_ENTRY);
-        }
-        reader.object(out, |reader, out, name| {
-            if reader.peek(out)? == b'n' {
-                return reader.parse::<()>(MAX_ENTRY);
-            }
-            reader.array(out, |reader, _| sink(name, reader.raw(MAX_ENTRY)?))
-        })
-    })?;
-    reader.end(&mut io::sink())?;
-    if has_entries { Ok(()) } else { Err(IndexError::Malformed("the index has no \"entries\"".to_owned())) }
-}
-
-fn write(charts: &Charts, out: &mut dyn Write) -> Result<(), IndexError> {
-    let mut out = io::BufWriter::with_capacity(64 << 10, out);
-    out.write_all(b"{\"apiVersion\":\"v1\",\"entries\":{")?;
-    for (place, (name, entries)) in charts.iter().enumerate() {
-        let comma = if place > 0 { "," } else { "" };
-        write!(out, "{comma}{}:[", quoted(name))?;
-        for (place, entry) in entries.iter().enumerate() {
-            if place > 0 {
-                out.write_all(b",")?;
-            }
-            out.write_all(&entry.json)?;
-        }
-        out.write_all(b"]")?;
-    }
-    out.write_all(b"}}")?;
-    Ok(out.flush()?)
 }

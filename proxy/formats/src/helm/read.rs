@@ -15,7 +15,7 @@ use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 use serde_json::Value;
 
 use super::{layout, layout::Stop, yaml};
-use crate::{IndexError, json::Reader};
+use crate::{IndexError, json};
 
 /// How much of an index is looked at before its parser is chosen, in bytes.
 const HEAD: u64 = 1 << 20;
@@ -47,7 +47,7 @@ pub(super) fn index(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), 
         sink(piece)
     })?;
     if is_empty {
-        return Err(IndexError::Malformed("the document is empty".to_owned()));
+        return Err(IndexError::malformed("the document is empty"));
     }
     Ok(())
 }
@@ -57,7 +57,7 @@ fn document(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexErr
     (&mut *input).take(HEAD).read_to_end(&mut head)?;
     // What is read first must not depend on how the stream comes in pieces.
     if head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
-        return json(&mut head.as_slice().chain(input), sink);
+        return as_json(&mut head.as_slice().chain(input), sink);
     }
     let fits = match layout::index(&mut complete_part(&head), &mut |_| Ok(())) {
         Ok(()) => true,
@@ -83,7 +83,7 @@ fn document(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexErr
 
 /// Reads a whole index by the complete parser and hands on what comes after the pieces already `given`.
 fn rest(all: impl Read, given: &Given, sink: &mut Sink<'_>) -> Result<(), IndexError> {
-    let changed = || IndexError::Malformed("the YAML changes its layout midway".to_owned());
+    let changed = || IndexError::malformed("the YAML changes its layout midway");
     let mut again = Given::default();
     yaml::index(io::BufReader::new(all), &mut |piece| {
         if again.pieces == given.pieces {
@@ -142,9 +142,8 @@ fn complete_part(head: &[u8]) -> &[u8] {
     last.map_or(head, |at| &head[..=at])
 }
 
-fn json(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {
-    let mut reader = Reader::new(input)?;
-    reader.object(&mut io::sink(), |reader, out, key| match (key, reader.peek(out)?) {
+fn as_json(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {
+    json::document(input, &mut io::sink(), |reader, out, key| match (key, reader.peek(out)?) {
         ("entries", b'{') => reader.object(out, |reader, out, name| {
             sink(Piece::Chart(name.to_owned()))?;
             if reader.peek(out)? != b'[' {
@@ -157,6 +156,5 @@ fn json(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> 
             let value = reader.parse(MAX_ENTRY)?;
             sink(Piece::Field(key.to_owned(), value))
         }
-    })?;
-    reader.end(&mut io::sink())
+    })
 }

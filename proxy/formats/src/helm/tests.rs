@@ -81,7 +81,10 @@ fn indexes_and_charts_are_told_apart() {
         assert_eq!(found.location, Location::Below(path.into()));
     }
     let chart = resource(&Helm, &remote(), "x/charts/a.tgz", "");
-    assert_eq!(chart.indexes, ["x/charts/index.yaml", "x/index.yaml", "index.yaml"].map(|i| held(i.into())));
+    assert_eq!(
+        chart.indexes,
+        ["x/charts/index.yaml", "x/index.yaml", "index.yaml"].map(|i| IndexRef::held(i.into()))
+    );
     let put = Request { method: Method::Other, raw_path: "a.tgz", query: "", accept: "" };
     assert!(matches!(Helm.plan(&put, &remote(), &testing::links()), Err(PlanError::Method(_))));
 }
@@ -242,7 +245,7 @@ fn rs_09_facts_name_digest_and_place_of_every_chart() {
         assert_eq!(fact.url.as_ref().unwrap().as_str(), format!("{url}{suffix}"));
         assert_eq!(fact.checksums.is_empty(), !suffix.is_empty(), "a provenance file has no published hash");
         assert_eq!((found.magic, found.location), (magic, Location::Named(fact.url.clone().unwrap())));
-        assert_eq!(found.indexes, [held("index.yaml".into())]);
+        assert_eq!(found.indexes, [IndexRef::held("index.yaml".into())]);
     }
 }
 

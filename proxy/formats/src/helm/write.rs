@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::read::Piece;
-use crate::{IndexError, json::quoted, limits::MAX_ENTRIES};
+use crate::{IndexError, json::quoted, limits::Allowance};
 
 /// Where the writer stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,21 +20,25 @@ pub(super) struct Index<'o> {
     inside: Inside,
     fields: usize,
     has_entries: bool,
-    entries: usize,
+    /// How many pieces may still come.
+    left: Allowance,
 }
 
 impl<'o> Index<'o> {
     /// An index to be written to `out`.
     pub(super) fn new(out: &'o mut dyn Write) -> Self {
-        Index { out, inside: Inside::Top, fields: 0, has_entries: false, entries: 0 }
+        Index {
+            out,
+            inside: Inside::Top,
+            fields: 0,
+            has_entries: false,
+            left: Allowance::of_entries("number of chart versions"),
+        }
     }
 
     /// Writes the next piece.
     pub(super) fn piece(&mut self, piece: Piece) -> Result<(), IndexError> {
-        self.entries += 1;
-        if self.entries > MAX_ENTRIES {
-            return Err(IndexError::TooLarge("number of chart versions"));
-        }
+        self.left.take(1)?;
         match piece {
             Piece::Field(key, value) => {
                 self.leave_entries()?;
@@ -51,7 +55,7 @@ impl<'o> Index<'o> {
             }
             Piece::Entry(value) => {
                 let Inside::Chart(versions) = self.inside else {
-                    return Err(IndexError::Malformed("a chart version without a chart".to_owned()));
+                    return Err(IndexError::malformed("a chart version without a chart"));
                 };
                 let comma = if versions > 0 { "," } else { "" };
                 write!(self.out, "{comma}{value}")?;
@@ -69,7 +73,7 @@ impl<'o> Index<'o> {
 
     fn enter_entries(&mut self) -> Result<(), IndexError> {
         if std::mem::replace(&mut self.has_entries, true) {
-            return Err(IndexError::Malformed("the index has \"entries\" twice".to_owned()));
+            return Err(IndexError::malformed("the index has \"entries\" twice"));
         }
         self.key("entries")?;
         Ok(self.out.write_all(b"{")?)

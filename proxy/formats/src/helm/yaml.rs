@@ -88,7 +88,7 @@ fn settle<T>(failed: Option<IndexError>, outcome: Result<T, serde_saphyr::Error>
     match (failed, outcome) {
         (Some(error), _) => Err(error),
         (None, Ok(value)) => Ok(value),
-        (None, Err(error)) => Err(IndexError::Malformed(error.to_string())),
+        (None, Err(error)) => Err(IndexError::malformed(error.to_string())),
     }
 }
 

@@ -104,7 +104,7 @@ fn hash_rest(input: &mut dyn BufRead) -> Result<[u8; 32], IndexError> {
 }
 
 fn malformed(what: &str) -> IndexError {
-    IndexError::Malformed(format!("the package {what}"))
+    IndexError::malformed(format!("the package {what}"))
 }
 
 /// Hashes exactly the bytes a decoder takes: it reads ahead in the buffer, but consumes no byte behind its

@@ -49,7 +49,7 @@ pub fn zip_hash<R: Read + Seek>(body: &mut R) -> Result<[u8; 32], IndexError> {
             return Err(IndexError::TooLarge("names of archive members"));
         }
         if name.contains(&b'\n') {
-            return Err(IndexError::Malformed("an archive member has a line break in its name".to_owned()));
+            return Err(IndexError::malformed("an archive member has a line break in its name"));
         }
         let member = entry.with_reader(entries.reader_mut(), ZipReadOptions::new()).map_err(malformed)?;
         let (digest, size) = sha256(Capped::new(member, left, "inflated size"), &mut block)?;
@@ -98,6 +98,6 @@ fn sha256(mut reader: impl Read, block: &mut [u8]) -> Result<([u8; 32], u64), In
 fn malformed(error: ZipError) -> IndexError {
     match error {
         ZipError::Io(error) => error.into(),
-        error => IndexError::Malformed(format!("not a module zip: {error}")),
+        error => IndexError::malformed(format!("not a module zip: {error}")),
     }
 }

@@ -169,5 +169,5 @@ fn fill(input: &mut dyn Read, block: &mut [u8; BLOCK]) -> Result<usize, IndexErr
 }
 
 fn malformed(what: &str) -> IndexError {
-    IndexError::Malformed(format!("the archive {what}"))
+    IndexError::malformed(format!("the archive {what}"))
 }

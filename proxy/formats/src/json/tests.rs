@@ -121,7 +121,62 @@ fn a_byte_order_mark_that_comes_in_pieces_is_one() {
     assert_eq!(out, b"{\"a\":1}");
 }
 
+/// Visits every value there is; strings become others or stay.
+fn visit(reader: &mut Reader<'_>, out: &mut dyn Write) -> Result<(), IndexError> {
+    match reader.peek(out)? {
+        b'{' => reader.object(out, |reader, out, key| {
+            // Some members are passed over whole.
+            if key.len() % 3 == 2 { reader.value(out) } else { visit(reader, out) }
+        }),
+        b'[' => reader.array(out, visit),
+        b'"' => reader.replace_text(out, |text| (text.len() % 2 == 0).then(|| format!("{text}\"\n\\"))),
+        _ => reader.value(out),
+    }
+}
+
+/// What visiting the document that `input` gives leaves, or what is wrong with it.
+fn visited(mut input: impl BufRead) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let mut visit = || {
+        let mut reader = Reader::new(&mut input)?;
+        visit(&mut reader, &mut out)?;
+        reader.end(&mut out)
+    };
+    visit().map_err(|error| error.to_string())?;
+    Ok(out)
+}
+
+/// What copying the value that `input` gives leaves, or what is wrong with it.
+fn copied(mut input: impl BufRead) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let mut copy = || {
+        let mut reader = Reader::new(&mut input)?;
+        reader.value(&mut out)?;
+        reader.end(&mut out)
+    };
+    copy().map_err(|error| error.to_string())?;
+    Ok(out)
+}
+
 proptest! {
+    #[test]
+    fn what_comes_in_pieces_is_what_comes_whole(
+        value in any_json(),
+        pretty: bool,
+        damage in prop::option::of((any::<prop::sample::Index>(), "[\\[\\]{}\",:a1e.t \\\\\\x01é-]{0,2}")),
+        length in 1..40_usize,
+    ) {
+        let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+        let mut text = text.unwrap().into_bytes();
+        if let Some((at, damage)) = damage {
+            let at = at.index(text.len());
+            text.splice(at..=at, damage.bytes());
+        }
+        let dripping = || io::BufReader::with_capacity(length, Dripping(&text));
+        prop_assert_eq!(copied(&*text), copied(dripping()));
+        prop_assert_eq!(visited(&*text), visited(dripping()));
+    }
+
     #[test]
     fn every_document_survives(value in any_json(), pretty: bool) {
         let text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();

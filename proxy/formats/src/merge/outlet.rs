@@ -1,10 +1,11 @@
-//! What a merge writes through: failures told apart, and one fixed form of gzip.
+//! What a merge writes through: failures told apart, sizes and digests of what passes, and one fixed form of gzip.
 
 use std::io::{self, ErrorKind, Write};
 
+use artifactapi_model::Digest;
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 
-use super::{Member, of_member};
+use super::{Member, Written, of_member};
 use crate::IndexError;
 
 /// Remembers a failure of the output, which is not one of the member that is being copied to it.
@@ -48,6 +49,50 @@ impl Write for Outlet<'_> {
     }
 }
 
+/// Has `copy` write to `out` what `member` has: its own errors name it, those of `out` do not.
+pub(crate) fn copy_from(
+    member: &dyn Member,
+    out: &mut dyn Write,
+    copy: impl FnOnce(&mut dyn Write) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    let mut outlet = Outlet::new(out);
+    let copied = copy(&mut outlet);
+    outlet.copied(member, copied)
+}
+
+/// Counts and hashes what passes, for formats that state the size and checksum of an opened form.
+pub(crate) struct Measured<'w> {
+    inner: &'w mut dyn Write,
+    hasher: sha2::Sha256,
+    size: u64,
+}
+
+impl<'w> Measured<'w> {
+    /// Measures what goes to `inner`.
+    pub(crate) fn new(inner: &'w mut dyn Write) -> Self {
+        Measured { inner, hasher: sha2::Digest::new(), size: 0 }
+    }
+
+    /// What has passed.
+    pub(crate) fn finish(self) -> Written {
+        let digest: [u8; 32] = sha2::Digest::finalize(self.hasher).into();
+        Written { digest: Digest(digest), size: self.size }
+    }
+}
+
+impl Write for Measured<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        sha2::Digest::update(&mut self.hasher, &bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
 /// Packs into one gzip member whose header says nothing: the same content gives the same bytes everywhere.
 pub(crate) fn gzip<W: Write>(out: W) -> GzEncoder<W> {
     GzBuilder::new().mtime(0).operating_system(255).write(out, Compression::new(6))
@@ -72,12 +117,9 @@ mod tests {
     #[test]
     fn a_full_output_is_no_fault_of_the_member() {
         let member = Fake::new("one", &[]);
-        let mut full = Full;
-        let mut outlet = Outlet::new(&mut full);
-        let failed = outlet.write_all(b"x").map_err(IndexError::from);
-        let error = outlet.copied(&member, failed).unwrap_err();
+        let error = copy_from(&member, &mut Full, |out| Ok(out.write_all(b"x")?)).unwrap_err();
         assert!(matches!(error, IndexError::TooLarge("size of a generation")), "{error}");
-        let own = outlet.copied(&member, Err(IndexError::Malformed("x".into()))).unwrap_err();
+        let own = copy_from(&member, &mut Full, |_| Err(IndexError::malformed("x"))).unwrap_err();
         assert_eq!(own.to_string(), "member one: the index is malformed: x");
     }
 }

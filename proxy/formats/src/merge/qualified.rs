@@ -4,6 +4,8 @@
 //! `{directory}-/m/{member}/-/top/{path}`: the path begins at the root of the member, for types whose indexes name
 //! files all over a repository. Either way the directory says which index advertises the file.
 
+use std::borrow::Cow;
+
 /// What separates the directory of an index from the member and the member's own path.
 const MARK: &str = "-/m/";
 /// What a path from the member's root begins with.
@@ -32,6 +34,14 @@ pub fn unqualified(path: &str) -> Option<(&str, String)> {
     }
 }
 
+/// The path at `member` of one that [`qualified`] has made for an index in `directory`.
+pub(crate) fn own<'p>(directory: &str, member: &str, path: &'p str) -> Cow<'p, str> {
+    match &path[directory.len() + MARK.len() + member.len() + 1..] {
+        rest if directory.is_empty() => Cow::Borrowed(rest),
+        rest => Cow::Owned(format!("{directory}{rest}")),
+    }
+}
+
 /// The directory of the index that names a [`qualified`] path.
 pub(crate) fn directory_of(path: &str) -> Option<&str> {
     split(path).map(|(directory, _, _)| directory)
@@ -57,6 +67,7 @@ mod tests {
             let made = qualified(directory, "one", path).unwrap();
             assert_eq!(made, want);
             assert_eq!(unqualified(&made), Some(("one", path.to_owned())));
+            assert_eq!(own(directory, "one", &made), path);
         }
         assert_eq!(qualified("a/", "one", "b/c"), None);
         for path in ["charts/a-1.tgz", "-/m/one", "-/m//a", "-/m/one/", "x-/m/one/a", "a/-/m/one/-/top/"] {

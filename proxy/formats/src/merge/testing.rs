@@ -45,8 +45,8 @@ impl Rules for Table {
         self.names_first
     }
 
-    fn owner(&self, name: &str) -> Option<usize> {
-        self.owners.get(name).copied()
+    fn may_have(&self, place: usize, name: &str) -> bool {
+        self.owners.get(name).is_none_or(|owner| *owner == place)
     }
 }
 
@@ -72,6 +72,8 @@ impl Signer for Echo {
 pub(crate) struct Generation {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) listed: BTreeMap<String, usize>,
+    /// Other names, with their members and what they name there.
+    pub(crate) aliases: BTreeMap<String, (usize, String)>,
     last: Vec<u8>,
 }
 
@@ -92,7 +94,13 @@ impl Output for Generation {
 
     fn list(&mut self, listed: Listed) -> Result<(), IndexError> {
         let taken = self.listed.insert(listed.path.clone(), listed.member);
-        assert_eq!(taken, None, "{} is listed twice", listed.path);
+        assert!(taken.is_none_or(|member| member == listed.member), "{} is of two members", listed.path);
+        Ok(())
+    }
+
+    fn alias(&mut self, path: String, named: Listed) -> Result<(), IndexError> {
+        let taken = self.aliases.insert(path.clone(), (named.member, named.path));
+        assert!(taken.is_none(), "{path} is two names");
         Ok(())
     }
 }
@@ -110,7 +118,13 @@ pub(crate) fn merged(
         let mut at_hand = Fake { documents: BTreeMap::new(), ..Fake::new(&member.name, &[]) };
         at_hand.hidden.clone_from(&member.hidden);
         loop {
-            let wanted = merge.needs(&path, &at_hand)?;
+            let wanted = merge.needs(&path, &at_hand).map_err(|error| {
+                assert!(
+                    !matches!(error, IndexError::Member { .. }),
+                    "whoever asks names the member: {error}"
+                );
+                of_member(&at_hand)(error)
+            })?;
             let known = at_hand.documents.len();
             for path in wanted {
                 if let Some(body) = member.documents.get(&path) {
@@ -125,6 +139,6 @@ pub(crate) fn merged(
     }
     let given: Vec<&dyn Member> = given.iter().map(|member| member as &dyn Member).collect();
     let mut output = Generation::default();
-    merge.merge(&path, &given, rules, &Echo, &mut output)?;
+    merge.merge(Inputs { index: &path, members: &given, rules, signer: &Echo }, &mut output)?;
     Ok(output)
 }

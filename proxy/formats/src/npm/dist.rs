@@ -15,17 +15,40 @@ use crate::{
 
 /// What a URL in a document becomes.
 pub(super) struct Links<'a> {
-    /// The repository's configuration.
-    pub(super) remote: &'a RemoteSpec,
-    /// Our external base URL, with its trailing slash.
-    pub(super) base: String,
-    /// The package.
-    pub(super) name: &'a str,
-    /// Where the document came from.
-    pub(super) document: &'a Url,
+    remote: &'a RemoteSpec,
+    base: String,
+    name: &'a str,
+    document: &'a Url,
+    /// Upstream's usual URL of a tarball, and ours, each up to the version.
+    usual: Option<(String, String)>,
 }
 
-impl Links<'_> {
+/// Longest name of a package, and longest version, whose URLs are put together from parts that were checked before.
+const MAX_USUAL: usize = 256;
+
+impl<'a> Links<'a> {
+    /// The URLs of the package `name` of `remote`, whose document came from `document`, below `base`, our external base
+    /// URL with its trailing slash.
+    pub(super) fn new(remote: &'a RemoteSpec, base: String, name: &'a str, document: &'a Url) -> Self {
+        let mut links = Links { remote, base, name, document, usual: None };
+        let path = links.tarball_path("0").filter(|_| name.len() <= MAX_USUAL).map(|path| path.encode());
+        links.usual = path.and_then(|path| {
+            let before = path.strip_suffix("0.tgz")?;
+            Some((format!("{}{before}", remote.base_url), format!("{}{before}", links.base)))
+        });
+        links
+    }
+
+    /// What clients get for `tarball`, when it is where registries have that of `version`: nearly always.
+    fn usual(&self, version: &str, tarball: &str) -> Option<String> {
+        let (theirs, ours) = self.usual.as_ref()?;
+        let is_version = tarball.strip_prefix(theirs.as_str())?.strip_suffix(".tgz")? == version;
+        let needs_no_escape =
+            |byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'+');
+        let is_plain = (1..=MAX_USUAL).contains(&version.len()) && version.bytes().all(needs_no_escape);
+        (is_version && is_plain).then(|| [ours, version, ".tgz"].concat())
+    }
+
     /// The canonical path of `version`'s tarball; `None` when that is no path (a hostile version).
     fn tarball_path(&self, version: &str) -> Option<RepoPath> {
         let well_formed = !version.is_empty() && !version.contains('/');
@@ -35,9 +58,14 @@ impl Links<'_> {
 
     /// What clients get for `tarball`, or `None` when it stays as it is.
     fn tarball(&self, version: &str, tarball: &str) -> Option<String> {
-        let path = self.tarball_path(version)?;
-        let left = self.placement(tarball).is_some_and(|place| matches!(place, Placement::Left(_)));
-        (!left).then(|| format!("{}{}", self.base, path.encode()))
+        if let Some(url) = self.usual(version, tarball) {
+            return Some(url);
+        }
+        let path = self.tarball_path(version)?.encode();
+        // Where registries have it, which saves reading the URL.
+        let is_usual = tarball.strip_prefix(self.remote.base_url.as_str()) == Some(&path);
+        let left = || self.placement(tarball).is_some_and(|place| matches!(place, Placement::Left(_)));
+        (is_usual || !left()).then(|| self.base.clone() + &path)
     }
 
     fn placement(&self, url: &str) -> Option<Placement> {
@@ -107,7 +135,28 @@ fn strongest(integrity: &str) -> Option<Checksum> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing;
+
+    proptest! {
+        #[test]
+        fn a_usual_url_becomes_what_any_url_becomes(
+            name in "(@[a-z%é.]{1,3}/)?[a-z.%é~+-]{1,6}",
+            version in "[0-9a-zé.%/+_~-]{0,6}",
+            host in prop::sample::select(vec!["https://up.test/", "https://other.test/", ""]),
+            rest in prop::option::of("[a-z0-9/.-]{0,8}"),
+        ) {
+            let remote = testing::remote(artifactapi_model::PackageType::Npm, "https://up.test/");
+            let document = Url::parse("https://up.test/p").unwrap();
+            let links = Links::new(&remote, "https://here.test/p/".to_owned(), &name, &document);
+            let slow = Links { usual: None, base: links.base.clone(), ..links };
+            let path = slow.tarball_path(&version).map(|path| path.encode());
+            let url = host.to_owned() + &rest.or(path).unwrap_or_default();
+            prop_assert_eq!(links.usual(&version, &url).or_else(|| slow.tarball(&version, &url)), slow.tarball(&version, &url));
+        }
+    }
 
     #[test]
     fn rs_09_the_strongest_unambiguous_hash_counts() {

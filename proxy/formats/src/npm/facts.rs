@@ -3,7 +3,7 @@
 use std::io::{self, BufRead};
 
 use super::dist::Links;
-use crate::{Fact, IndexError, json::Reader, limits};
+use crate::{Fact, IndexError, json, limits::Allowance};
 
 /// Largest `dist` object, in bytes.
 const MAX_DIST: usize = 1 << 20;
@@ -14,14 +14,10 @@ pub(super) fn read(
     input: &mut dyn BufRead,
     sink: &mut dyn FnMut(Fact),
 ) -> Result<(), IndexError> {
-    let mut reader = Reader::new(input)?;
-    let mut seen = 0;
-    reader.object(&mut io::sink(), |reader, out, key| match (key, reader.peek(out)?) {
+    let mut versions = Allowance::of_entries("number of versions");
+    json::document(input, &mut io::sink(), |reader, out, key| match (key, reader.peek(out)?) {
         ("versions", b'{') => reader.object(out, |reader, out, version| {
-            seen += 1;
-            if seen > limits::MAX_ENTRIES {
-                return Err(IndexError::TooLarge("number of versions"));
-            }
+            versions.take(1)?;
             if reader.peek(out)? != b'{' {
                 return reader.value(out);
             }
@@ -37,6 +33,5 @@ pub(super) fn read(
             })
         }),
         _ => reader.value(out),
-    })?;
-    reader.end(&mut io::sink())
+    })
 }

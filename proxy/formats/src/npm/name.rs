@@ -36,6 +36,9 @@ pub(super) enum Api {
 /// Endpoints about an account. Upstream would answer them for *our* credentials, so nobody gets to ask.
 const ACCOUNT: [&str; 5] = ["npm/v1/user", "npm/v1/tokens", "user", "org", "team"];
 
+/// The document of a package's tags.
+const TAGS: &str = "dist-tags";
+
 /// Finds out what `canonical` names.
 ///
 /// # Errors
@@ -81,6 +84,53 @@ fn api_of(api: &str) -> Result<Api, PlanError> {
 pub(super) fn package_of(canonical: &str) -> &str {
     let segments = if canonical.starts_with('@') { 2 } else { 1 };
     canonical.match_indices('/').nth(segments - 1).map_or(canonical, |(end, _)| &canonical[..end])
+}
+
+/// A document below `-/` that is about one package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PackageDocument<'p> {
+    /// `-/package/{name}/dist-tags`, and what may lie below it.
+    Tags(&'p str),
+    /// `-/npm/v1/attestations/{name}@{version}`.
+    Attestations {
+        /// The package.
+        name: &'p str,
+        /// Its version.
+        version: &'p str,
+    },
+}
+
+impl<'p> PackageDocument<'p> {
+    /// The package.
+    pub(super) fn package(self) -> &'p str {
+        match self {
+            PackageDocument::Tags(name) | PackageDocument::Attestations { name, .. } => name,
+        }
+    }
+}
+
+/// What `canonical` says about which package, where it is such a document.
+pub(super) fn named(canonical: &str) -> Option<PackageDocument<'_>> {
+    let is_name = |name: &str| matches!(place(name), Ok(Place::Packument));
+    if let Some(below) = canonical.strip_prefix("-/package/") {
+        let name = package_of(below);
+        let document = below[name.len()..].trim_start_matches('/').split('/').next();
+        return (is_name(name) && document == Some(TAGS)).then_some(PackageDocument::Tags(name));
+    }
+    let named = canonical.strip_prefix("-/npm/v1/attestations/")?;
+    // Also a scope begins with an `@`.
+    let (name, version) = named.rsplit_once('@')?;
+    (is_name(name) && !version.contains('/')).then_some(PackageDocument::Attestations { name, version })
+}
+
+/// Whether what lies at `canonical` is about one package, whichever document it is.
+pub(super) fn is_of_package(canonical: &str) -> bool {
+    ["-/package/", "-/npm/v1/attestations/"].iter().any(|place| canonical.starts_with(place))
+}
+
+/// Canonical path of the document of a package's tags.
+pub(super) fn tags_path(name: &str) -> String {
+    format!("-/package/{name}/{TAGS}")
 }
 
 /// The path as npm sends it: percent-encoded, and a scoped name as one segment (`@scope%2fname`), except in

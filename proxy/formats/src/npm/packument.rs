@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::dist::Links;
 use crate::{
     IndexError,
-    json::{Reader, quoted},
+    json::{self, Object, Reader},
     limits::MAX_PART,
 };
 
@@ -46,14 +46,12 @@ pub(super) fn full(
     input: &mut dyn BufRead,
     output: &mut dyn Write,
 ) -> Result<(), IndexError> {
-    let mut reader = Reader::new(input)?;
-    reader.object(output, |reader, out, key| match (key, reader.peek(out)?) {
+    json::document(input, output, |reader, out, key| match (key, reader.peek(out)?) {
         ("versions", b'{') => {
             reader.object(out, |reader, out, version| full_version(links, version, reader, out))
         }
         _ => reader.value(out),
-    })?;
-    reader.end(output)
+    })
 }
 
 fn full_version(
@@ -100,10 +98,9 @@ pub(super) fn abbreviated(
     input: &mut dyn BufRead,
     output: &mut dyn Write,
 ) -> Result<(), IndexError> {
-    let mut reader = Reader::new(input)?;
-    let mut members = Members::begin(output)?;
+    let mut members = Object::begin(output)?;
     let mut modified = false;
-    reader.object(&mut io::sink(), |reader, skipped, key| match (key, reader.peek(skipped)?) {
+    json::document(input, &mut io::sink(), |reader, skipped, key| match (key, reader.peek(skipped)?) {
         ("name" | "dist-tags", _) => reader.value(members.key(key)?),
         ("modified", b'"') if !modified => {
             modified = true;
@@ -117,19 +114,18 @@ pub(super) fn abbreviated(
             reader.value(members.key(key)?)
         }),
         ("versions", b'{') => {
-            let mut versions = Members::begin(members.key(key)?)?;
+            let mut versions = Object::begin(members.key(key)?)?;
             reader.object(skipped, |reader, skipped, version| {
                 if reader.peek(skipped)? != b'{' {
                     return reader.value(skipped);
                 }
                 abbreviated_version(links, version, reader, versions.key(version)?)
             })?;
-            versions.end()
+            Ok(versions.end()?)
         }
         _ => reader.value(skipped),
     })?;
-    reader.end(&mut io::sink())?;
-    members.end()
+    Ok(members.end()?)
 }
 
 fn abbreviated_version(
@@ -138,7 +134,7 @@ fn abbreviated_version(
     reader: &mut Reader<'_>,
     output: &mut dyn Write,
 ) -> Result<(), IndexError> {
-    let mut members = Members::begin(output)?;
+    let mut members = Object::begin(output)?;
     let (mut stated, mut has_script) = (false, false);
     reader.object(&mut io::sink(), |reader, skipped, key| match (key, reader.peek(skipped)?) {
         ("dist", b'{') => links.rewrite_dist(version, reader, members.key(key)?),
@@ -156,29 +152,5 @@ fn abbreviated_version(
     if has_script && !stated {
         members.key("hasInstallScript")?.write_all(b"true")?;
     }
-    members.end()
-}
-
-/// The members of a JSON object being written.
-struct Members<'o> {
-    out: &'o mut dyn Write,
-    first: bool,
-}
-
-impl<'o> Members<'o> {
-    fn begin(out: &'o mut dyn Write) -> Result<Self, IndexError> {
-        out.write_all(b"{")?;
-        Ok(Members { out, first: true })
-    }
-
-    /// Writes a key; the value goes into what is returned.
-    fn key(&mut self, key: &str) -> Result<&mut dyn Write, IndexError> {
-        let comma = if std::mem::take(&mut self.first) { "" } else { "," };
-        write!(self.out, "{comma}{}:", quoted(key))?;
-        Ok(self.out)
-    }
-
-    fn end(self) -> Result<(), IndexError> {
-        Ok(self.out.write_all(b"}")?)
-    }
+    Ok(members.end()?)
 }

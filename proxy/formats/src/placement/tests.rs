@@ -82,7 +82,7 @@ fn a_link_opens_to_the_path_its_fact_names() {
         let fact = placement.fact(suffix, Vec::new()).unwrap();
         assert_eq!(fact.path, file.path.as_str());
         assert_eq!(fact.url.as_ref(), Some(&file.url));
-        assert_eq!(linked_file(file).indexes, [held("simple/a/".into())]);
+        assert_eq!(linked_file(file).indexes, [IndexRef::held("simple/a/".into())]);
     }
 }
 

@@ -19,12 +19,13 @@ use std::io::Write;
 
 use artifactapi_model::RepoPath;
 
-use self::read::{Fields, Release};
-use super::{module, paths::FILTERS};
+use self::read::Release;
+use super::{module, paths::is_filter};
 use crate::{
     IndexError, PlanError, Request,
-    json::quoted,
-    merge::{Asked, Claims, Entries, Listed, Member, Merge, Order, Output, Rules, Seen, Signer, of_member},
+    json::{Fields, Object, array, quoted},
+    limits::Allowance,
+    merge::{Asked, Claims, Inputs, Member, Merge, Order, Output, Rules, Seen, entries_of_all, of_member},
 };
 
 /// What names the list of a module's releases: its canonical path and query.
@@ -75,35 +76,26 @@ impl Merge for PuppetMerge {
         Ok(pages)
     }
 
-    fn merge(
-        &self,
-        path: &RepoPath,
-        members: &[&dyn Member],
-        rules: &dyn Rules,
-        _signer: &dyn Signer,
-        output: &mut dyn Output,
-    ) -> Result<(), IndexError> {
+    fn merge(&self, inputs: Inputs<'_>, output: &mut dyn Output) -> Result<(), IndexError> {
+        let path = inputs.index;
         let module = module_of_list(path)?;
-        let mut merging = Merging::new(module, rules);
-        for (place, member) in members.iter().copied().enumerate() {
+        let mut merging = Merging::new(module, inputs.rules);
+        for (place, member) in inputs.members.iter().copied().enumerate() {
             let listed = merging.add(place, member).map_err(of_member(member))?;
-            for path in listed {
-                output.list(Listed { path, member: place })?;
-            }
+            output.list_all(place, listed)?;
         }
         if !merging.is_there {
             return Ok(());
         }
-        merging.kept.sort_by(|a, b| b.order.cmp(&a.order));
-        output.file(&mut |out| merging.write_list(out))?;
-        output.publish(path.as_str().to_owned(), JSON);
-        output.file(&mut |out| merging.write_rest(out))?;
-        output.publish(format!("{path}{REST}"), JSON);
-        if let Some(fields) = &merging.fields {
-            output.file(&mut |out| merging.write_module(fields, out))?;
-            output.publish(about(module), JSON);
+        merging.chosen.sort_by(|a, b| b.order.cmp(&a.order));
+        output.put(path.as_str(), JSON, &mut |out| merging.write_list(0, out))?;
+        // What a client that counts for itself finds behind it.
+        let end = merging.chosen.len();
+        output.put(format!("{path}{REST}"), JSON, &mut |out| merging.write_list(end, out))?;
+        match &merging.fields {
+            Some(fields) => output.put(about(module), JSON, &mut |out| merging.write_module(fields, out)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -112,7 +104,7 @@ fn list_of(module: &str) -> Option<RepoPath> {
 }
 
 fn module_of_list(path: &RepoPath) -> Result<&str, IndexError> {
-    let no_list = || IndexError::Malformed(format!("{path} is no list of releases"));
+    let no_list = || IndexError::malformed(format!("{path} is no list of releases"));
     path.as_str().strip_prefix(LIST).ok_or_else(no_list)
 }
 
@@ -125,7 +117,7 @@ fn about(module: &str) -> String {
 fn page_of(index: &RepoPath, query: &str) -> Result<Asked, PlanError> {
     let mut offset = 0;
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        if FILTERS.contains(&&*name) {
+        if is_filter(&name) {
             return Err(PlanError::NotFound(
                 "the lists of several members are not filtered: ask for the module's releases without filters",
             ));
@@ -161,7 +153,7 @@ fn own_page(module: &str, uri: &str) -> Option<String> {
 }
 
 /// A release of the merged list.
-struct Kept {
+struct Chosen {
     order: Order,
     json: Vec<u8>,
     brief: String,
@@ -169,12 +161,12 @@ struct Kept {
 
 struct Merging<'a> {
     module: &'a str,
-    rules: &'a dyn Rules,
-    claims: Claims,
-    entries: Entries,
+    claims: Claims<'a>,
+    entries: Allowance,
     seen: Seen,
-    size: usize,
-    kept: Vec<Kept>,
+    /// Bytes of them that may still come.
+    left: Allowance,
+    chosen: Vec<Chosen>,
     /// What is about the module as a whole.
     fields: Option<Fields>,
     /// Whether some member has a list, be it empty.
@@ -185,12 +177,11 @@ impl<'a> Merging<'a> {
     fn new(module: &'a str, rules: &'a dyn Rules) -> Self {
         Merging {
             module,
-            rules,
-            claims: Claims::default(),
-            entries: Entries::default(),
+            claims: Claims::new(rules),
+            entries: entries_of_all(),
             seen: Seen::default(),
-            size: 0,
-            kept: Vec::new(),
+            left: Allowance::of(MAX_KEPT, "size of the merged list of releases"),
+            chosen: Vec::new(),
             fields: None,
             is_there: false,
         }
@@ -203,9 +194,9 @@ impl<'a> Merging<'a> {
             return Ok(Vec::new());
         }
         if next.is_some() {
-            return Err(IndexError::Malformed("a page of the list of releases is missing".to_owned()));
+            return Err(IndexError::malformed("a page of the list of releases is missing"));
         }
-        self.is_there |= self.rules.owner(self.module).is_none_or(|owner| owner == place);
+        self.is_there |= self.claims.may_have(place, self.module);
         let mut listed = Vec::new();
         for page in pages {
             let Some(mut document) = member.open(&page)? else { continue };
@@ -230,72 +221,41 @@ impl<'a> Merging<'a> {
         member: &dyn Member,
         json: Vec<u8>,
     ) -> Result<Option<[String; 2]>, IndexError> {
-        self.entries.count()?;
+        self.entries.take(1)?;
         let release = Release::parse(&json)?;
         let Some((version, paths)) = release.advertised(self.module) else { return Ok(None) };
         if !paths.iter().all(|path| member.permits(path))
-            || !self.claims.admit(self.rules, place, self.module)
+            || !self.claims.admit(place, self.module)
             || !self.seen.first(&[version])
         {
             return Ok(None);
         }
-        let kept = Kept { order: Order::of(version), brief: release.brief(), json };
-        self.size += kept.json.len() + kept.brief.len();
-        if self.size > MAX_KEPT {
-            return Err(IndexError::TooLarge("size of the merged list of releases"));
-        }
-        self.kept.push(kept);
+        let chosen = Chosen { order: Order::of(version), brief: release.brief(), json };
+        self.left.take(chosen.json.len() + chosen.brief.len())?;
+        self.chosen.push(chosen);
         Ok(Some(paths))
     }
 
-    /// The list: `pagination` says that there is one page.
-    fn write_list(&self, out: &mut dyn Write) -> Result<(), IndexError> {
-        self.write_pagination(0, out)?;
-        separated(out, self.kept.iter().map(|kept| &kept.json[..]))?;
-        Ok(out.write_all(b"]}")?)
-    }
-
-    /// What a client that counts for itself finds behind it.
-    fn write_rest(&self, out: &mut dyn Write) -> Result<(), IndexError> {
-        self.write_pagination(self.kept.len(), out)?;
-        Ok(out.write_all(b"]}")?)
-    }
-
-    fn write_pagination(&self, offset: usize, out: &mut dyn Write) -> Result<(), IndexError> {
-        let (first, total) = (quoted(&format!("/{LIST}{}", self.module)), self.kept.len());
+    /// The list from `offset` on: `pagination` says that there is one page.
+    fn write_list(&self, offset: usize, out: &mut dyn Write) -> Result<(), IndexError> {
+        let (first, total) = (quoted(&format!("/{LIST}{}", self.module)), self.chosen.len());
         write!(
             out,
             "{{\"pagination\":{{\"limit\":{},\"offset\":{offset},\"first\":{first},\"previous\":null,\
-             \"current\":{first},\"next\":null,\"total\":{total}}},\"results\":[",
+             \"current\":{first},\"next\":null,\"total\":{total}}},\"results\":",
             total.max(1)
         )?;
-        Ok(())
+        array(out, self.chosen.iter().skip(offset).map(|chosen| &chosen.json[..]))?;
+        Ok(out.write_all(b"}")?)
     }
 
     /// The module, with the newest release (a preview only where there is nothing else) and all releases in brief.
     fn write_module(&self, fields: &Fields, out: &mut dyn Write) -> Result<(), IndexError> {
-        out.write_all(b"{")?;
-        for (key, value) in fields {
-            write!(out, "{}:", quoted(key))?;
-            out.write_all(value)?;
-            out.write_all(b",")?;
-        }
-        let newest = self.kept.iter().find(|kept| kept.order.is_release()).or(self.kept.first());
-        out.write_all(b"\"current_release\":")?;
-        out.write_all(newest.map_or(&b"null"[..], |kept| &kept.json))?;
-        out.write_all(b",\"releases\":[")?;
-        separated(out, self.kept.iter().map(|kept| kept.brief.as_bytes()))?;
-        Ok(out.write_all(b"]}")?)
+        let mut module = Object::begin(out)?;
+        fields.write(&mut module)?;
+        let newest = self.chosen.iter().find(|chosen| chosen.order.is_release()).or(self.chosen.first());
+        module.key("current_release")?.write_all(newest.map_or(&b"null"[..], |chosen| &chosen.json))?;
+        array(module.key("releases")?, self.chosen.iter().map(|chosen| chosen.brief.as_bytes()))?;
+        Ok(module.end()?)
     }
-}
-
-/// Writes JSON values with commas between them.
-fn separated<'v>(out: &mut dyn Write, values: impl Iterator<Item = &'v [u8]>) -> Result<(), IndexError> {
-    for (place, value) in values.enumerate() {
-        if place > 0 {
-            out.write_all(b",")?;
-        }
-        out.write_all(value)?;
-    }
-    Ok(())
 }

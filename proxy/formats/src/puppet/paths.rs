@@ -37,31 +37,25 @@ const LIST_PARAMETERS: &[&str] = &[
     "hide_deprecated",
     "only_latest",
 ];
-/// Parameters that leave items out of a list.
-pub(super) const FILTERS: &[&str] = &[
-    "owner",
-    "query",
-    "tag",
-    "slugs",
-    "starts_with",
-    "with_tasks",
-    "with_plans",
-    "with_pdk",
-    "with_minimum_score",
-    "with_release_since",
-    "operatingsystem",
-    "operatingsystemrelease",
-    "pe_requirement",
-    "puppet_requirement",
-    "supported",
-    "endorsements",
-    "premium",
-    "exclude_premium",
-    "hide_deprecated",
-    "only_latest",
+/// Those of them that leave nothing out of a list.
+const NO_FILTERS: [&str; 9] = [
+    "module",
+    "limit",
+    "offset",
+    "sort_by",
+    "with_html",
+    "include_fields",
+    "exclude_fields",
+    "module_groups",
+    "show_deleted",
 ];
 /// Parameters of a single module, release or user.
 const ITEM_PARAMETERS: &[&str] = &["with_html", "include_fields", "exclude_fields"];
+
+/// Whether a list leaves items out because of the parameter `name`.
+pub(super) fn is_filter(name: &str) -> bool {
+    LIST_PARAMETERS.contains(&name) && !NO_FILTERS.contains(&name)
+}
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +98,7 @@ pub(super) fn indexes_of(file_name: &str) -> Vec<IndexRef> {
 /// The document at `path` as it is and with further parameters.
 fn documents(path: String, separator: char) -> [IndexRef; 2] {
     let with_parameters = format!("{path}{separator}");
-    [IndexRef { path, when: IndexUse::Held }, IndexRef { path: with_parameters, when: IndexUse::HeldPrefix }]
+    [IndexRef::held(path), IndexRef { path: with_parameters, when: IndexUse::HeldPrefix }]
 }
 
 /// `{owner}-{module}` of a release's slug: neither part has a dash, the version may. `None` for a name that

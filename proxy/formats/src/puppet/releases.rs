@@ -11,8 +11,8 @@ use url::{Position, Url};
 
 use crate::{
     Fact, IndexError, Reach,
-    json::{Reader, quoted},
-    limits::MAX_ENTRIES,
+    json::{self, Reader, quoted},
+    limits::Allowance,
     placement::url_of,
 };
 
@@ -32,7 +32,7 @@ pub(super) fn walk(
     sink: &mut dyn FnMut(Fact),
 ) -> Result<(), IndexError> {
     let mut reader = Reader::new(input)?;
-    let mut walk = Walk { base_url, sink, entries: 0 };
+    let mut walk = Walk { base_url, sink, left: Allowance::of_entries("number of releases") };
     walk.item(&mut reader, output, 1)?;
     reader.end(output)
 }
@@ -40,16 +40,14 @@ pub(super) fn walk(
 struct Walk<'a> {
     base_url: &'a Url,
     sink: &'a mut dyn FnMut(Fact),
-    entries: usize,
+    /// How many may still come.
+    left: Allowance,
 }
 
 impl Walk<'_> {
     /// Takes an object that may be a release or hold some.
     fn item(&mut self, reader: &mut Reader<'_>, out: &mut dyn Write, level: usize) -> Result<(), IndexError> {
-        self.entries += 1;
-        if self.entries > MAX_ENTRIES {
-            return Err(IndexError::TooLarge("number of releases"));
-        }
+        self.left.take(1)?;
         let mut release = Release::default();
         let may_hold = level < MAX_LEVEL;
         reader.object(out, |reader, out, key| {
@@ -173,7 +171,7 @@ fn replaced<T>(
     replace: impl FnOnce(&str) -> (Option<String>, T),
 ) -> Result<T, IndexError> {
     let raw = reader.raw(MAX_SCALAR)?;
-    let text: String = from_json(&raw)?;
+    let text: String = json::parse(&raw)?;
     let (replacement, said) = replace(&text);
     match replacement {
         Some(replacement) => out.write_all(quoted(&replacement).as_bytes())?,
@@ -186,11 +184,7 @@ fn replaced<T>(
 fn kept(reader: &mut Reader<'_>, out: &mut dyn Write) -> Result<Value, IndexError> {
     let raw = reader.raw(MAX_SCALAR)?;
     out.write_all(&raw)?;
-    from_json(&raw)
-}
-
-fn from_json<T: serde::de::DeserializeOwned>(raw: &[u8]) -> Result<T, IndexError> {
-    serde_json::from_slice(raw).map_err(|error| IndexError::Malformed(error.to_string()))
+    json::parse(&raw)
 }
 
 fn checksum(

@@ -1,6 +1,6 @@
 //! Tables over paths and documents, as the Forge answers them.
 
-use artifactapi_model::Checksum;
+use artifactapi_model::{Checksum, Spelling};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use url::Url;

@@ -7,7 +7,11 @@ use artifactapi_model::{Checksum, repository::RemoteSpec};
 use serde_json::Value;
 
 use super::model::{Hashes, sane, strongest};
-use crate::{Fact, IndexError, RewriteContext, Source, json::Reader, placement::place};
+use crate::{
+    Fact, IndexError, RewriteContext, Source,
+    json::{self, Reader},
+    placement::place,
+};
 
 /// Largest description of one file, in bytes.
 const MAX_FILE: usize = 1 << 20;
@@ -18,16 +22,14 @@ fn files(
     out: &mut dyn Write,
     mut file: impl FnMut(&mut Reader<'_>, &mut dyn Write) -> Result<(), IndexError>,
 ) -> Result<(), IndexError> {
-    let mut reader = Reader::new(input)?;
-    reader.object(out, |reader, out, key| match (key, reader.peek(out)?) {
+    json::document(input, out, |reader, out, key| match (key, reader.peek(out)?) {
         ("urls", b'[') => reader.array(out, &mut file),
         ("releases", b'{') => reader.object(out, |reader, out, _| match reader.peek(out)? {
             b'[' => reader.array(out, &mut file),
             _ => reader.value(out),
         }),
         _ => reader.value(out),
-    })?;
-    reader.end(out)
+    })
 }
 
 /// Copies the document with our URLs.

@@ -35,10 +35,12 @@ use super::{
     wanted,
 };
 use crate::{
-    IndexError, PlanError, Request, link,
+    IndexError, PlanError, Request,
+    limits::Allowance,
+    link,
     merge::{
-        Asked, Claims, Entries, Listed, Member, Merge, Outlet, Output, Rules, Seen, Signer, directory_of,
-        of_member, qualified_from_top,
+        Asked, Claims, Inputs, Marks, Member, Merge, Outlet, Output, Rules, Seen, directory_of,
+        entries_of_all, qualified_from_top,
     },
 };
 
@@ -92,31 +94,22 @@ impl Merge for PypiMerge {
         Ok(vec![document(path)])
     }
 
-    fn merge(
-        &self,
-        path: &RepoPath,
-        members: &[&dyn Member],
-        rules: &dyn Rules,
-        _signer: &dyn Signer,
-        output: &mut dyn Output,
-    ) -> Result<(), IndexError> {
-        let mut merging = Merging::new(path, self.package(path), rules)?;
+    fn merge(&self, inputs: Inputs<'_>, output: &mut dyn Output) -> Result<(), IndexError> {
+        let path = inputs.index;
+        let mut merging = Merging::new(path, self.package(path), inputs.rules)?;
         let (mut parts, mut is_there) = (Vec::new(), false);
-        for (place, member) in members.iter().copied().enumerate() {
-            let Some(mut page) = member.open(&document(path)).map_err(of_member(member))? else { continue };
+        inputs.choose_from(&document(path), output, |place, member, page| {
             is_there |= merging.may_have(place);
-            let (chosen, listed) = merging.choose(place, member, &mut *page).map_err(of_member(member))?;
-            for path in listed {
-                output.list(Listed { path, member: place })?;
-            }
+            let (chosen, listed) = merging.choose(place, member, page)?;
             parts.push(Part { member, chosen });
-        }
+            Ok(listed)
+        })?;
         if !is_there {
             return Ok(());
         }
         for form in Form::ALL {
-            output.file(&mut |out| merging.write(&parts, form, out))?;
-            output.publish(form_path(path, form).as_str().to_owned(), form.content_type());
+            let path = form_path(path, form);
+            output.put(path.as_str(), form.content_type(), &mut |out| merging.write(&parts, form, out))?;
         }
         Ok(())
     }
@@ -170,9 +163,8 @@ struct Merging<'a> {
     package: Option<&'a str>,
     url: Url,
     kind: Option<Kind>,
-    rules: &'a dyn Rules,
-    claims: Claims,
-    entries: Entries,
+    claims: Claims<'a>,
+    entries: Allowance,
     seen: Seen,
     head: Head,
 }
@@ -180,23 +172,21 @@ struct Merging<'a> {
 impl<'a> Merging<'a> {
     fn new(page: &'a RepoPath, package: Option<&'a str>, rules: &'a dyn Rules) -> Result<Self, IndexError> {
         let url = Url::parse(&format!("{READ_AT}{}", page.encode()))
-            .map_err(|error| IndexError::Malformed(format!("the path of a page: {error}")))?;
+            .map_err(|error| IndexError::malformed(format!("the path of a page: {error}")))?;
         Ok(Merging {
             page,
             package,
             url,
             kind: page::subject(page).0,
-            rules,
-            claims: Claims::default(),
-            entries: Entries::default(),
+            claims: Claims::new(rules),
+            entries: entries_of_all(),
             seen: Seen::default(),
             head: Head::default(),
         })
     }
 
     fn may_have(&self, place: usize) -> bool {
-        let owner = self.package.and_then(|package| self.rules.owner(package));
-        owner.is_none_or(|owner| owner == place)
+        self.package.is_none_or(|package| self.claims.may_have(place, package))
     }
 
     /// Which items of the page of the member at `place` are taken, and the Virtual's paths of the files.
@@ -230,7 +220,7 @@ impl<'a> Merging<'a> {
         said: &mut Said,
         listed: &mut BTreeSet<String>,
     ) -> Result<Option<Beside>, IndexError> {
-        self.entries.count()?;
+        self.entries.take(1)?;
         let Some(placed) = self.placed(member, &file.url) else { return Ok(None) };
         let is_permitted = match &placed {
             Placed::At(own, _) => member.permits(own.as_str()),
@@ -239,7 +229,7 @@ impl<'a> Merging<'a> {
         said.note(&file.name, is_permitted);
         if !is_permitted
             || self.kind.is_some_and(|kind| kind != Kind::Files)
-            || !self.claims.admit(self.rules, place, self.package.unwrap_or_default())
+            || !self.claims.admit(place, self.package.unwrap_or_default())
             || !self.is_first(file, &placed)
         {
             return Ok(None);
@@ -280,11 +270,11 @@ impl<'a> Merging<'a> {
         member: &dyn Member,
         project: &str,
     ) -> Result<Option<Beside>, IndexError> {
-        self.entries.count()?;
+        self.entries.take(1)?;
         let name = name::normalised(project);
         let is_taken = self.kind.is_none_or(|kind| kind == Kind::Projects)
             && member.permits(&format!("{}{name}/", self.page))
-            && self.claims.admit(self.rules, place, &name)
+            && self.claims.admit(place, &name)
             && self.seen.first(&[&name]);
         if is_taken {
             self.kind = Some(Kind::Projects);
@@ -344,14 +334,13 @@ impl<'a> Merging<'a> {
     }
 
     fn copy(&self, part: &Part<'_>, page: &mut Page<'_>) -> Result<(), IndexError> {
-        let changed = || IndexError::Malformed("it changed while it was read".to_owned());
-        let mut document = part.member.open(&document(self.page))?.ok_or_else(changed)?;
-        let mut chosen = part.chosen.iter();
+        let mut document = part.member.open_again(&document(self.page))?;
+        let mut chosen = Marks::of(&part.chosen);
         read::json(&self.url, &mut *document, &mut |item| {
             if !matches!(item, Item::File(_) | Item::Project(_)) {
                 return Ok(());
             }
-            let Some(beside) = chosen.next().ok_or_else(changed)? else { return Ok(()) };
+            let Some(beside) = chosen.next()? else { return Ok(()) };
             match item {
                 Item::File(mut file) => {
                     if !beside.metadata {
@@ -365,7 +354,7 @@ impl<'a> Merging<'a> {
                 other => page.item(other, None),
             }
         })?;
-        if chosen.next().is_some() { Err(changed()) } else { Ok(()) }
+        chosen.end()
     }
 }
 

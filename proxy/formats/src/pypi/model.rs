@@ -133,6 +133,6 @@ pub(super) fn minor_of(version: &str) -> Result<u32, IndexError> {
     let (major, minor) = version.trim().split_once('.').unwrap_or((version.trim(), "0"));
     match (major.parse::<u32>(), minor.parse::<u32>()) {
         (Ok(1), Ok(minor)) => Ok(minor.min(NEWEST_MINOR)),
-        _ => Err(IndexError::Malformed("the page is of an unknown version of the simple API".to_owned())),
+        _ => Err(IndexError::malformed("the page is of an unknown version of the simple API")),
     }
 }

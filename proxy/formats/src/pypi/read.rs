@@ -7,7 +7,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::model::{File, Hashes, Item, Metadata, minor_of, sane};
-use crate::{IndexError, json::Reader, limits::MAX_PART};
+use crate::{IndexError, json, limits::MAX_PART};
 
 /// Largest description of one file, in bytes.
 const MAX_FILE: usize = 1 << 20;
@@ -51,8 +51,7 @@ struct Project {
 
 /// Reads the JSON page at `page`.
 pub(super) fn json(page: &Url, input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), IndexError> {
-    let mut reader = Reader::new(input)?;
-    reader.object(&mut io::sink(), |reader, out, key| match (key, reader.peek(out)?) {
+    json::document(input, &mut io::sink(), |reader, out, key| match (key, reader.peek(out)?) {
         ("files", b'[') => reader.array(out, |reader, _| {
             let entry: Entry = reader.parse(MAX_FILE)?;
             file(page, entry).map_or(Ok(()), |file| sink(Item::File(Box::new(file))))
@@ -77,8 +76,7 @@ pub(super) fn json(page: &Url, input: &mut dyn BufRead, sink: &mut Sink<'_>) -> 
             }
         }
         _ => reader.value(out),
-    })?;
-    reader.end(&mut io::sink())
+    })
 }
 
 fn file(page: &Url, entry: Entry) -> Option<File> {

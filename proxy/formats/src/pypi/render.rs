@@ -12,7 +12,7 @@ use super::{
     model::{File, Hashes, Item, Metadata},
     name::normalised,
 };
-use crate::IndexError;
+use crate::{IndexError, json::Commas, limits::Allowance};
 
 /// A form of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,10 @@ pub(super) struct Page<'o> {
     kind: Option<Kind>,
     project: String,
     begun: bool,
-    items: usize,
+    /// What stands before the next item in JSON.
+    commas: Commas,
+    /// How many may still come.
+    left: Allowance,
     minor: u32,
     sized: bool,
     head: Map<String, Value>,
@@ -87,7 +90,8 @@ impl<'o> Page<'o> {
             kind,
             project,
             begun: false,
-            items: 0,
+            commas: Commas::default(),
+            left: Allowance::of_entries("number of files"),
             minor: 0,
             sized: true,
             head: Map::new(),
@@ -153,16 +157,12 @@ impl<'o> Page<'o> {
                 (Form::Html | Form::Text, _) => self.html_head()?,
             }
         }
-        self.items += 1;
-        if self.items > crate::limits::MAX_ENTRIES {
-            return Err(IndexError::TooLarge("number of files"));
-        }
+        self.left.take(1)?;
         Ok(true)
     }
 
     fn json_item(&mut self, value: &Value) -> Result<(), IndexError> {
-        let comma = if self.items > 1 { "," } else { "" };
-        Ok(write!(self.out, "{comma}{value}")?)
+        Ok(write!(self.out, "{}{value}", self.commas.next())?)
     }
 
     fn html_head(&mut self) -> Result<(), IndexError> {

@@ -85,7 +85,7 @@ fn pages_and_files_are_told_apart() {
         assert_eq!(found.representation.map(|r| r.0), representation, "{target}");
     }
     let wheel = resource(&Pypi, &remote(), "packages/a/Flask-3.0-py3-none-any.whl.metadata", "");
-    assert_eq!(wheel.indexes[0], held("simple/flask/".into()));
+    assert_eq!(wheel.indexes[0], IndexRef::held("simple/flask/".into()));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn rs_09_facts_cover_files_and_their_metadata() {
         let found = resource(&Pypi, &remote(), &target, "");
         assert_eq!(found.path.as_str(), fact.path);
         assert_eq!(found.location, Location::Named(fact.url.clone().unwrap()));
-        assert_eq!(found.indexes, [held("simple/flask/".into())]);
+        assert_eq!(found.indexes, [IndexRef::held("simple/flask/".into())]);
         assert_eq!(found.magic, suffix.is_empty().then_some(Magic::Zip));
     }
 }

@@ -36,8 +36,8 @@ use self::{
 };
 use super::paths;
 use crate::{
-    IndexError,
-    merge::{Listed, Member, Merge, Output, Rules, Seen, Signer, directory_of, of_member, qualified},
+    IndexError, PlanError, Request,
+    merge::{Asked, Inputs, Member, Merge, Output, Seen, directory_of, of_member, qualified},
 };
 
 /// The merge of `repodata/`.
@@ -53,22 +53,26 @@ impl Merge for RpmMerge {
         RepoPath::from_canonical(&format!("{root}repodata/repomd.xml")).ok()
     }
 
+    fn asked(&self, path: &RepoPath, _request: &Request<'_>) -> Option<Result<Asked, PlanError>> {
+        if matches!(paths::classify(path), paths::Kind::Metalink) {
+            // Its checksums are those of one member's repomd.xml.
+            return Some(Err(PlanError::NotFound(
+                "a merged repository has no metalink: use its URL as baseurl",
+            )));
+        }
+        Some(Ok(Asked::of(self.index_of(path)?, path.clone())))
+    }
+
     fn needs(&self, path: &RepoPath, member: &dyn Member) -> Result<Vec<String>, IndexError> {
         let mut needs = vec![path.as_str().to_owned()];
-        if let Some(repomd) = Repomd::of(path, member).map_err(of_member(member))? {
+        if let Some(repomd) = Repomd::of(path, member)? {
             needs.extend(repomd.into_paths());
         }
         Ok(needs)
     }
 
-    fn merge(
-        &self,
-        path: &RepoPath,
-        members: &[&dyn Member],
-        rules: &dyn Rules,
-        signer: &dyn Signer,
-        output: &mut dyn Output,
-    ) -> Result<(), IndexError> {
+    fn merge(&self, inputs: Inputs<'_>, output: &mut dyn Output) -> Result<(), IndexError> {
+        let Inputs { index: path, members, rules, signer } = inputs;
         let root = root(path)?;
         let mut parts = Vec::new();
         for (place, member) in members.iter().copied().enumerate() {
@@ -89,9 +93,7 @@ impl Merge for RpmMerge {
         let mut choice = primary::Choice::new(root, rules);
         for part in &mut parts {
             let listed = choice.choose(part).map_err(of_member(part.member))?;
-            for path in listed {
-                output.list(Listed { path, member: part.place })?;
-            }
+            output.list_all(part.place, listed)?;
         }
         let mut writing = Writing::new(root, output);
         writing.data("primary", "primary.xml.gz", Form::Gzip, &mut |out| choice.write(&parts, out))?;
@@ -117,7 +119,7 @@ impl Merge for RpmMerge {
 
 /// The repository's root, of which the index at `path` speaks.
 fn root(path: &RepoPath) -> Result<&str, IndexError> {
-    paths::root_of(path).ok_or_else(|| IndexError::Malformed(format!("{path} is no index of a repository")))
+    paths::root_of(path).ok_or_else(|| IndexError::malformed(format!("{path} is no index of a repository")))
 }
 
 /// A member's part in the merged repository.
@@ -138,7 +140,7 @@ impl Part<'_> {
     fn open(&self, kind: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError> {
         let Some(path) = self.repomd.path(kind) else { return Ok(None) };
         let document = self.member.open(path)?;
-        let missing = || IndexError::Malformed(format!("repomd.xml names {path}, which is not there"));
+        let missing = || IndexError::malformed(format!("repomd.xml names {path}, which is not there"));
         document.ok_or_else(missing).map(Some)
     }
 

@@ -13,7 +13,7 @@ use quick_xml::{
 use url::Url;
 
 use super::xml::{Xml, attribute, character};
-use crate::{IndexError, MAX_INDEX, RewriteContext, limits::Capped};
+use crate::{IndexError, MAX_INDEX, RewriteContext, document, limits::Capped};
 
 /// Longest line of a mirror list, in bytes.
 const MAX_LINE: u64 = 8 << 10;
@@ -42,7 +42,7 @@ pub(super) fn mirrorlist(
         if line.len() as u64 == MAX_LINE {
             return Err(IndexError::TooLarge("line of a mirror list"));
         }
-        let text = str::from_utf8(&line).map_err(|_| IndexError::Malformed("it is not UTF-8".into()))?;
+        let text = document::text(&line)?;
         if ours.is_none() {
             ours = below(&cx.remote.base_url, text.trim());
         }

@@ -14,7 +14,7 @@ use super::{
     paths,
     xml::{Xml, attribute},
 };
-use crate::{Fact, IndexError, Reach, inflate, limits::MAX_ENTRIES, placement::url_of};
+use crate::{Fact, IndexError, Reach, inflate, limits::Allowance, placement::url_of, reference::follow};
 
 /// Longest text kept of one element; a SHA-512 in hex has 128 digits.
 const MAX_TEXT: usize = 512;
@@ -58,19 +58,16 @@ pub(super) fn read_facts(
         Document::Primary => ("metadata", "package"),
     };
     let mut entry = Entry::default();
-    let mut entries = 0;
+    let mut entries = Allowance::of_entries("number of entries");
     loop {
         let depth = xml.depth();
         match xml.next()? {
             Event::Start(tag) => match (depth, tag.local_name().as_ref()) {
                 (0, name) if name != root_name => {
-                    return Err(IndexError::Malformed(format!("its root is no <{root_name}>")));
+                    return Err(IndexError::malformed(format!("its root is no <{root_name}>")));
                 }
                 (1, name) if name == entry_name => {
-                    entries += 1;
-                    if entries > MAX_ENTRIES {
-                        return Err(IndexError::TooLarge("number of entries"));
-                    }
+                    entries.take(1)?;
                     entry = Entry { kind: attribute(&tag, "type")?, ..Entry::default() };
                 }
                 (2, _) => entry.open(&tag)?,
@@ -169,24 +166,10 @@ impl Entry {
     }
 }
 
-/// The canonical path that a client asks for when it follows `href` from `root`. As curl does it for dnf:
-/// dots are resolved, escapes stay. `None` for a full URL, for one that leaves the repository (RS-26), and
-/// for text no request could carry.
+/// The canonical path that a client asks for when it follows `href` from `root`. `None` where [`follow`] leads nowhere,
+/// and for text no request could carry.
 fn resolve(root: &str, href: &str) -> Option<RepoPath> {
-    let names_a_file = !matches!(href.rsplit('/').next(), Some("" | "." | "..") | None);
-    if !names_a_file || href.starts_with('/') || href.contains("://") || href.contains(['?', '#']) {
-        return None;
-    }
-    let root = path::encode(root);
-    let mut segments: Vec<&str> = root.split_terminator('/').collect();
-    for segment in href.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()?),
-            name => segments.push(name),
-        }
-    }
-    RepoPath::parse(&segments.join("/"), Spelling::Plain).ok()
+    RepoPath::parse(&follow(&path::encode(root), href)?, Spelling::Plain).ok()
 }
 
 /// The URL that `xml:base` gives a file: outer `None` when it is no http(s) URL, inner `None` when it is

@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write as _, path::PathBuf};
 
-use artifactapi_model::{Checksum, Digest};
+use artifactapi_model::{Checksum, Digest, Spelling};
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use url::Url;
@@ -102,7 +102,7 @@ fn every_file_knows_the_indexes_that_may_speak_of_it() {
     ] {
         let indexes = plan(path, "").unwrap().indexes;
         assert_eq!(indexes.iter().map(|index| &*index.path).collect::<Vec<_>>(), want, "{path}");
-        assert!(indexes.iter().all(|index| index.when == IndexUse::Held), "{path}");
+        assert!(indexes.iter().all(|index| index.when == crate::IndexUse::Held), "{path}");
     }
     assert_eq!(plan(&format!("{}x.rpm", "a/".repeat(500)), "").unwrap().indexes.len(), 16);
     assert_eq!(plan("os/repodata/repomd.xml.asc", "").unwrap().fresh_with.unwrap(), "os/repodata/repomd.xml");
@@ -288,7 +288,7 @@ fn rs_63_a_tag_whose_name_is_markup_is_refused() {
         let mut out = Vec::new();
         let metalink = plan("metalink", "").unwrap();
         let (base, links, url) = (testing::base(), testing::links(), Url::parse(UPSTREAM).unwrap());
-        let cx = RewriteContext { base: &base, links: &links, remote: &remote() };
+        let cx = RewriteContext { base: &base, links: &links, remote: &remote(), permits: &|_| true };
         let source = Source { path: &metalink.path, query: "", content_type: "", url: &url };
         let taken = Rpm.rewrite(&metalink, &source, &cx, &mut broken.as_bytes(), &mut out);
         assert!(matches!(taken, Err(IndexError::Malformed(_))), "{broken}");

@@ -62,7 +62,7 @@ impl<R: BufRead> Xml<R> {
             Event::Start(tag) | Event::Empty(tag) => {
                 // The parser takes any bytes for a name; written again they could be other tags.
                 if tag.contains('<') || tag.name().as_ref().contains(['/', '=', '"', '\'']) {
-                    return Err(malformed("it has a tag whose name is no name"));
+                    return Err(IndexError::malformed("it has a tag whose name is no name"));
                 }
                 self.depth += usize::from(matches!(event, Event::Start(_)));
                 self.seen_root = true;
@@ -72,9 +72,9 @@ impl<R: BufRead> Xml<R> {
             }
             Event::End(_) => self.depth = self.depth.saturating_sub(1),
             Event::DocType(name) if self.names_document_type && !name.contains('[') => {}
-            Event::DocType(_) => return Err(malformed("it declares a document type")),
+            Event::DocType(_) => return Err(IndexError::malformed("it declares a document type")),
             Event::Eof if self.depth > 0 || !self.seen_root => {
-                return Err(malformed("it ends before its root element does"));
+                return Err(IndexError::malformed("it ends before its root element does"));
             }
             _ => {}
         }
@@ -103,12 +103,7 @@ pub(super) fn character(reference: &BytesRef<'_>) -> Result<char, IndexError> {
     let name = reference.xml10_content();
     resolve_xml_entity(&name)
         .and_then(|text| text.chars().next())
-        .ok_or_else(|| malformed("it refers to an entity that XML does not define"))
-}
-
-/// The error of a document that is not as it should be.
-pub(super) fn malformed(what: &str) -> IndexError {
-    IndexError::Malformed(what.to_owned())
+        .ok_or_else(|| IndexError::malformed("it refers to an entity that XML does not define"))
 }
 
 /// The error of the parser, told apart from one of the bytes it reads.
@@ -118,7 +113,7 @@ pub(super) fn xml_error(error: impl Into<quick_xml::Error>) -> IndexError {
             Some(limit) => IndexError::TooLarge(limit),
             None => index_error(io::Error::new(io.kind(), io.to_string())),
         },
-        other => IndexError::Malformed(other.to_string()),
+        other => IndexError::malformed(other.to_string()),
     }
 }
 

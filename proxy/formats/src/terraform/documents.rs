@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{MAX_DOCUMENT, route::is_archive};
-use crate::{IndexError, limits::Capped};
+use crate::{IndexError, json, limits::Capped};
 
 /// `.well-known/terraform.json`.
 #[derive(Deserialize)]
@@ -40,9 +40,9 @@ impl Download {
     /// # Errors
     /// [`IndexError`] when it is none, or names a file that is no plain `.zip`.
     pub(super) fn parse(document: &[u8]) -> Result<Self, IndexError> {
-        let download: Download = parse(document)?;
+        let download: Download = json::parse(document)?;
         if !is_archive(&download.filename) {
-            return Err(IndexError::Malformed("a provider's filename is no plain name of a .zip".to_owned()));
+            return Err(IndexError::malformed("a provider's filename is no plain name of a .zip"));
         }
         Ok(download)
     }
@@ -53,7 +53,7 @@ impl Download {
     /// [`IndexError::Malformed`] when `shasum` is no SHA-256.
     pub(super) fn checksum(&self) -> Result<Checksum, IndexError> {
         Checksum::from_hex("sha256", &self.shasum)
-            .ok_or_else(|| IndexError::Malformed("a provider's shasum is no SHA-256".to_owned()))
+            .ok_or_else(|| IndexError::malformed("a provider's shasum is no SHA-256"))
     }
 }
 
@@ -86,21 +86,13 @@ pub(super) fn whole(input: &mut dyn BufRead) -> Result<Vec<u8>, IndexError> {
     Ok(document)
 }
 
-/// Parses a small document.
-///
-/// # Errors
-/// [`IndexError::Malformed`] when it is not what the protocol says.
-pub(super) fn parse<'d, T: Deserialize<'d>>(document: &'d [u8]) -> Result<T, IndexError> {
-    serde_json::from_slice(document).map_err(|error| IndexError::Malformed(error.to_string()))
-}
-
 /// The URL that `document` (read from there) means by `reference`.
 ///
 /// # Errors
 /// [`IndexError::Malformed`] for other schemes than http and https (RS-26), for userinfo, and for http in a
 /// document that came over https (RS-32).
 pub(super) fn resolve(document: &Url, reference: &str) -> Result<Url, IndexError> {
-    let refuse = |why: &str| Err(IndexError::Malformed(format!("a URL of a provider document {why}")));
+    let refuse = |why: &str| Err(IndexError::malformed(format!("a URL of a provider document {why}")));
     let Ok(url) = document.join(reference) else { return refuse("is none") };
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return refuse("is not http or https");

@@ -6,7 +6,8 @@
 //! members with the same origin host only; `{version}.json` and the archives are the member's.
 //!
 //! A version without a platform that policy shows is not the member's; one with fewer shows fewer. What else the
-//! registry's document says is the first such member's.
+//! registry's document says is the first such member's. On the mirror face only archives count, since its clients take
+//! nothing else.
 //!
 //! Source: opentofu/opentofu `website/docs/internals/{provider-registry-protocol,provider-network-mirror-protocol}.mdx`.
 
@@ -15,24 +16,26 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, HashSet},
-    io::{self, BufRead, Write},
+    io::{BufRead, Write},
 };
 
 use artifactapi_model::RepoPath;
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::{
     JSON,
-    documents::{self, Version},
-    mirror::MAX_VERSION,
+    documents::Version,
+    is_mirrored, is_shown,
+    mirror::{self, MAX_VERSION},
     mirrored,
-    route::{File, Package, Provider, Route, is_version},
+    route::{Package, Provider, Route, is_version},
 };
 use crate::{
     IndexError, PlanError, Request,
-    json::{Reader, quoted},
-    merge::{Asked, Claims, Entries, Listed, Member, Merge, Output, Rules, Seen, Signer, of_member},
+    document::text,
+    json::{self, Fields, Object, array},
+    limits::Allowance,
+    merge::{Asked, Claims, Inputs, Member, Merge, Output, Rules, Seen, entries_of_all},
 };
 
 /// Largest sum of the versions of a merged document, and of what it says besides, in bytes.
@@ -44,6 +47,10 @@ const MAX_FIELDS: usize = 1 << 20;
 pub(crate) struct TerraformMerge;
 
 impl Merge for TerraformMerge {
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn index_of(&self, path: &RepoPath) -> Option<RepoPath> {
         asked(path).map(|asked| asked.index)
     }
@@ -68,34 +75,21 @@ impl Merge for TerraformMerge {
         Ok(documents)
     }
 
-    fn merge(
-        &self,
-        path: &RepoPath,
-        members: &[&dyn Member],
-        rules: &dyn Rules,
-        _signer: &dyn Signer,
-        output: &mut dyn Output,
-    ) -> Result<(), IndexError> {
+    fn merge(&self, inputs: Inputs<'_>, output: &mut dyn Output) -> Result<(), IndexError> {
+        let path = inputs.index;
         let index = Index::of(path)?;
-        let mut merging = Merging::new(&index, self.package(path).unwrap_or_default(), rules);
-        for (place, member) in members.iter().copied().enumerate() {
+        let mut merging = Merging::new(&index, self.package(path).unwrap_or_default(), inputs.rules);
+        inputs.choose_from(&index.provider.versions(), output, |place, member, document| {
             // Members with another host have the registry's document all the same.
-            if member.open(path.as_str()).map_err(of_member(member))?.is_none() {
-                continue;
+            match member.open(path.as_str())? {
+                Some(_) => merging.add(place, member, document),
+                None => Ok(BTreeSet::new()),
             }
-            let versions = index.provider.versions();
-            let Some(mut document) = member.open(&versions).map_err(of_member(member))? else { continue };
-            let listed = merging.add(place, member, &mut *document).map_err(of_member(member))?;
-            for path in listed {
-                output.list(Listed { path, member: place })?;
-            }
-        }
-        if merging.kept.is_empty() {
+        })?;
+        if merging.chosen.is_empty() {
             return Ok(());
         }
-        output.file(&mut |out| merging.write(out))?;
-        output.publish(path.as_str().to_owned(), JSON);
-        Ok(())
+        output.put(path.as_str(), JSON, &mut |out| merging.write(out))
     }
 }
 
@@ -146,13 +140,13 @@ impl Index {
         match Route::parse(path.as_str()) {
             Ok(Route::Versions(provider)) => Ok(Index { provider, hostname: None }),
             Ok(Route::MirrorIndex { hostname, provider }) => Ok(Index { provider, hostname: Some(hostname) }),
-            _ => Err(IndexError::Malformed(format!("{path} is no list of a provider's versions"))),
+            _ => Err(IndexError::malformed(format!("{path} is no list of a provider's versions"))),
         }
     }
 }
 
 /// A version of the merged document.
-struct Kept {
+struct Chosen {
     version: String,
     json: Vec<u8>,
 }
@@ -160,14 +154,14 @@ struct Kept {
 struct Merging<'a> {
     index: &'a Index,
     name: &'a str,
-    rules: &'a dyn Rules,
-    claims: Claims,
-    entries: Entries,
+    claims: Claims<'a>,
+    entries: Allowance,
     seen: Seen,
-    size: usize,
-    kept: Vec<Kept>,
+    /// Bytes of them that may still come.
+    left: Allowance,
+    chosen: Vec<Chosen>,
     /// What the document says besides its versions, as it is written.
-    fields: Option<Vec<(String, Vec<u8>)>>,
+    fields: Option<Fields>,
 }
 
 impl<'a> Merging<'a> {
@@ -175,12 +169,11 @@ impl<'a> Merging<'a> {
         Merging {
             index,
             name,
-            rules,
-            claims: Claims::default(),
-            entries: Entries::default(),
+            claims: Claims::new(rules),
+            entries: entries_of_all(),
             seen: Seen::default(),
-            size: 0,
-            kept: Vec::new(),
+            left: Allowance::of(MAX_KEPT, "size of the merged list of versions"),
+            chosen: Vec::new(),
             fields: None,
         }
     }
@@ -194,7 +187,7 @@ impl<'a> Merging<'a> {
     ) -> Result<BTreeSet<String>, IndexError> {
         let mut listed = BTreeSet::new();
         let fields = read(document, &mut |json| {
-            self.entries.count()?;
+            self.entries.take(1)?;
             self.take(place, member, json, &mut listed)
         })?;
         if !listed.is_empty() {
@@ -211,11 +204,12 @@ impl<'a> Merging<'a> {
         listed: &mut BTreeSet<String>,
     ) -> Result<(), IndexError> {
         let text = text(&json)?;
-        let Version { version, platforms } = documents::parse(text.as_bytes())?;
+        let Version { version, platforms } = json::parse(text.as_bytes())?;
         if !is_version(&version) {
             return Ok(());
         }
-        let mut met = HashSet::new();
+        let (mut met, permits) = (HashSet::new(), |path: &str| member.permits(path));
+        let is_shown = if self.index.hostname.is_some() { is_mirrored } else { is_shown };
         let mut packages = Vec::new();
         let shown: Vec<bool> = platforms
             .unwrap_or_default()
@@ -223,7 +217,7 @@ impl<'a> Merging<'a> {
             .map(|platform| {
                 let package =
                     Package::of(self.index.provider.clone(), &version, &platform.os, &platform.arch)
-                        .filter(|package| is_shown(package, member) && met.insert(package.download()));
+                        .filter(|package| is_shown(package, &permits) && met.insert(package.download()));
                 let is_shown = package.is_some();
                 packages.extend(package);
                 is_shown
@@ -237,7 +231,7 @@ impl<'a> Merging<'a> {
             .map(|hostname| format!("{}/{version}.json", mirrored(hostname, &self.index.provider).0));
         if packages.is_empty()
             || mirror.as_ref().is_some_and(|path| !member.permits(path))
-            || !self.claims.admit(self.rules, place, self.name)
+            || !self.claims.admit(place, self.name)
             || !self.seen.first(&[&version])
         {
             return Ok(());
@@ -247,51 +241,31 @@ impl<'a> Merging<'a> {
             Some(path) => listed.extend([path]),
         }
         let json = if shown.iter().all(|shown| *shown) { json } else { with_platforms(text, &shown)? };
-        self.size += version.len() + json.len();
-        if self.size > MAX_KEPT {
-            return Err(IndexError::TooLarge("size of the merged list of versions"));
-        }
-        self.kept.push(Kept { version, json });
+        self.left.take(version.len() + json.len())?;
+        self.chosen.push(Chosen { version, json });
         Ok(())
     }
 
     fn write(&self, out: &mut dyn Write) -> Result<(), IndexError> {
-        out.write_all(b"{")?;
         if self.index.hostname.is_some() {
-            out.write_all(b"\"versions\":{")?;
-            for (place, kept) in self.kept.iter().enumerate() {
-                let comma = if place > 0 { "," } else { "" };
-                write!(out, "{comma}{}:{{}}", quoted(&kept.version))?;
-            }
-            return Ok(out.write_all(b"}}")?);
+            return mirror::write_index(out, |versions| {
+                self.chosen
+                    .iter()
+                    .try_for_each(|chosen| Ok(versions.key(&chosen.version)?.write_all(b"{}")?))
+            });
         }
-        for (key, value) in self.fields.iter().flatten() {
-            write!(out, "{}:", quoted(key))?;
-            out.write_all(value)?;
-            out.write_all(b",")?;
+        let mut document = Object::begin(out)?;
+        if let Some(fields) = &self.fields {
+            fields.write(&mut document)?;
         }
-        out.write_all(b"\"versions\":[")?;
-        for (place, kept) in self.kept.iter().enumerate() {
-            if place > 0 {
-                out.write_all(b",")?;
-            }
-            out.write_all(&kept.json)?;
-        }
-        Ok(out.write_all(b"]}")?)
+        array(document.key("versions")?, self.chosen.iter().map(|chosen| &chosen.json[..]))?;
+        Ok(document.end()?)
     }
-}
-
-/// Whether policy shows a package: its document, and its files under the names that they have by convention.
-fn is_shown(package: &Package, member: &dyn Member) -> bool {
-    let Package { provider, version, os, arch } = package;
-    let archive = File::Archive(format!("terraform-provider-{}_{version}_{os}_{arch}.zip", provider.name));
-    let files = [archive, File::Sums, File::Signature].map(|file| package.file(&file));
-    member.permits(&package.download()) && files.iter().all(|path| member.permits(path))
 }
 
 /// The version as it is written, with only the platforms that are `shown`.
 fn with_platforms(text: &str, shown: &[bool]) -> Result<Vec<u8>, IndexError> {
-    let mut version: Map<String, Value> = documents::parse(text.as_bytes())?;
+    let mut version: Map<String, Value> = json::parse(text.as_bytes())?;
     if let Some(platforms) = version.get_mut("platforms").and_then(Value::as_array_mut) {
         let mut shown = shown.iter();
         platforms.retain(|_| shown.next().is_some_and(|shown| *shown));
@@ -303,33 +277,15 @@ fn with_platforms(text: &str, shown: &[bool]) -> Result<Vec<u8>, IndexError> {
 type Sink<'s> = dyn FnMut(Vec<u8>) -> Result<(), IndexError> + 's;
 
 /// Hands each version of a document to `sink`; what else it says.
-fn read(document: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<Vec<(String, Vec<u8>)>, IndexError> {
-    let mut reader = Reader::new(document)?;
-    let (mut fields, mut size, mut keys) = (Vec::new(), 0, HashSet::new());
-    reader.object(&mut io::sink(), |reader, out, key| {
-        if !keys.insert(key.to_owned()) {
-            return Err(IndexError::Malformed(format!("it has {key:?} twice")));
+fn read(document: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<Fields, IndexError> {
+    let mut fields = Fields::within(Allowance::of(MAX_FIELDS, "size of what is about a whole provider"));
+    let mut has_versions = false;
+    json::distinct(document, |reader, out, key| {
+        if key != "versions" {
+            return fields.take(key, reader, MAX_VERSION);
         }
-        if key == "versions" {
-            return reader.array(out, |reader, _| sink(reader.raw(MAX_VERSION)?));
-        }
-        let value = reader.raw(MAX_VERSION)?;
-        size += key.len() + value.len();
-        if size > MAX_FIELDS {
-            return Err(IndexError::TooLarge("size of what is about a whole provider"));
-        }
-        let _: IgnoredAny = documents::parse(text(&value)?.as_bytes())?;
-        fields.push((key.to_owned(), value));
-        Ok(())
+        has_versions = true;
+        reader.array(out, |reader, _| sink(reader.raw(MAX_VERSION)?))
     })?;
-    reader.end(&mut io::sink())?;
-    if keys.contains("versions") {
-        Ok(fields)
-    } else {
-        Err(IndexError::Malformed("it has no \"versions\"".to_owned()))
-    }
-}
-
-fn text(json: &[u8]) -> Result<&str, IndexError> {
-    str::from_utf8(json).map_err(|_| IndexError::Malformed("it is not UTF-8".to_owned()))
+    if has_versions { Ok(fields) } else { Err(IndexError::malformed("it has no \"versions\"")) }
 }

@@ -19,7 +19,7 @@ const OWN_DISCOVERY: &[u8] = br#"{"providers.v1":"../v1/providers/"}"#;
 /// [`IndexError`] when it is none.
 pub(super) fn rewrite_discovery(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), IndexError> {
     let document = documents::whole(input)?;
-    let discovery: Discovery = documents::parse(&document)?;
+    let discovery: Discovery = json::parse(&document)?;
     output.write_all(if discovery.providers.is_some() { OWN_DISCOVERY } else { b"{}" })?;
     Ok(())
 }
@@ -34,7 +34,7 @@ pub(super) fn discovery_facts(
     sink: &mut dyn FnMut(Fact),
 ) -> Result<(), IndexError> {
     let document = documents::whole(input)?;
-    let discovery: Discovery = documents::parse(&document)?;
+    let discovery: Discovery = json::parse(&document)?;
     if let Some(providers) = discovery.providers {
         sink(Fact {
             path: "v1/providers/".to_owned(),

@@ -165,6 +165,12 @@ impl Package {
         format!("{}/{}/download/{}/{}", self.provider.base(), self.version, self.os, self.arch)
     }
 
+    /// What its archive is called by convention.
+    pub(super) fn archive(&self) -> String {
+        let Package { provider, version, os, arch } = self;
+        format!("terraform-provider-{}_{version}_{os}_{arch}.zip", provider.name)
+    }
+
     /// Path of one of its files.
     pub(super) fn file(&self, file: &File) -> String {
         format!("{}/{}", self.download(), file.name())

@@ -291,10 +291,19 @@ fn the_mirror_lists_the_same_versions() {
 }
 
 fn compose(version: &str, documents: &[(&str, &str)]) -> Result<Step, IndexError> {
+    compose_for(version, documents, &|_| true)
+}
+
+/// The same where clients may have only what `permits` says.
+fn compose_for(
+    version: &str,
+    documents: &[(&str, &str)],
+    permits: &dyn Fn(&str) -> bool,
+) -> Result<Step, IndexError> {
     let resource = plan(&format!("registry.test/acme/cloud/{version}.json")).unwrap();
     let documents =
         documents.iter().map(|(path, body)| ((*path).to_owned(), body.as_bytes().to_vec())).collect();
-    Terraform.compose(&resource, &documents)
+    Terraform.compose(&resource, &documents, permits)
 }
 
 const VERSIONS_PATH: &str = "v1/providers/acme/cloud/versions";
@@ -324,6 +333,26 @@ fn the_mirror_offers_archives_with_hashes_at_the_registrys_own_paths() {
     let asked = own.join(archives["linux_amd64"]["url"].as_str().unwrap()).unwrap();
     let archive = plan(asked.path().strip_prefix("/tf/").unwrap()).unwrap();
     assert_eq!(archive.path.as_str(), format!("{DOWNLOAD_PATH}/{ZIP}"));
+}
+
+#[test]
+fn rs_48_the_mirror_names_no_archive_that_policy_refuses() {
+    let sums_path = format!("{DOWNLOAD_PATH}/SHA256SUMS");
+    let mac = ZIP.replace("linux_amd64", "darwin_arm64");
+    let sums = format!("{}  {ZIP}\n{}  {mac}\n", "0a".repeat(32), "0b".repeat(32));
+    let listed = [(DISCOVERY_PATH, "{}"), (VERSIONS_PATH, VERSIONS)];
+    let documents = [listed[0], listed[1], (DOWNLOAD_PATH, "{}"), (&sums_path, &sums)];
+    let permits = |path: &str| !path.ends_with(&mac);
+    let Step::Done { body, .. } = compose_for("1.2.3", &documents, &permits).unwrap() else { panic!() };
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["archives"].as_object().unwrap().keys().collect::<Vec<_>>(), ["linux_amd64"]);
+    // Clients of a mirror take nothing but archives.
+    let archives = |path: &str| path.ends_with(".zip");
+    let Step::Done { body, .. } = compose_for("1.2.3", &documents, &archives).unwrap() else { panic!() };
+    assert_eq!(String::from_utf8_lossy(&body).matches(".zip").count(), 2);
+    // Of a version of which nothing is left, nothing more is asked.
+    let nothing = |path: &str| !path.contains("1.2.3");
+    assert_eq!(compose_for("1.2.3", &listed, &nothing).unwrap(), Step::Missing);
 }
 
 #[test]

@@ -9,6 +9,15 @@ use url::Url;
 
 use crate::digest::Digest;
 
+/// Room on the file system of a store, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// What can still be written.
+    pub free: u64,
+    /// All of it.
+    pub size: u64,
+}
+
 /// Largest piece a [`BlobReader`] returns at once, in bytes.
 pub const MAX_READ: usize = 1 << 20;
 

@@ -39,6 +39,19 @@ pub struct BlobStates {
     pub deleting: Total,
 }
 
+/// An artifact, and when it was last asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aged {
+    /// Where it is.
+    pub key: ArtifactKey,
+    /// Its bytes.
+    pub digest: Digest,
+    /// How many they are.
+    pub size: u64,
+    /// As last written down.
+    pub used_at: Timestamp,
+}
+
 /// A repository as the database knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
@@ -91,6 +104,14 @@ pub trait Housekeeping: Send + Sync + 'static {
     /// names, and those that a collector which died left half deleted.
     async fn claim_blobs(&self, grace: Duration, limit: usize) -> Result<Vec<(Digest, u64)>, MetadataError>;
 
+    /// Takes those of `blobs` that no row names, whatever their age, unless somebody holds them
+    /// ([`super::MetadataStore::hold`]): their bytes are to be deleted at once. Only a database that one process has
+    /// to itself can know who is about to name a blob; any other takes none.
+    async fn claim_unnamed(&self, blobs: &[Digest]) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        let _ = blobs;
+        Ok(Vec::new())
+    }
+
     /// The bytes are gone: the row of a blob being deleted goes too.
     async fn drop_blob(&self, digest: &Digest) -> Result<(), MetadataError>;
 
@@ -119,13 +140,8 @@ pub trait Housekeeping: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ArtifactKey>, MetadataError>;
 
-    /// Up to `limit` artifacts with digest and size, least recently used first.
-    async fn least_used(
-        &self,
-        repo: RepoId,
-        epoch: Epoch,
-        limit: usize,
-    ) -> Result<Vec<(ArtifactKey, Digest, u64)>, MetadataError>;
+    /// Up to `limit` artifacts, least recently used first.
+    async fn least_used(&self, repo: RepoId, epoch: Epoch, limit: usize) -> Result<Vec<Aged>, MetadataError>;
 
     /// Every repository called `name`, of whatever namespace and type, also retired ones, in order of their ids.
     async fn recorded(&self, name: &RepoName) -> Result<Vec<Recorded>, MetadataError>;

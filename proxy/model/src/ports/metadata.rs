@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use crate::{
     clock::Timestamp,
     digest::Digest,
+    hold::Hold,
     key::{ArtifactKey, Epoch, RepoId},
     name::RepoName,
     policy::Mutability,
@@ -167,6 +168,13 @@ pub trait MetadataStore: Send + Sync + 'static {
     /// becomes live and is kept for the collector's grace period, counted on the database's clock. Called before
     /// the bytes go to the blob store, so that a collection under way can never take them (RS-114).
     async fn announce_blob(&self, digest: &Digest, size: u64) -> Result<Announced, MetadataError>;
+
+    /// Keeps the blob from [`super::Housekeeping::claim_unnamed`] for as long as the result lives: from before it is
+    /// announced until a row names it. A database that several processes use takes nothing at once, and holds nothing.
+    fn hold(&self, digest: &Digest) -> Hold {
+        let _ = digest;
+        Hold::default()
+    }
 
     /// What is stored under `key`.
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactRow>, MetadataError>;

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use artifactapi_model::{
-    Digest, Local,
+    Digest, Hold, Local,
     oci::{Algorithm, OciDigest},
     ports::{
         ImageKey, Place, Stored, UploadId, UploadWriter,
@@ -136,7 +136,9 @@ impl Registry {
         }
     }
 
-    async fn announce(&self, blob: &Digest, size: u64) -> Result<(), RegistryError> {
+    /// Tells the collector of a blob that is about to be put; the result lives until a row names it.
+    async fn announce(&self, blob: &Digest, size: u64) -> Result<Hold, RegistryError> {
+        let hold = self.metadata.hold(blob);
         let end = Instant::now() + DELETING;
         while self.metadata.announce_blob(blob, size).await? == Announced::BeingDeleted {
             if Instant::now() >= end {
@@ -144,7 +146,7 @@ impl Registry {
             }
             tokio::time::sleep(AGAIN).await;
         }
-        Ok(())
+        Ok(hold)
     }
 }
 
@@ -389,7 +391,7 @@ impl Session<'_> {
         digest: OciDigest,
     ) -> Result<Pushed, RegistryError> {
         let blob = self.hashes.sha256();
-        self.claimed_during(self.registry.announce(&blob, self.offset)).await?;
+        let _hold = self.claimed_during(self.registry.announce(&blob, self.offset)).await?;
         self.save(Some(LEASE)).await?;
         let place = self.claimed_during(bytes.finish(&blob)).await?;
         self.link(digest, blob, place).await

@@ -48,7 +48,7 @@ struct Services {
 impl Bench {
     pub(crate) async fn standalone() -> Self {
         // In memory where there is such: thousands of syncs say nothing here.
-        let directory = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+        let directory = artifactapi_services::scratch();
         let blobs = Arc::new(FsBlobs::open(directory.path()).await.unwrap());
         let file = directory.path().join("rows.sqlite");
         let rows = Arc::new(SqliteMetadata::open(file, Arc::default()).await.unwrap());
@@ -75,7 +75,7 @@ impl Bench {
             host: "127.0.0.1".into(),
             port: postgres.process.port(),
             user: Postgres::USER.into(),
-            password: SecretString::from(Postgres::PASSWORD),
+            password: SecretString::from(Postgres::PASSWORD).into(),
             database: Postgres::DATABASE.into(),
             tls: PostgresTls::Disable,
         };

@@ -10,8 +10,9 @@ use std::{
 use artifactapi_crds::set::Set;
 use artifactapi_engine::gc::{Collector, Configured, Options};
 use artifactapi_model::{
-    Remote, SystemClock,
-    ports::{Housekeeping, housekeeping::Recorded},
+    PackageType, Remote, RepoName, SystemClock,
+    ports::{Housekeeping, MetadataError, housekeeping::Recorded},
+    repository::RepoIdentity,
 };
 use clap::Args;
 
@@ -57,7 +58,7 @@ pub(super) fn run(flags: &Flags) -> Result<ExitCode, Failure> {
     })
 }
 
-/// The Remotes of the manifests in `dir`, as far as the database has ever seen them.
+/// The repositories of the manifests in `dir`, as far as the database has ever seen them.
 async fn configured(dir: &Path, keeper: &dyn Housekeeping) -> Result<Configured, Failure> {
     let files = Stamps::of(dir).map_err(|error| format!("{} cannot be read: {error}", dir.display()))?.read();
     let loaded = Set::load(files.texts);
@@ -68,12 +69,29 @@ async fn configured(dir: &Path, keeper: &dyn Housekeeping) -> Result<Configured,
     }
     let mut configured = Configured::default();
     for spec in loaded.remotes {
-        let recorded = keeper.recorded(&spec.name).await?;
-        let same =
-            |known: &&Recorded| known.namespace == spec.namespace && known.package_type == spec.package_type;
-        if let Some(identity) = recorded.iter().find(same).map(|known| known.identity) {
+        if let Some(identity) = known(keeper, &spec.name, &spec.namespace, spec.package_type).await? {
             configured.remotes.push(Remote { identity, spec });
         }
     }
+    for spec in loaded.virtuals {
+        configured.virtuals.extend(known(keeper, &spec.name, &spec.namespace, spec.package_type).await?);
+    }
+    for spec in loaded.locals {
+        let identity = known(keeper, &spec.name, &spec.namespace, spec.package_type).await?;
+        configured.others.extend(identity.map(|identity| identity.id));
+    }
+    configured.others.extend(configured.virtuals.iter().map(|identity| identity.id));
     Ok(configured)
+}
+
+/// The row of a repository, where the database has ever seen it.
+async fn known(
+    keeper: &dyn Housekeeping,
+    name: &RepoName,
+    namespace: &str,
+    package_type: PackageType,
+) -> Result<Option<RepoIdentity>, MetadataError> {
+    let recorded = keeper.recorded(name).await?;
+    let is_same = |it: &&Recorded| it.namespace == namespace && it.package_type == package_type;
+    Ok(recorded.iter().find(is_same).map(|it| it.identity))
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, signal::unix::SignalKind};
+use tokio::{net::TcpListener, signal::unix::SignalKind, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
@@ -12,21 +12,20 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Longest wait for requests under way when told to stop (RS-119).
-const DRAIN: Duration = Duration::from_secs(60);
-
 /// A proxy ready to serve.
 pub(super) struct Running {
     pub(super) app: Arc<App>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) listener: TcpListener,
     pub(super) connections: usize,
+    /// Longest wait for requests under way when told to stop (RS-119).
+    pub(super) drain: Duration,
 }
 
 impl Running {
     /// Serves until SIGTERM or SIGINT, lets requests under way end, and then cancels `stop`.
     pub(super) async fn until_told_to_stop(self, stop: &CancellationToken) -> Result<(), Failure> {
-        let Running { app, tls, listener, connections } = self;
+        let Running { app, tls, listener, connections, drain } = self;
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().follow(stop.clone()));
         }
@@ -37,30 +36,33 @@ impl Running {
         let accepting = server.clone();
         tokio::spawn(async move { accepting.accept(listener).await });
         wait_for_signal().await?;
-        tracing::info!("stopping: no new connections, requests under way may end");
+        let drain_seconds = drain.as_secs();
+        tracing::info!(drain_seconds, "stopping: no new connections, requests under way may end");
+        // Of all of it: whoever told us to stop waits no longer.
+        let end = Instant::now() + drain;
         app.health.set_leaving();
         let left = tokio::select! {
-            left = server.leave(DRAIN) => left,
+            left = server.leave(drain) => left,
             signal = wait_for_signal() => { signal?; 0 }
         };
         if left > 0 {
             tracing::warn!(connections = left, "connections were cut off");
         }
-        app.engine.settled(DRAIN / 2).await;
+        app.engine.settled(end.saturating_duration_since(Instant::now())).await;
         stop.cancel();
         Ok(())
     }
 }
 
 /// Listens on `address`.
-pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let listener = TcpListener::bind(address).await;
+pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = artifactapi_stores::listen::listen(address);
     Ok(listener.map_err(|error| format!("{address} cannot be listened on: {error}"))?)
 }
 
 /// Serves the metrics page, if its address is free.
-pub(super) async fn start_metrics(address: SocketAddr, metrics: &Arc<Metrics>) {
-    match TcpListener::bind(address).await {
+pub(super) fn start_metrics(address: SocketAddr, metrics: &Arc<Metrics>) {
+    match artifactapi_stores::listen::listen(address) {
         Ok(listener) => {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(metrics.addr = %address, "metrics are at http://{address}/metrics");

@@ -1,7 +1,7 @@
 //! `serve`: one of many replicas over PostgreSQL, S3 and Redis.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +14,7 @@ use artifactapi_model::{
 use artifactapi_registry::Registry;
 use artifactapi_stores::{
     CountingBlobs, LocalCoordinator, PostgresMetadata, RedisCoordinator, RedisOptions, S3Blobs, TieredBlobs,
-    postgres::{PostgresError, PostgresSettings},
+    postgres::PostgresSettings,
 };
 use artifactapi_upstream::HttpUpstream;
 use async_trait::async_trait;
@@ -68,9 +68,9 @@ async fn serve(
     sink: LogSink,
     json: bool,
 ) -> Result<(), Failure> {
-    let listener = running::listen(settings.listen).await?;
-    let peer_listener = running::listen(settings.peer_listen).await?;
-    running::start_metrics(settings.metrics, &metrics).await;
+    let listener = running::listen(settings.listen)?;
+    let peer_listener = running::listen(settings.peer_listen)?;
+    running::start_metrics(settings.metrics, &metrics);
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let waiting = Arc::new(Waiting::default());
     let started = tokio::select! {
@@ -97,8 +97,9 @@ async fn serve(
     tokio::spawn(observing.run(app.clone(), stop.clone()));
     tokio::spawn(listen_to_twins(app.clone(), upstream, coordinator, stop.clone()));
     // Every replica scrubs its copies; what is in S3 is hashed whenever it comes, and by `fsck`.
-    tokio::spawn(upkeep::run(app.clone(), store.clone(), blobs.copies(), collection, stop.clone()));
-    let running = Running { app: app.clone(), tls, listener, connections: descriptors::connections() };
+    tokio::spawn(upkeep::run(app.clone(), store.clone(), blobs.copies(), collection, None, stop.clone()));
+    let (connections, drain) = (descriptors::connections(), settings.drain);
+    let running = Running { app: app.clone(), tls, listener, connections, drain };
     running.until_told_to_stop(&stop).await?;
     let _ = log.await;
     if let Err(error) = app.engine.record_uses().await {
@@ -205,10 +206,7 @@ async fn open_database(
                 waiting.done("postgresql");
                 return Ok(Arc::new(store));
             }
-            // No patience mends these: nothing was changed, and it must be seen.
-            Err(error @ (PostgresError::TooNew { .. } | PostgresError::Settings { .. })) => {
-                return Err(error.into());
-            }
+            Err(error) if error.is_lasting() => return Err(error.into()),
             Err(error) => {
                 waiting.on("postgresql", format!("DBHOST, DBPORT, DBUSER, DBPASS, DBNAME: {error}"))
             }
@@ -299,13 +297,18 @@ fn own_address(listening: SocketAddr, database: &PostgresSettings) -> String {
     if !listening.ip().is_unspecified() {
         return listening.to_string();
     }
-    // Nothing is sent: connecting a datagram socket only chooses a route.
-    let route = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
-        socket.connect((database.host.as_str(), database.port))?;
-        socket.local_addr()
-    });
-    let ip = route.map_or_else(|_| std::net::Ipv4Addr::LOCALHOST.into(), |address| address.ip());
-    SocketAddr::new(ip, listening.port()).to_string()
+    let addresses = (database.host.as_str(), database.port).to_socket_addrs();
+    let ip = addresses.ok().and_then(|addresses| addresses.map(route_to).find_map(Result::ok));
+    SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), listening.port()).to_string()
+}
+
+/// Our address on the way to `there`. Nothing is sent: connecting a datagram socket only chooses a route.
+fn route_to(there: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: IpAddr =
+        if there.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(there)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 async fn listen_to_twins(
@@ -342,4 +345,20 @@ fn random_id() -> Result<[u8; 8], Failure> {
     let mut id = [0; 8];
     SystemRandom::new().fill(&mut id).map_err(|_| "the operating system gave no random bytes")?;
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_reached_by_either_family() {
+        for (there, ours) in [("127.0.0.1:5432", "127.0.0.1"), ("[::1]:5432", "::1")] {
+            match route_to(there.parse().unwrap()) {
+                Ok(ip) => assert_eq!(ip.to_string(), ours),
+                // A machine without IPv6.
+                Err(error) => assert!(there.starts_with('['), "{there}: {error}"),
+            }
+        }
+    }
 }

@@ -7,11 +7,13 @@ use std::{
 
 use artifactapi_crds::set::Set;
 use artifactapi_model::{PublicUrl, RepoName};
+use artifactapi_stores::{PostgresMetadata, postgres::StoredObject};
 use clap::Args;
+use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, runtime, settings};
 use crate::{
-    config::directory::Stamps,
+    config::{directory::Stamps, environment},
     setup::{Mirror, Runtime, Service, Snippet, snippet},
 };
 
@@ -27,7 +29,8 @@ pub(super) struct Flags {
     /// File on the node with the authorities of the service's certificate
     #[arg(long, value_name = "FILE")]
     ca: Option<String>,
-    /// A registry and the Remote that stands in for it; may be given several times [default: docker.mirrorFor of the manifests]
+    /// A registry and the Remote that stands in for it; may be given several times [default: docker.mirrorFor of the
+    /// manifests, or of the database where DBHOST is set]
     #[arg(long = "mirror", value_name = "REGISTRY=REMOTE")]
     mirrors: Vec<String>,
     /// Directory of manifests to look for docker.mirrorFor in
@@ -39,13 +42,15 @@ pub(super) struct Flags {
 pub(super) fn run(flags: &Flags) -> Result<ExitCode, Failure> {
     let url = PublicUrl::parse(&flags.url).map_err(|why| format!("--url {why}"))?;
     let mut mirrors = flags.mirrors.iter().map(|text| mirror(text)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(directory) = flags.manifests.as_ref().filter(|_| mirrors.is_empty()) {
-        mirrors = declared(directory)?;
+    // Others are told nothing of registries.
+    if flags.runtime == Runtime::Crio && mirrors.is_empty() {
+        mirrors = known(flags.manifests.as_deref())?;
     }
     let service = Service { url, ca: flags.ca.clone() };
     let Snippet { path, text, then } = snippet(flags.runtime, &service, &mirrors)?;
     print!("{text}");
-    eprintln!("This is {path} of a node. Then: {then}.");
+    eprintln!("This is {path} of a node. Then:");
+    then.iter().for_each(|line| eprintln!("  * {line}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,6 +64,36 @@ fn mirror(text: &str) -> Result<Mirror, Failure> {
         .ok_or_else(|| format!("--mirror {text:?} is not REGISTRY=REMOTE, as docker.io=dockerhub"))?;
     let remote = RepoName::try_from(remote).map_err(|error| format!("--mirror {text:?}: {error}"))?;
     Ok(Mirror { registry: registry.to_owned(), remote })
+}
+
+/// What Remotes stand in for: those of `directory`, or else those of the database, where there is one.
+fn known(directory: Option<&Path>) -> Result<Vec<Mirror>, Failure> {
+    let in_directory = directory.map_or(Ok(Vec::new()), declared);
+    if environment::process("DBHOST").is_none_or(|host| host.trim().is_empty())
+        || in_directory.as_ref().is_ok_and(|mirrors| !mirrors.is_empty())
+    {
+        return in_directory;
+    }
+    let settings = settings(environment::database(&environment::process))?;
+    runtime()?.block_on(async {
+        let store = PostgresMetadata::open(settings, std::sync::Arc::default()).await?;
+        Ok(stored(&store.load_config().await?.objects))
+    })
+}
+
+/// What the Remotes of a configuration stand in for. Only sound ones come into it.
+fn stored(objects: &[StoredObject]) -> Vec<Mirror> {
+    let mut mirrors = Vec::new();
+    for object in objects.iter().filter(|object| object.kind == "Remote") {
+        let Ok(document) = serde_json::from_str::<Value>(&object.document) else { continue };
+        let hosts = document.pointer("/spec/docker/mirrorFor").and_then(Value::as_array);
+        for host in hosts.into_iter().flatten().filter_map(Value::as_str) {
+            if let Ok(remote) = RepoName::try_from(object.name.as_str()) {
+                mirrors.push(Mirror { registry: host.to_owned(), remote });
+            }
+        }
+    }
+    mirrors
 }
 
 /// What the sound Remotes of a directory stand in for.
@@ -85,6 +120,28 @@ mod tests {
             let told = mirror(bad).unwrap_err().to_string();
             assert!(told.starts_with("--mirror "), "{told}");
         }
+    }
+
+    #[test]
+    fn mirrors_come_from_the_database() {
+        let object = |kind: &str, name: &str, document: &str| StoredObject {
+            kind: kind.into(),
+            namespace: "team".into(),
+            name: name.into(),
+            document: document.into(),
+            sealed: false,
+            version: 1,
+            uid: None,
+            generation: None,
+        };
+        let found = stored(&[
+            object("Remote", "hub", r#"{"spec":{"type":"docker","docker":{"mirrorFor":["docker.io"]}}}"#),
+            object("Remote", "npm", r#"{"spec":{"type":"npm"}}"#),
+            object("Local", "team", r#"{"spec":{"docker":{"mirrorFor":["quay.io"]}}}"#),
+            object("Secret", "hub", "sealed"),
+        ]);
+        let found: Vec<_> = found.iter().map(|one| (one.registry.as_str(), one.remote.as_str())).collect();
+        assert_eq!(found, [("docker.io", "hub")]);
     }
 
     #[test]

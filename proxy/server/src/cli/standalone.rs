@@ -24,7 +24,7 @@ use crate::{
     layout,
     signing::SigningKeys,
     telemetry::{Metrics, logs::LogSink, metrics::UpstreamObserver, upstreams::Watcher},
-    upkeep::{self, collection::Collection, observations::Observing},
+    upkeep::{self, collection::Collection, observations::Observing, room::Room},
 };
 
 /// How often it is looked whether the operator has written everything.
@@ -51,12 +51,17 @@ async fn run_app(
     sink: LogSink,
     json: bool,
 ) -> Result<(), Failure> {
-    std::fs::create_dir_all(&settings.data)
-        .map_err(|error| format!("{} cannot be made: {error}", settings.data.display()))?;
+    // Before anything that may take long: who does not answer is restarted.
+    let listener = running::listen(settings.listen)?;
+    running::start_metrics(settings.metrics, &metrics);
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
+    let waiting = Arc::new(Waiting::default());
+    let (blobs, database) = tokio::select! {
+        opened = open(&settings, &metrics, &waiting) => opened?,
+        () = waiting.serve(&listener, tls.clone()) => return Err("the listener is gone".into()),
+        signal = running::wait_for_signal() => return Ok(signal?),
+    };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let blobs = Arc::new(FsBlobs::open(&settings.data).await?);
-    let database =
-        Arc::new(SqliteMetadata::open(layout::database(&settings.data), metrics.stores.sql.clone()).await?);
     let metadata: Arc<dyn MetadataStore> = database.clone();
     let watcher = Watcher::new(metrics.upstreams.clone(), clock.clone());
     let observer = Arc::new((UpstreamObserver(metrics.clone()), watcher));
@@ -76,17 +81,6 @@ async fn run_app(
         Registry::new(database.clone(), metadata.clone(), Arc::new(blobs.uploads()), ports.blobs.clone());
     let sealer = settings.sealer.clone().map(Arc::new);
     let signing = SigningKeys::private(metadata.clone(), sealer);
-    let listener = running::listen(settings.listen).await?;
-    running::start_metrics(settings.metrics, &metrics).await;
-    let tls = settings.tls.clone().map(Tls::load).transpose()?;
-    if settings.await_operator {
-        let waiting = Arc::new(Waiting::default());
-        tokio::select! {
-            () = all_written(&settings.manifests, &waiting) => {}
-            () = waiting.serve(&listener, tls.clone()) => return Err("the listener is gone".into()),
-            signal = running::wait_for_signal() => return Ok(signal?),
-        }
-    }
     let outside = settings.outside.clone();
     let app = App::new(&ports, engine, registry, signing, gate, metrics.clone(), outside);
     let stop = CancellationToken::new();
@@ -103,18 +97,45 @@ async fn run_app(
         clock: ports.clock.clone(),
         progress: metrics.collection.0.clone(),
     };
+    let room = Room {
+        collector: collector.clone(),
+        blobs: blobs.clone(),
+        database: database.clone(),
+        min_free: settings.min_free,
+        grace: settings.collection.grace,
+        coordinator: ports.coordinator.clone(),
+    };
     let collection = Collection::new(collector, settings.collection, ports.coordinator.clone());
     let observing = Observing { store: database.clone(), upstream: ports.upstream.clone() };
     tokio::spawn(observing.run(app.clone(), stop.clone()));
     tokio::spawn(upkeep::notices::follow(app.clone(), database, stop.clone()));
-    tokio::spawn(upkeep::run(app.clone(), metadata.clone(), blobs, collection, stop.clone()));
+    tokio::spawn(upkeep::run(app.clone(), metadata.clone(), blobs, collection, Some(room), stop.clone()));
 
     tracing::info!(manifests = %settings.manifests.display(), data = %settings.data.display(), "standalone");
-    let running = Running { app: app.clone(), tls, listener, connections: descriptors::connections() };
+    let (connections, drain) = (descriptors::connections(), settings.drain);
+    let running = Running { app: app.clone(), tls, listener, connections, drain };
     running.until_told_to_stop(&stop).await?;
     let _ = log.await;
     app.engine.record_uses().await?;
     Ok(())
+}
+
+/// Opens what is in the data directory, and waits for the operator if there is one.
+async fn open(
+    settings: &Settings,
+    metrics: &Metrics,
+    waiting: &Waiting,
+) -> Result<(Arc<FsBlobs>, Arc<SqliteMetadata>), Failure> {
+    let data = &settings.data;
+    waiting.expect("data", "is being opened; a new release may have much to change in it");
+    std::fs::create_dir_all(data).map_err(|error| format!("{} cannot be made: {error}", data.display()))?;
+    let blobs = FsBlobs::open(data).await?;
+    let database = SqliteMetadata::open(layout::database(data), metrics.stores.sql.clone()).await?;
+    waiting.done("data");
+    if settings.await_operator {
+        all_written(&settings.manifests, waiting).await;
+    }
+    Ok((Arc::new(blobs), Arc::new(database)))
 }
 
 /// Ends when the operator has written all of the manifests that it knew of.

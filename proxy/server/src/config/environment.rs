@@ -1,7 +1,7 @@
 //! What the environment says to `serve` and to the commands that work on its stores. Names of the original system
 //! are kept; every secret may stand in a file instead (`NAME_FILE`). Every error is reported, not only the first.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use artifactapi_crds::quantity::ByteQuantity;
 use artifactapi_model::Sealer;
@@ -10,7 +10,7 @@ use artifactapi_stores::{S3Settings, environment::Reader, postgres::PostgresSett
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::periods::CollectionFlags;
+use super::periods::{CollectionFlags, DrainFlag};
 use crate::{
     http::{
         forwarded::{Outside, PublicUrl},
@@ -23,7 +23,7 @@ use crate::{
 /// The variables, for `--help`.
 pub const HELP: &str = "\
 Environment (secrets also as NAME_FILE, a file that holds the value):
-  LISTEN_ADDR                    address to serve on [:8000]
+  LISTEN_ADDR                    address to serve on; a port alone is every address, of IPv4 and IPv6 [:8000]
   DBHOST, DBPORT, DBUSER, DBPASS, DBNAME
                                  PostgreSQL [port 5432, database artifactapi]
   ARTIFACTAPI_DB_TLS             disable, require or verify [disable]
@@ -48,7 +48,17 @@ Environment (secrets also as NAME_FILE, a file that holds the value):
                                  certificate chain and private key (PEM), read again when they change
   ARTIFACTAPI_GC_INTERVAL        how often what is no longer needed is collected [1h]
   ARTIFACTAPI_GC_GRACE           how long bytes that nothing names are kept, in each of two phases [24h]
+  ARTIFACTAPI_DRAIN              how long requests under way may take once told to stop; whoever kills what does
+                                 not end (terminationGracePeriodSeconds) has to wait longer [60s]
   ARTIFACTAPI_LOG_FORMAT         json or text";
+
+/// Those of the database alone, for `--help`.
+pub const DATABASE_HELP: &str = "\
+Environment (the password also as DBPASS_FILE, a file that holds it):
+  DBHOST, DBPORT, DBUSER, DBPASS, DBNAME
+                                 PostgreSQL [port 5432, database artifactapi]
+  ARTIFACTAPI_DB_TLS             disable, require or verify [disable]
+  ARTIFACTAPI_DB_CA              file of authorities (PEM) for verify [the system's]";
 
 /// What concerns the stores.
 #[derive(Debug)]
@@ -92,6 +102,8 @@ pub struct ServeSettings {
     pub log_format: LogFormat,
     /// The collection in the background.
     pub collection: Schedule,
+    /// How long requests under way may take once told to stop.
+    pub drain: Duration,
 }
 
 fn stores(reader: &mut Reader<'_>) -> StoreSettings {
@@ -163,6 +175,11 @@ fn collection(reader: &mut Reader<'_>) -> Schedule {
     flags.schedule(&mut reader.errors).unwrap_or_default()
 }
 
+fn drain(reader: &mut Reader<'_>) -> Duration {
+    let flag = DrainFlag::of(reader.text("ARTIFACTAPI_DRAIN"));
+    flag.time(&mut reader.errors).unwrap_or_default()
+}
+
 fn log_format(reader: &mut Reader<'_>) -> LogFormat {
     match reader.text("ARTIFACTAPI_LOG_FORMAT").as_deref() {
         None => LogFormat::default(),
@@ -171,6 +188,16 @@ fn log_format(reader: &mut Reader<'_>) -> LogFormat {
             LogFormat::default()
         }),
     }
+}
+
+/// Reads what concerns the database, and nothing else: who works on it alone needs no other secret.
+///
+/// # Errors
+/// A sentence for each thing that is wrong.
+pub fn database(lookup: Lookup<'_>) -> Result<PostgresSettings, Vec<String>> {
+    let mut reader = Reader::new(lookup);
+    let database = reader.postgres();
+    reader.finish(database)
 }
 
 impl StoreSettings {
@@ -197,12 +224,13 @@ impl ServeSettings {
             listen: reader.address("LISTEN_ADDR", ":8000"),
             metrics: reader.address("ARTIFACTAPI_METRICS_ADDR", ":9090"),
             peer_listen: reader.address("ARTIFACTAPI_PEER_ADDR", ":8001"),
-            peer_advertise: reader.text("ARTIFACTAPI_PEER_ADVERTISE"),
+            peer_advertise: reader.reached("ARTIFACTAPI_PEER_ADVERTISE"),
             peer_key: reader.secret("ARTIFACTAPI_PEER_KEY"),
             tls: tls(&mut reader),
             outside: outside(&mut reader),
             log_format: log_format(&mut reader),
             collection: collection(&mut reader),
+            drain: drain(&mut reader),
         };
         reader.finish(settings)
     }
@@ -234,10 +262,11 @@ mod tests {
     #[test]
     fn the_original_names_suffice() {
         let settings = read(&NEEDED).unwrap();
-        assert_eq!(settings.listen.to_string(), "0.0.0.0:8000");
+        assert_eq!(settings.listen.to_string(), "[::]:8000");
         assert_eq!(settings.peer_listen.port(), 8001);
         assert_eq!(settings.stores.database.place(), "db:5432");
         assert_eq!(settings.stores.cache_bytes, 10 << 30);
+        assert_eq!(settings.drain, Duration::from_secs(60));
         let shown = format!("{settings:?}");
         assert!(!shown.contains("secret-1") && !shown.contains("secret-2"), "{shown}");
     }
@@ -251,6 +280,7 @@ mod tests {
             ("MINIO_SECRET_KEY_FILE", "/nowhere"),
             ("MINIO_SECURE", "maybe"),
             ("LISTEN_ADDR", "8000"),
+            ("ARTIFACTAPI_PEER_ADVERTISE", "fd00::5"),
             ("ARTIFACTAPI_ENCRYPTION_KEY", "too-short-to-tell"),
             ("ARTIFACTAPI_CACHE_BYTES", "many"),
             ("ARTIFACTAPI_DB_TLS", "on"),
@@ -259,6 +289,7 @@ mod tests {
             ("ARTIFACTAPI_LOG_FORMAT", "xml"),
             ("ARTIFACTAPI_GC_INTERVAL", "0s"),
             ("ARTIFACTAPI_GC_GRACE", "1d"),
+            ("ARTIFACTAPI_DRAIN", "999ms"),
         ])
         .unwrap_err();
         for name in [
@@ -271,6 +302,7 @@ mod tests {
             "MINIO_SECRET_KEY_FILE:",
             "MINIO_SECURE:",
             "LISTEN_ADDR:",
+            "ARTIFACTAPI_PEER_ADVERTISE:",
             "ARTIFACTAPI_ENCRYPTION_KEY:",
             "ARTIFACTAPI_CACHE_BYTES ",
             "ARTIFACTAPI_DB_TLS:",
@@ -279,11 +311,25 @@ mod tests {
             "ARTIFACTAPI_LOG_FORMAT:",
             "--gc-interval (ARTIFACTAPI_GC_INTERVAL)",
             "--gc-grace (ARTIFACTAPI_GC_GRACE)",
+            "--drain (ARTIFACTAPI_DRAIN)",
         ] {
             assert!(errors.iter().any(|error| error.starts_with(name)), "{name} in {errors:#?}");
         }
-        assert_eq!(errors.len(), 17, "{errors:#?}");
+        assert_eq!(errors.len(), 19, "{errors:#?}");
         assert!(!errors.concat().contains("too-short-to-tell"));
+    }
+
+    #[test]
+    fn the_database_needs_nothing_of_the_other_stores() {
+        let asked = std::cell::RefCell::new(Vec::new());
+        let look = |name: &str| {
+            asked.borrow_mut().push(name.to_owned());
+            NEEDED.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        assert_eq!(database(&look).unwrap().place(), "db:5432");
+        let others: Vec<_> = asked.take().into_iter().filter(|name| !DATABASE_HELP.contains(name)).collect();
+        assert_eq!(others, [""; 0]);
+        assert_eq!(database(&|_| None).unwrap_err().len(), 3);
     }
 
     #[test]
@@ -293,7 +339,7 @@ mod tests {
         fs::write(&file, "from-file\n").unwrap();
         let mut pairs: Vec<_> = NEEDED.into_iter().filter(|(name, _)| *name != "DBPASS").collect();
         pairs.push(("DBPASS_FILE", file.to_str().unwrap()));
-        assert_eq!(read(&pairs).unwrap().stores.database.password.expose_secret(), "from-file");
+        assert_eq!(read(&pairs).unwrap().stores.database.password.at_first().expose_secret(), "from-file");
         fs::write(&file, "\n").unwrap();
         assert_eq!(read(&pairs).unwrap_err().len(), 1);
     }

@@ -11,6 +11,8 @@ use crate::upkeep::collection::Schedule;
 const INTERVAL: &str = "1h";
 /// How long when nobody says.
 const GRACE: &str = "24h";
+/// How long requests under way may take when nobody says.
+const DRAIN: &str = "60s";
 
 /// Flags of the collection in the background.
 #[derive(Args, Clone, Debug)]
@@ -45,6 +47,31 @@ impl CollectionFlags {
             return None;
         }
         Some(Schedule { interval: interval?, grace: grace? })
+    }
+}
+
+/// Flag of the orderly end.
+#[derive(Args, Clone, Debug)]
+pub struct DrainFlag {
+    /// How long requests under way may take once told to stop; whoever kills what does not end has to wait longer
+    #[arg(long, env = "ARTIFACTAPI_DRAIN", value_name = "DURATION", default_value = DRAIN)]
+    pub drain: String,
+}
+
+impl DrainFlag {
+    /// As written, or what it is when nobody says.
+    pub fn of(drain: Option<String>) -> Self {
+        DrainFlag { drain: drain.unwrap_or_else(|| DRAIN.into()) }
+    }
+
+    /// Checks it.
+    pub fn time(&self, errors: &mut Vec<String>) -> Option<Duration> {
+        let text = self.drain.as_str();
+        let checked = match period(text) {
+            Ok(time) if time < Duration::from_secs(1) => Err("must be a second or more, as 60s".into()),
+            read => read,
+        };
+        checked.map_err(|why| errors.push(format!("--drain (ARTIFACTAPI_DRAIN): {text:?} {why}"))).ok()
     }
 }
 

@@ -1,13 +1,20 @@
 //! What the command line and the environment say. Every error is reported, not only the first.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use artifactapi_engine::gc::room::MinFree;
 use artifactapi_model::Sealer;
-use artifactapi_stores::environment::{Reader, process};
+use artifactapi_stores::{
+    environment::{Reader, process},
+    listen,
+};
 use clap::Args;
 use ipnet::IpNet;
 
-use super::periods::CollectionFlags;
+use super::{
+    periods::{CollectionFlags, DrainFlag},
+    room::RoomFlag,
+};
 use crate::{
     http::{
         forwarded::{Outside, PublicUrl},
@@ -40,7 +47,7 @@ pub struct Flags {
     /// Directory for the database and the cached files
     #[arg(long, env = "ARTIFACTAPI_DATA_DIR", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// Address to serve on; port 0 takes a free one
+    /// Address to serve on; a port alone (:8000) is every address, port 0 takes a free one
     #[arg(long, env = "LISTEN_ADDR", value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     pub listen: String,
     /// Address of the metrics page; port 0 takes a free one
@@ -64,6 +71,12 @@ pub struct Flags {
     /// The collection in the background.
     #[command(flatten)]
     pub collection: CollectionFlags,
+    /// The room that stays free.
+    #[command(flatten)]
+    pub room: RoomFlag,
+    /// The orderly end.
+    #[command(flatten)]
+    pub drain: DrainFlag,
 }
 
 /// Checked settings.
@@ -87,6 +100,10 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// The collection in the background.
     pub collection: Schedule,
+    /// How much of the file system of `data` stays free.
+    pub min_free: MinFree,
+    /// How long requests under way may take once told to stop.
+    pub drain: Duration,
     /// The key of signing keys at rest: `ARTIFACTAPI_ENCRYPTION_KEY`, which no flag has.
     pub sealer: Option<Sealer>,
 }
@@ -133,10 +150,14 @@ impl Settings {
             ));
         }
         let collection = flags.collection.schedule(&mut errors);
+        let min_free = flags.room.floor(&mut errors);
+        let drain = flags.drain.time(&mut errors);
         let mut reader = Reader::new(&process);
         let sealer = reader.sealer();
         errors.append(&mut reader.errors);
-        let (Some(listen), Some(metrics), Some(collection)) = (listen, metrics, collection) else {
+        let (Some(listen), Some(metrics), Some(collection), Some(min_free), Some(drain)) =
+            (listen, metrics, collection, min_free, drain)
+        else {
             return Err(errors);
         };
         if !errors.is_empty() {
@@ -152,6 +173,8 @@ impl Settings {
             outside: Outside { public_url, trusted_proxies },
             log_format: flags.log_format,
             collection,
+            min_free,
+            drain,
             sealer,
         })
     }
@@ -181,14 +204,11 @@ fn tls(flags: &Flags, errors: &mut Vec<String>) -> Option<TlsFiles> {
 
 /// `:8000` listens on every address, as the original system read it.
 fn address(flag: &str, text: &str, errors: &mut Vec<String>) -> Option<SocketAddr> {
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    match full.parse() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            errors.push(format!("{flag}: {text:?} is no address as 127.0.0.1:8000"));
-            None
-        }
+    let address = listen::address(text);
+    if address.is_none() {
+        errors.push(format!("{flag}: {text:?} is no address as 127.0.0.1:8000, [::1]:8000 or :8000"));
     }
+    address
 }
 
 #[cfg(test)]
@@ -219,6 +239,8 @@ mod tests {
             "--tls-cert=/nowhere.pem",
             "--gc-interval=0s",
             "--gc-grace=7d",
+            "--min-free=much",
+            "--drain=0s",
         ];
         let errors =
             Settings::of(&Line::parse_from(["artifactapi"].iter().chain(&arguments)).flags).unwrap_err();
@@ -231,16 +253,18 @@ mod tests {
             "--tls-cert",
             "--gc-interval",
             "--gc-grace",
+            "--min-free",
+            "--drain",
         ] {
             assert!(errors.iter().any(|error| error.starts_with(flag)), "{flag} in {errors:?}");
         }
-        assert_eq!(errors.len(), 9);
+        assert_eq!(errors.len(), 11);
     }
 
     #[test]
     fn a_port_alone_listens_everywhere() {
         let settings = settings(&["--listen", ":8123", "--trusted-proxies", "10.0.0.0/8, fd00::/8"]).unwrap();
-        assert_eq!(settings.listen.to_string(), "0.0.0.0:8123");
+        assert_eq!(settings.listen.to_string(), "[::]:8123");
         assert_eq!(settings.outside.trusted_proxies.len(), 2);
     }
 }

@@ -137,6 +137,8 @@ pub struct VirtualRepository {
     pub identity: Option<RepoIdentity>,
     /// What is merged for those who may see all members.
     pub(super) whole: OnceLock<Arc<Union>>,
+    /// The same of each member alone.
+    pub(super) single: Vec<OnceLock<Arc<Union>>>,
 }
 
 impl std::fmt::Debug for VirtualRepository {
@@ -201,6 +203,7 @@ impl VirtualRepository {
             delivery: Delivery::Auto,
             metrics,
         };
+        let single = members.iter().map(|_| OnceLock::new()).collect();
         VirtualRepository {
             face: Arc::new(face),
             spec,
@@ -208,6 +211,7 @@ impl VirtualRepository {
             owners: Arc::default(),
             identity,
             whole: OnceLock::new(),
+            single,
         }
     }
 

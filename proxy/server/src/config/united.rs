@@ -24,10 +24,10 @@ impl Rules for Shown {
         self.spec.resolution == Resolution::FirstMatch
     }
 
-    fn owner(&self, name: &str) -> Option<usize> {
-        // What belongs to a member that is not shown is nobody's: a place that nobody has.
-        let place = |member: usize| self.places.get(member).copied().flatten().unwrap_or(usize::MAX);
-        reserved_for(&self.spec, name).map(place)
+    fn may_have(&self, place: usize, name: &str) -> bool {
+        // What belongs to a member that is not shown is nobody's.
+        let shown = |member: usize| self.places.get(member).copied().flatten();
+        reserved_for(&self.spec, name).is_none_or(|member| shown(member) == Some(place))
     }
 }
 
@@ -45,6 +45,20 @@ impl VirtualRepository {
         }
         let union = Arc::new(self.make(visible)?);
         Ok(self.whole.get_or_init(|| union).clone())
+    }
+
+    /// What is merged of the member at `place` alone: an index of what it lets clients have.
+    ///
+    /// # Errors
+    /// Its name, when it cannot be asked at this moment.
+    pub fn alone(&self, place: usize) -> Result<Arc<Union>, RepoName> {
+        let Some(single) = self.single.get(place) else { return self.make(&[]).map(Arc::new) };
+        if let Some(union) = single.get() {
+            return Ok(union.clone());
+        }
+        let shown: Vec<_> = (0..self.members.len()).map(|member| member == place).collect();
+        let union = Arc::new(self.make(&shown)?);
+        Ok(single.get_or_init(|| union).clone())
     }
 
     fn make(&self, visible: &[bool]) -> Result<Union, RepoName> {
@@ -69,11 +83,12 @@ impl VirtualRepository {
 
 /// Everything of the configuration that a merge depends on.
 fn fingerprint(spec: &ValidVirtual, members: &[Remote]) -> Digest {
+    // All of it is named, so that a rule that is added is not forgotten here. Who may read changes which members are
+    // shown and no byte; the type is part of what a generation is stored under.
+    let ValidVirtual { namespace, name, package_type: _, members: _, resolution, reserved, read: _ } = spec;
     let members: Vec<_> =
         members.iter().map(|member| (&member.spec.name, &member.identity, &member.spec.policy)).collect();
-    let reserved: Vec<_> =
-        spec.reserved.iter().map(|Reserved { member, patterns }| (member, patterns)).collect();
-    let ValidVirtual { namespace, name, resolution, .. } = spec;
+    let reserved: Vec<_> = reserved.iter().map(|Reserved { member, patterns }| (member, patterns)).collect();
     let text = format!("{namespace}/{name} {resolution:?} {members:?} {reserved:?}");
     Digest::of(text.as_bytes())
 }

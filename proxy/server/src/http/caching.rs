@@ -109,6 +109,7 @@ mod tests {
             fresh_for: fresh_for.map(Duration::from_secs),
             stored_at: Timestamp(0),
             outcome,
+            is_dated_exactly: false,
             varies_by_accept: false,
             gzip: None,
             body: Body::Absent,

@@ -11,6 +11,15 @@ pub struct Validators<'a> {
     pub etag: Option<&'a str>,
     /// `Last-Modified` as it is sent; empty when there is none.
     pub last_modified: &'a str,
+    /// Whether another date than this one is another body's, be it later.
+    pub is_dated_exactly: bool,
+}
+
+impl Validators<'_> {
+    /// Whether the body of the date `modified` was there at `moment`, as far as dates tell.
+    fn was_there(&self, modified: SystemTime, moment: SystemTime) -> bool {
+        if self.is_dated_exactly { modified == moment } else { modified <= moment }
+    }
 }
 
 /// What the preconditions of a GET or HEAD come to.
@@ -31,7 +40,7 @@ pub fn evaluate(headers: &HeaderMap, validators: Validators<'_>) -> Verdict {
             return Verdict::Failed;
         }
     } else if let Some(limit) = date(headers, header::IF_UNMODIFIED_SINCE)
-        && parsed(validators.last_modified).is_some_and(|modified| modified > limit)
+        && parsed(validators.last_modified).is_some_and(|modified| !validators.was_there(modified, limit))
     {
         return Verdict::Failed;
     }
@@ -44,7 +53,7 @@ pub fn evaluate(headers: &HeaderMap, validators: Validators<'_>) -> Verdict {
     match since {
         Some(text) if text == validators.last_modified => Verdict::NotModified,
         Some(text) => match (parsed(text), parsed(validators.last_modified)) {
-            (Some(since), Some(modified)) if modified <= since => Verdict::NotModified,
+            (Some(since), Some(modified)) if validators.was_there(modified, since) => Verdict::NotModified,
             _ => Verdict::Proceed,
         },
         None => Verdict::Proceed,
@@ -114,7 +123,7 @@ mod tests {
 
     const TAG: &str = "\"abc\"";
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-    const HELD: Validators<'_> = Validators { etag: Some(TAG), last_modified: DATE };
+    const HELD: Validators<'_> = Validators { etag: Some(TAG), last_modified: DATE, is_dated_exactly: false };
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -154,6 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn an_exact_date_is_the_only_one_that_counts() {
+        use Verdict::*;
+        let exact = Validators { is_dated_exactly: true, ..HELD };
+        for (pairs, want) in [
+            (("if-modified-since", DATE), NotModified),
+            (("if-modified-since", "Sunday, 06-Nov-94 08:49:37 GMT"), NotModified),
+            (("if-modified-since", "Sun, 06 Nov 1994 08:49:38 GMT"), Proceed),
+            (("if-modified-since", "Sun, 06 Nov 1994 08:49:36 GMT"), Proceed),
+            (("if-unmodified-since", DATE), Proceed),
+            (("if-unmodified-since", "Sun, 06 Nov 1994 08:49:38 GMT"), Failed),
+        ] {
+            assert_eq!(evaluate(&headers(&[pairs]), exact), want, "{pairs:?}");
+        }
+    }
+
+    #[test]
     fn rs_14_a_range_is_only_for_the_body_it_was_meant_for() {
         for (value, want) in [
             (TAG, true),
@@ -165,7 +190,7 @@ mod tests {
             assert_eq!(range_applies(&headers(&[("if-range", value)]), HELD), want, "{value}");
         }
         assert!(range_applies(&headers(&[]), HELD));
-        let unknown = Validators { etag: None, last_modified: "" };
+        let unknown = Validators { etag: None, last_modified: "", is_dated_exactly: false };
         assert!(!range_applies(&headers(&[("if-range", TAG)]), unknown));
     }
 }

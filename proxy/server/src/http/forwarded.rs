@@ -40,9 +40,22 @@ impl Outside {
     /// # Errors
     /// [`BadHost`] when it must be read from the request and the request names no valid host.
     pub fn url_of(&self, ends: &Ends, uri: &Uri, headers: &HeaderMap) -> Result<PublicUrl, BadHost> {
-        if let Some(url) = &self.public_url {
-            return Ok(url.clone());
+        match &self.public_url {
+            Some(url) => Ok(url.clone()),
+            None => self.asked(ends, uri, headers),
         }
+    }
+
+    /// Whether `name`, as `host` or `host:port`, is the name of this server: that of the public URL, or the one that
+    /// this request was sent to.
+    pub fn is_our_name(&self, ends: &Ends, uri: &Uri, headers: &HeaderMap, name: &str) -> bool {
+        let is_of = |url: &PublicUrl| has_name(&url.origin, name);
+        self.public_url.as_ref().is_some_and(is_of)
+            || self.asked(ends, uri, headers).is_ok_and(|url| is_of(&url))
+    }
+
+    /// Where the client sent this request to, as far as it and proxies that are trusted say.
+    fn asked(&self, ends: &Ends, uri: &Uri, headers: &HeaderMap) -> Result<PublicUrl, BadHost> {
         let trusted = self.trusts(ends.peer.ip());
         let told = |name: &HeaderName| if trusted { last(headers, name) } else { None };
         let scheme = match told(&X_FORWARDED_PROTO) {
@@ -101,6 +114,15 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
     value.rsplit(',').map(str::trim).find(|value| !value.is_empty())
+}
+
+/// Whether `origin` (`scheme://host[:port]`) is reached by `name`. A scheme's own port may be named or not.
+fn has_name(origin: &str, name: &str) -> bool {
+    let Some((scheme, host)) = origin.split_once("://") else { return false };
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    let bare = |name: &str| name.strip_suffix(port).unwrap_or(name).to_ascii_lowercase();
+    // What ends like a port within an IPv6 address stands within brackets.
+    bare(host) == bare(name)
 }
 
 /// A DNS name, IPv4 address or bracketed IPv6 address, with or without a port.
@@ -207,6 +229,27 @@ mod tests {
             assert!(url(&outside, "192.0.2.1:5", &[("host", bad)]).is_none(), "{bad}");
         }
         assert!(url(&outside, "192.0.2.1:5", &[]).is_none());
+    }
+
+    #[test]
+    fn our_names_are_those_clients_use() {
+        let public_url = Some(PublicUrl::parse("https://Packages.test/cache/").unwrap());
+        let named = Outside { public_url, ..behind_proxy() };
+        let is_ours = |outside: &Outside, peer: &str, name: &str| {
+            outside.is_our_name(&ends(peer), &Uri::from_static("/x"), &headers(FORGED), name)
+        };
+        for ours in ["packages.test", "PACKAGES.test", "packages.test:443", "proxy.test:8000"] {
+            assert!(is_ours(&named, "192.0.2.1:5", ours), "{ours}");
+        }
+        for other in ["packages.test:80", "packages.test:8443", "quay.io", "", "proxy.test", "evil.test"] {
+            assert!(!is_ours(&named, "192.0.2.1:5", other), "{other}");
+        }
+        // Behind a proxy that is trusted it is what that one says, and without TLS the port of HTTP.
+        assert!(is_ours(&behind_proxy(), "10.1.2.3:5", "evil.test"));
+        assert!(!is_ours(&behind_proxy(), "10.1.2.3:5", "proxy.test:8000"));
+        let plain = headers(&[("host", "[fd00::1]:80")]);
+        let outside = Outside::default();
+        assert!(outside.is_our_name(&ends("192.0.2.1:5"), &Uri::from_static("/x"), &plain, "[fd00::1]"));
     }
 
     #[test]

@@ -126,9 +126,10 @@ async fn dispatch(
 ) -> Result<Response<ReplyBody>, Refused> {
     let snapshot = app.snapshot.load();
     let rule = table::rule(&route, &parts.method);
+    let is_ours = |name: &str| app.outside.is_our_name(&connection.ends, &parts.uri, &parts.headers, name);
     let target = match route {
         Route::Remote(below) => target::remote(&snapshot, &below)?,
-        Route::Registry(request) => match target::registry(&snapshot, &request)? {
+        Route::Registry(request) => match target::registry(&snapshot, &request, is_ours)? {
             RegistryTarget::Below(target) => target,
             RegistryTarget::Ping(face) => {
                 drop(snapshot);
@@ -158,11 +159,7 @@ async fn dispatch(
         Route::RegistryPing => {
             let asks = snapshot.registry_asks();
             drop(snapshot);
-            if asks {
-                let client = app.outside.client_of(&connection.ends, &parts.headers);
-                admit::note(record, &Box::pin(app.gate.somebody(&parts.headers, client)).await?);
-            }
-            return own_page(parts, record, ping());
+            return Box::pin(registry_ping(app, connection, parts, asks, record)).await;
         }
         Route::Token => {
             drop(snapshot);
@@ -203,6 +200,21 @@ async fn dispatch(
     let action = rule.where_nothing_changes();
     admit(app, connection, parts, &repository, || target.scope(), action, record).await?;
     fetched::serve(app, connection, parts, &target, body, record).await
+}
+
+/// The answer of `/v2/` for the whole host; where it `asks`, only somebody who is known gets one.
+async fn registry_ping(
+    app: &Arc<App>,
+    connection: &Connection,
+    parts: &Parts,
+    asks: bool,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Refused> {
+    if asks {
+        let client = app.outside.client_of(&connection.ends, &parts.headers);
+        admit::note(record, &app.gate.somebody(&parts.headers, client).await?);
+    }
+    own_page(parts, record, ping())
 }
 
 /// A page of our own, for GET and HEAD.

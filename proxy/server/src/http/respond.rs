@@ -58,7 +58,11 @@ pub async fn content(
         .last_modified
         .take()
         .unwrap_or_else(|| httpdate::fmt_http_date(content.stored_at.to_system_time()));
-    let validators = Validators { etag: etag.as_deref(), last_modified: &last_modified };
+    let validators = Validators {
+        etag: etag.as_deref(),
+        last_modified: &last_modified,
+        is_dated_exactly: content.is_dated_exactly,
+    };
     let mut headers = describe(&content, asked.repository, validators, identity);
     if is_gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -104,7 +104,9 @@ impl Server {
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let ends = Ends { peer, local: stream.local_addr()?, tls: self.tls.is_some() };
+        // A socket of both families shows IPv4 as part of IPv6.
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let ends = Ends { peer: plain(peer), local: plain(stream.local_addr()?), tls: self.tls.is_some() };
         let progress: Arc<Progress> = Arc::default();
         let connection = Connection { ends, progress: progress.clone() };
         let stream = Counted::new(stream, progress);

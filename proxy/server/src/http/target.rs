@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use artifactapi_formats::docker;
 use artifactapi_model::{PackageType, RepoName};
 use http::StatusCode;
 
@@ -116,26 +117,38 @@ pub enum RegistryTarget<'a> {
 ///    requests). It wins over a repository whose name happens to be the image's first segment, or else whoever
 ///    may name a repository `library` could answer for Docker Hub's. Where the first segment is that very
 ///    Remote's name, it is the prefix of an `override_path` and no part of the image's name.
-/// 2. The first segment names a docker Remote, Local or Virtual.
-/// 3. Without `ns`, the root mirror, with the whole path (dockerd's `registry-mirrors`).
+/// 2. `ns` names a registry that nobody mirrors: there is nothing here, whatever the first segment is. A node asks
+///    for all of its images here, and whoever may name a repository `cilium` must not answer for quay.io/cilium.
+///    Only a name of our own, by `is_ours`, is as good as none: that is what the node knows us by. And behind the
+///    name of a Remote of Docker Hub an image of two segments is no other registry's.
+/// 3. The first segment names a docker Remote, Local or Virtual.
+/// 4. The root mirror, with the whole path (dockerd's `registry-mirrors`, which send no `ns`).
 ///
 /// # Errors
 /// 404 otherwise: a client's `ns` never becomes a host to ask.
-pub fn registry<'a>(snapshot: &Snapshot, request: &Registry<'a>) -> Result<RegistryTarget<'a>, Refused> {
+pub fn registry<'a>(
+    snapshot: &Snapshot,
+    request: &Registry<'a>,
+    is_ours: impl FnOnce(&str) -> bool,
+) -> Result<RegistryTarget<'a>, Refused> {
     let (name, below) = request.split_name();
-    let ns = request.ns.map(decoded);
-    let mirror = ns.as_deref().and_then(|host| snapshot.mirror_for(host));
-    if let Some(repository) = mirror
-        && repository.name().as_str() != name
-    {
-        return Ok(at_root(repository, request, ns));
-    }
+    let namespace = match request.ns.map(decoded) {
+        None => None,
+        Some(host) => match snapshot.mirror_for(&host) {
+            Some(repository) if repository.name().as_str() != name => {
+                return Ok(at_root(repository, request, Some(host)));
+            }
+            Some(_) => Some(host),
+            None if is_ours(&host) => None,
+            None if is_behind_its_name(snapshot.get(name), &host, below) => Some(host),
+            None => return Err(not_mirrored(&host)),
+        },
+    };
     match snapshot.get(name) {
         Some(Known::Remote(repository)) if repository.package_type() == PackageType::Docker => {
             if below.is_empty() {
                 return Ok(RegistryTarget::Ping(repository.face.clone()));
             }
-            let namespace = mirror.and(ns);
             let prefix = format!("/v2/{name}/");
             let (repository, query) = (repository.clone(), request.query);
             let face = repository.face.clone();
@@ -154,15 +167,15 @@ pub fn registry<'a>(snapshot: &Snapshot, request: &Registry<'a>) -> Result<Regis
             Ok(RegistryTarget::Virtual(repository.clone(), below))
         }
         // No repository can be called so.
-        None if name == "_catalog" && below.is_empty() && ns.is_none() => Ok(RegistryTarget::Catalog),
+        None if name == "_catalog" && below.is_empty() => Ok(RegistryTarget::Catalog),
         known => match (snapshot.root_mirror(), known) {
-            (Some(repository), _) if ns.is_none() => Ok(at_root(repository, request, None)),
-            (_, Some(Known::Remote(repository))) => Err(Refused::not_found(format!(
+            (Some(repository), _) => Ok(at_root(repository, request, None)),
+            (None, Some(Known::Remote(repository))) => Err(Refused::not_found(format!(
                 "{name} is a {} repository; it is served below /api/v1/remote/{name}/",
                 repository.package_type()
             ))),
-            (_, Some(known)) => Err(elsewhere(name, known)),
-            (_, None) => Err(unknown(name)),
+            (None, Some(known)) => Err(elsewhere(name, known)),
+            (None, None) => Err(unknown(name)),
         },
     }
 }
@@ -182,9 +195,22 @@ fn at_root<'a>(
     })
 }
 
-/// `host:port` with its colon escaped or not. Anything else that is escaped is in no lookup.
+/// `host:port` with its colons and brackets escaped or not. Anything else that is escaped is in no lookup.
 fn decoded(ns: &str) -> String {
-    ns.replace("%3A", ":").replace("%3a", ":")
+    let escaped = [("%3A", ":"), ("%3a", ":"), ("%5B", "["), ("%5b", "["), ("%5D", "]"), ("%5d", "]")];
+    escaped.into_iter().fold(ns.to_owned(), |text, (code, sign)| text.replace(code, sign))
+}
+
+fn is_behind_its_name(known: Option<&Known>, ns: &str, below: &str) -> bool {
+    let Some(Known::Remote(repository)) = known else { return false };
+    repository.package_type() == PackageType::Docker
+        && docker::is_behind_its_name(&repository.remote.spec, ns, below)
+}
+
+/// The node goes on to the registry itself.
+fn not_mirrored(host: &str) -> Refused {
+    let shown: String = host.chars().take(255).collect();
+    Refused::not_found(format!("no Remote stands in for {shown}: none has it in docker.mirrorFor"))
 }
 
 fn unknown(name: &str) -> Refused {

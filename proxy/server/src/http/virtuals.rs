@@ -7,7 +7,8 @@
 //! in one member only.
 //!
 //! Where indexes are united (helm, rpm and alpine always, others with `resolution: union`), all members are asked at
-//! once: see [`merged`].
+//! once: see [`merged`]. Of an owner whose policy hides something, its indexes come from there as well, made of that
+//! member alone: they name what it lets clients have, and nothing else (RS-48).
 //!
 //! **Rights.** Whoever may read the Virtual may read through it what its members have, as far as the Virtual is not
 //! more open than they are: of a Virtual that anyone may read, a member that not anyone may read shows itself to
@@ -21,7 +22,7 @@ mod owner;
 use std::{sync::Arc, time::Duration};
 
 use artifactapi_engine::FetchError;
-use artifactapi_formats::{Package, Subject};
+use artifactapi_formats::{Package, Request, Subject};
 use artifactapi_model::{
     PackageType, Refusal, RepoName,
     account::{Action, Caller, Verdict, may},
@@ -101,12 +102,12 @@ pub async fn answer(
     let request = fetched::format_request(parts, asked.path, asked.query, &accept);
     let subject = app.engine.subject(face.package_type, &request);
     match subject.map_err(|error| super::errors::refusal(&error.into(), asked.path))? {
-        Subject::Packages(packages) => asked.owned(&packages, &visible, record).await,
+        Subject::Packages(packages) => asked.owned(&packages, &request, &visible, record).await,
         Subject::Anything { tells: true, .. } if repository.members.len() > 1 => {
             Err(Refused::not_found("a Virtual does not ask this: it would tell members what others have"))
         }
         Subject::Anything { .. } if asked.is_unlisted(&request) => Err(asked.nobody()),
-        Subject::Anything { name, .. } => asked.anyone(&name, &visible, body, record).await,
+        Subject::Anything { name, .. } => asked.anyone(&name, &request, &visible, body, record).await,
     }
 }
 
@@ -137,7 +138,7 @@ impl Asked<'_> {
     }
 
     /// Whether it is a package that no merged index lists under this path.
-    fn is_unlisted(&self, request: &artifactapi_formats::Request<'_>) -> bool {
+    fn is_unlisted(&self, request: &Request<'_>) -> bool {
         let asks = |member: &Member| match member {
             Member::Remote(remote) => self.app.engine.asks_for_package(&remote.remote, request),
             Member::Local(_) | Member::Missing(_) => false,
@@ -149,12 +150,16 @@ impl Asked<'_> {
     async fn owned(
         &self,
         packages: &[Package],
+        request: &Request<'_>,
         visible: &[bool],
         record: &mut Record,
     ) -> Result<Response<ReplyBody>, Refused> {
-        let owner = owner::find(self.app, self.repository, self.path, packages).await;
+        let owner = owner::find(self.app, self.repository, request, packages).await;
         match owner.map_err(|failed| self.refused(failed, None, record))? {
             Some(owner) if visible[owner] => {
+                if let Some(response) = self.filtered(owner, record).await? {
+                    return Ok(response);
+                }
                 let answer = self.ask(owner, None, record).await;
                 answer.map_err(|failed| self.refused(failed, Some(owner), record))
             }
@@ -166,6 +171,7 @@ impl Asked<'_> {
     async fn anyone(
         &self,
         name: &str,
+        request: &Request<'_>,
         visible: &[bool],
         body: Incoming,
         record: &mut Record,
@@ -173,7 +179,7 @@ impl Asked<'_> {
         let Asked { app, repository, .. } = *self;
         let post = fetched::sent(self.parts, body).await?;
         let eligible = owner::eligible(repository, name);
-        let key = format!("?{}?{}", self.path, self.query);
+        let key = owner::key(app, repository, &eligible, request);
         let remembered = repository.owners.fresh(&key, app.clock.now()).flatten();
         let remembered = remembered.filter(|member| eligible.contains(member));
         let mut refusal = None;

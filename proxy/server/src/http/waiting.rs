@@ -6,9 +6,10 @@ use std::{
     convert::Infallible,
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use artifactapi_model::Reminder;
 use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,38 +27,47 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 256;
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// What is waited for, by the name of the check, and why; `None` once it has come.
+/// What is waited for, by the name of the check.
 #[derive(Debug, Default)]
-pub struct Waiting(Mutex<BTreeMap<&'static str, Option<String>>>);
+pub struct Waiting(Mutex<BTreeMap<&'static str, Check>>);
+
+/// Why one thing is waited for; nothing once it has come.
+#[derive(Debug, Default)]
+struct Check {
+    reason: Option<String>,
+    reminder: Reminder,
+}
 
 impl Waiting {
-    /// Waits for `check`, because of `reason`; logged when the reason is another than before.
+    /// Waits for `check`, because of `reason`; logged when the reason is another than before, and then at growing
+    /// intervals.
     pub fn on(&self, check: &'static str, reason: String) {
         let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = checks.insert(check, Some(reason.clone())).flatten();
-        if before.as_ref() != Some(&reason) {
+        let waited = checks.entry(check).or_default();
+        if waited.reminder.is_due(&reason, Instant::now()) {
             tracing::error!(check, reason, "waiting");
         }
+        waited.reason = Some(reason);
     }
 
     /// The same of what every start waits for: it is no trouble, and not logged.
     pub fn expect(&self, check: &'static str, reason: &str) {
         let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        checks.insert(check, Some(reason.to_owned()));
+        checks.entry(check).or_default().reason = Some(reason.to_owned());
     }
 
     /// `check` has come.
     pub fn done(&self, check: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(check, None);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(check, Check::default());
     }
 
     fn page(&self) -> String {
         let mut page = String::new();
-        for (check, reason) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (name, check) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             // Writing to a String cannot fail.
-            let _ = match reason {
-                None => writeln!(page, "[+]{check} ok"),
-                Some(reason) => writeln!(page, "[-]{check} {reason}"),
+            let _ = match &check.reason {
+                None => writeln!(page, "[+]{name} ok"),
+                Some(reason) => writeln!(page, "[-]{name} {reason}"),
             };
         }
         page.push_str("not ready\n");

@@ -13,9 +13,30 @@ use prometheus_client::{
 #[derive(Clone, Debug, Default)]
 pub struct CollectionCounts(pub Arc<Progress>);
 
+/// Writes a counter that stands for itself.
+pub(super) fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    count: u64,
+) -> Result<(), fmt::Error> {
+    ConstCounter::new(count).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
 impl Collector for CollectionCounts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Numbers { evicted, condemned, deleted, freed, strays, runs, last, states } = self.0.numbers();
+        let Numbers {
+            evicted,
+            condemned,
+            deleted,
+            freed,
+            strays,
+            room_artifacts: _,
+            room_bytes: _,
+            runs,
+            last,
+            states,
+        } = self.0.numbers();
         for (name, help, count) in [
             ("gc_evicted_artifacts", "Artifacts forgotten for the retention of their Remote", evicted),
             ("gc_condemned_blobs", "Blobs that nothing named for the grace period", condemned),
@@ -23,12 +44,7 @@ impl Collector for CollectionCounts {
             ("gc_freed_bytes", "Bytes of deleted blobs", freed),
             ("gc_strays", "Blobs found in the blob store that the database did not know", strays),
         ] {
-            ConstCounter::new(count).encode(encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                MetricType::Counter,
-            )?)?;
+            counter(&mut encoder, name, help, count)?;
         }
         let help = "Collections that this process ended, well or not";
         let mut family = encoder.encode_descriptor("gc_runs", help, None, MetricType::Counter)?;

@@ -20,8 +20,8 @@ use prometheus_client::{
 };
 
 use super::{
-    access::Outcome, collection::CollectionCounts, histogram::DurationHistogram, stores::StoreCounts,
-    upstreams::Gatherer,
+    access::Outcome, collection::CollectionCounts, histogram::DurationHistogram, room::RoomCounts,
+    stores::StoreCounts, upstreams::Gatherer,
 };
 
 /// Content type of [`Metrics::encode`].
@@ -52,6 +52,8 @@ pub struct Metrics {
     pub stores: StoreCounts,
     /// Where the collector counts what it does.
     pub collection: CollectionCounts,
+    /// Where room on the disk is noted.
+    pub room: RoomCounts,
     /// What is seen of upstreams.
     pub upstreams: Arc<Gatherer>,
 }
@@ -155,6 +157,8 @@ impl Metrics {
         registry.register_collector(Box::new(stores.clone()));
         let collection = CollectionCounts::default();
         registry.register_collector(Box::new(collection.clone()));
+        let room = RoomCounts::new(collection.0.clone());
+        registry.register_collector(Box::new(room.clone()));
         let nameless = handles(&requests, &durations, &bytes, "", "");
         Metrics {
             registry,
@@ -172,6 +176,7 @@ impl Metrics {
             lines_dropped,
             stores,
             collection,
+            room,
             upstreams: Arc::default(),
         }
     }

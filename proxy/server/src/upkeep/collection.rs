@@ -10,7 +10,7 @@ use std::{
 };
 
 use artifactapi_engine::gc::{Collector, Configured, GcError, Options, Report};
-use artifactapi_model::{Local, Timestamp, ports::Coordinator};
+use artifactapi_model::{Local, Notice, Timestamp, ports::Coordinator};
 use artifactapi_registry::sweep;
 
 use crate::{App, config::Snapshot};
@@ -80,6 +80,7 @@ impl Collection {
         let configured = app.health.is_loaded().then(|| Configured {
             remotes: snapshot.remotes().map(|repository| repository.remote.clone()).collect(),
             others: snapshot.others().collect(),
+            virtuals: snapshot.virtuals().filter_map(|repository| repository.identity).collect(),
         });
         self.sweep(app, &snapshot, &options).await;
         let outcome = self.collector.run_once(configured.as_ref(), &options).await;
@@ -107,11 +108,7 @@ impl Collection {
         match outcome {
             Ok(report) if report.ran => {
                 progress.note_end(true, app.clock.now());
-                for notice in &report.notices {
-                    app.engine.hear(notice);
-                    // Whoever misses it looks again in a while.
-                    let _ = self.coordinator.publish(notice.encode().into()).await;
-                }
+                tell(app, &*self.coordinator, &report.notices).await;
                 tracing::info!(
                     evicted = report.evicted,
                     condemned = report.condemned,
@@ -128,5 +125,14 @@ impl Collection {
                 tracing::warn!(error = %error, "the collection ended early; the next one goes on");
             }
         }
+    }
+}
+
+/// Tells all replicas, this one included, what has changed.
+pub(super) async fn tell(app: &App, coordinator: &dyn Coordinator, notices: &[Notice]) {
+    for notice in notices {
+        app.engine.hear(notice);
+        // Whoever misses it looks again in a while.
+        let _ = coordinator.publish(notice.encode().into()).await;
     }
 }

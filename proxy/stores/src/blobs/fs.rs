@@ -15,6 +15,7 @@ pub(super) mod error;
 mod growth;
 pub(super) mod layout;
 pub(super) mod reader;
+mod shortage;
 pub(super) mod staged;
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use artifactapi_model::{
     Digest,
-    ports::{BlobError, BlobReader, BlobStore, StagedBlob},
+    ports::{BlobError, BlobReader, BlobStore, Space, StagedBlob},
 };
 use async_trait::async_trait;
 
-pub use self::uploads::FsUploads;
 use self::{
     error::{blocking, joined},
     layout::{Layout, Purpose},
@@ -36,6 +36,7 @@ use self::{
     staged::StagedFile,
     uploads::Writers,
 };
+pub use self::{shortage::Shortage, uploads::FsUploads};
 use crate::OpenError;
 
 /// A blob store in a directory, owned by one process at a time.
@@ -61,6 +62,20 @@ impl FsBlobs {
             source: joined(error),
         })??;
         Ok(FsBlobs { layout: Arc::new(layout), io: Arc::default(), writers: Arc::default() })
+    }
+
+    /// Room on the file system that the directory is on.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub async fn space(&self) -> Result<Space, BlobError> {
+        let layout = self.layout.clone();
+        blocking("measuring the file system", move || layout.space()).await
+    }
+
+    /// Where writes that meet a full disk are noted.
+    pub fn shortage(&self) -> Arc<Shortage> {
+        self.layout.shortage.clone()
     }
 }
 

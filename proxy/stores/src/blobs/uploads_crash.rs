@@ -16,10 +16,9 @@ use artifactapi_model::{
     failpoint::{PUSH_NAMES, S3_PUSH_NAMES},
     ports::{BlobStore, Place, Stored, UploadId, UploadStore},
 };
-use artifactapi_services::Minio;
+use artifactapi_services::{Minio, scratch};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use super::{
     FsBlobs, S3Blobs, S3Settings, TieredBlobs,
@@ -172,14 +171,14 @@ async fn visit(names: &[&str], root: &Path, s3: Option<(String, String)>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_97_a_push_into_a_directory_survives_its_process() {
-    let root = TempDir::new().unwrap();
+    let root = scratch();
     visit(&PUSH_NAMES, root.path(), None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rs_97_a_push_to_s3_survives_its_process() {
     let Some(minio) = minio("rs_97_a_push_to_s3_survives_its_process") else { return };
-    let (root, settings) = (TempDir::new().unwrap(), settings(&minio));
+    let (root, settings) = (scratch(), settings(&minio));
     let names = [&PUSH_NAMES[..], &S3_PUSH_NAMES].concat();
     visit(&names, root.path(), Some((settings.endpoint, settings.bucket))).await;
 }

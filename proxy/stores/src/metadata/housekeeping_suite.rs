@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite reports by panicking")]
 
+mod at_once;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use artifactapi_model::{
@@ -16,6 +18,7 @@ use artifactapi_model::{
     },
 };
 
+pub use self::at_once::at_once_suite;
 use super::suite::{key, row};
 
 /// Over at once.
@@ -457,7 +460,7 @@ async fn retention_takes_the_least_recently_used((metadata, keeper): Faces) {
     let (repo, epoch) = (RepoId(1), Epoch(1));
     let order = async |limit| -> Vec<(String, u64)> {
         let found = keeper.least_used(repo, epoch, limit).await.unwrap();
-        found.iter().map(|(key, _, size)| (key.path.to_string(), *size)).collect()
+        found.iter().map(|aged| (aged.key.path.to_string(), aged.size)).collect()
     };
     assert_eq!(order(ALL).await, []);
     assert_eq!(keeper.usage(repo, epoch).await.unwrap(), Total::default());
@@ -471,7 +474,8 @@ async fn retention_takes_the_least_recently_used((metadata, keeper): Faces) {
     };
     assert_eq!(keeper.usage(repo, epoch).await.unwrap(), total(4, 8), "counted as often as it is named");
     assert_eq!(order(ALL).await, named(&[("a", 1), ("b", 2), ("d", 2), ("c", 3)]));
-    assert_eq!(keeper.least_used(repo, epoch, 1).await.unwrap()[0].1, blob("1").0);
+    let first = keeper.least_used(repo, epoch, 1).await.unwrap().swap_remove(0);
+    assert_eq!((first.digest, first.used_at), (blob("1").0, Timestamp(100)));
     metadata.touch(&[(key(1, "a"), Timestamp(400)), (key(1, "c"), Timestamp(50))]).await.unwrap();
     assert_eq!(order(3).await, named(&[("b", 2), ("d", 2), ("c", 3)]), "a use counts, an older one does not");
     let expire = async |before, limit| -> Vec<String> {

@@ -15,7 +15,8 @@ use std::{
 };
 
 use artifactapi_model::{
-    ArtifactKey, Clock, Digest, Epoch, Mutability, PackageType, RepoId, RepoName, SystemClock, Timestamp,
+    ArtifactKey, Clock, Digest, Epoch, Hold, Holds, Mutability, PackageType, RepoId, RepoName, SystemClock,
+    Timestamp,
     ports::metadata::{
         AccessRecord, Announced, ArtifactPage, ArtifactRow, Committed, DerivedRow, MetadataError,
         MetadataStore,
@@ -70,6 +71,7 @@ struct Tables {
     /// With the time at which it was made.
     derived: BTreeMap<Digest, (DerivedRow, Timestamp)>,
     blobs: BTreeMap<Digest, housekeeping::Blob>,
+    holds: Arc<Holds>,
     /// Repositories that are missing from the configuration, since when.
     retired: BTreeMap<RepoId, Timestamp>,
     secrets: BTreeMap<String, [u8; 32]>,
@@ -158,6 +160,10 @@ impl MetadataStore for MemoryMetadata {
     async fn announce_blob(&self, digest: &Digest, size: u64) -> Result<Announced, MetadataError> {
         let kept = self.tables()?.keep([(*digest, size)].into_iter());
         Ok(if kept { Announced::Kept } else { Announced::BeingDeleted })
+    }
+
+    fn hold(&self, digest: &Digest) -> Hold {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).holds.hold(digest)
     }
 
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactRow>, MetadataError> {
@@ -375,6 +381,15 @@ mod tests {
     #[tokio::test]
     async fn conforms_as_housekeeping() {
         housekeeping_suite::suite(async || {
+            let store = Arc::new(MemoryMetadata::default());
+            (store.clone() as Arc<dyn MetadataStore>, store as _)
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn takes_at_once_what_nobody_holds() {
+        housekeeping_suite::at_once_suite(async || {
             let store = Arc::new(MemoryMetadata::default());
             (store.clone() as Arc<dyn MetadataStore>, store as _)
         })

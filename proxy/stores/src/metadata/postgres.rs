@@ -57,7 +57,7 @@ pub use self::{
     delta::{Delta, Written},
     migrations::Migrated,
     schema::PostgresError,
-    settings::{PostgresSettings, PostgresTls},
+    settings::{Password, PostgresSettings, PostgresTls},
 };
 use super::{
     operation::{Operation, SqlStatements},

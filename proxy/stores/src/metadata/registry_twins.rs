@@ -430,7 +430,7 @@ proptest! {
     #[test]
     fn rs_113_sqlite_and_its_memory_twin_answer_alike(operations in prop::collection::vec(any_operation(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = artifactapi_services::scratch();
         let path = dir.path().join("metadata.db");
         let open = async || Faces::of(Arc::new(SqliteMetadata::open(&path, Arc::default()).await.unwrap()));
         runtime.block_on(compare(operations, open))?;

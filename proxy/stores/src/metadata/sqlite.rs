@@ -35,7 +35,7 @@ use std::{
 };
 
 use artifactapi_model::{
-    ArtifactKey, Digest, Epoch, Mutability, PackageType, RepoId, RepoName, Timestamp,
+    ArtifactKey, Digest, Epoch, Hold, Holds, Mutability, PackageType, RepoId, RepoName, Timestamp,
     ports::{
         MetadataError, MetadataStore,
         metadata::{AccessRecord, Announced, ArtifactPage, ArtifactRow, Committed, DerivedRow},
@@ -74,6 +74,7 @@ pub struct SqliteMetadata {
     readers: Readers,
     writer: Writer,
     fetch_numbers: Numbers,
+    holds: Arc<Holds>,
     path: PathBuf,
 }
 
@@ -89,14 +90,30 @@ impl SqliteMetadata {
             let writer = connection::writer(&path)?;
             let readers: Result<_, _> = (0..READERS).map(|_| connection::reader(&path)).collect();
             let readers = Readers::new(readers?, statements.clone());
+            // Without it everything works, for as long as there is room.
+            if let Err(error) = connection::reserve(&path) {
+                tracing::warn!(%error, "no room can be reserved for the log of the database");
+            }
             let writer = Writer::start(writer, statements).map_err(|source| OpenError::Io {
                 path: path.clone(),
                 doing: "starting the writing thread",
                 source,
             })?;
-            Ok(SqliteMetadata { readers, writer, fetch_numbers: Numbers::default(), path })
+            Ok(SqliteMetadata {
+                readers,
+                writer,
+                fetch_numbers: Numbers::default(),
+                holds: Arc::default(),
+                path,
+            })
         });
         opened.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// Reserves what the log needs on a full disk, where there was no room for it before. What fails is of no harm yet.
+    pub async fn reserve(&self) {
+        let path = self.path.clone();
+        let _ = tokio::task::spawn_blocking(move || connection::reserve(&path)).await;
     }
 }
 
@@ -237,6 +254,10 @@ impl MetadataStore for SqliteMetadata {
         let work = move |session: &Session<'_>| housekeeping::keep(session, &digest, size);
         let kept = self.writer.run(Operation::AnnounceBlob, work).await?;
         Ok(if kept { Announced::Kept } else { Announced::BeingDeleted })
+    }
+
+    fn hold(&self, digest: &Digest) -> Hold {
+        self.holds.hold(digest)
     }
 
     async fn artifact(&self, key: &ArtifactKey) -> Result<Option<ArtifactRow>, MetadataError> {

@@ -321,7 +321,7 @@ proptest! {
     #[test]
     fn rs_82_sqlite_and_its_memory_twin_answer_alike(operations in prop::collection::vec(any_operation(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = artifactapi_services::scratch();
         let path = dir.path().join("metadata.db");
         let open = async || Arc::new(SqliteMetadata::open(&path, Arc::default()).await.unwrap()) as Arc<dyn MetadataStore>;
         runtime.block_on(compare(operations, open))?;

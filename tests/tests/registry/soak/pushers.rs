@@ -7,9 +7,13 @@ use std::{
 
 use artifactapi_tests::registry::{Form, Image, NewManifest, Refused, Route, image_of, sha256};
 use bytes::Bytes;
+use futures_util::{StreamExt as _, future::ready, stream};
 use tokio::time::Instant;
 
 use super::{Dice, FLOOR, GRACE, Live, World};
+
+/// Manifests that are looked at at a time, at the end.
+const LOOKERS: usize = 6;
 
 /// How a pusher gets the layers it lacks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -171,23 +175,11 @@ async fn whole(image: &Image, entry: usize, reference: &str) -> Option<String> {
 /// All manifests of all times that are served now; each has everything it names, or is a breach.
 pub(super) async fn served(world: &World) -> Vec<(usize, String)> {
     let ever = world.ever.lock().expect("no holder panics").clone();
-    let mut served = Vec::new();
-    for (number, (image, digest)) in ever.into_iter().enumerate() {
-        let client = &world.images[image];
-        let entry = number % client.registry().entries();
-        let is_there = async || matches!(client.manifest(entry, &digest).await, Ok(Some(_)));
-        if !is_there().await {
-            continue;
-        }
-        if let Some(why) = whole(client, entry, &digest).await {
-            // It may have expired in between.
-            if is_there().await {
-                world.breach(format!("{digest} of {}: {why}", client.name()));
-            }
-            continue;
-        }
-        served.push((image, digest));
-    }
+    let looks = ever.into_iter().enumerate().map(async |(number, (image, digest))| {
+        let is_whole = is_served(world, number, image, &digest).await;
+        is_whole.then_some((image, digest))
+    });
+    let served: Vec<_> = stream::iter(looks).buffered(LOOKERS).filter_map(ready).collect().await;
     let served_now: BTreeSet<_> = served.iter().cloned().collect();
     for live in world.live().iter() {
         if !served_now.contains(&(live.image, live.digest.clone())) {
@@ -196,6 +188,22 @@ pub(super) async fn served(world: &World) -> Vec<(usize, String)> {
     }
     world.live().clear();
     served
+}
+
+/// Whether a manifest is there, with everything it names; one that is there without is a breach.
+async fn is_served(world: &World, number: usize, image: usize, digest: &str) -> bool {
+    let client = &world.images[image];
+    let entry = number % client.registry().entries();
+    let is_there = async || matches!(client.manifest(entry, digest).await, Ok(Some(_)));
+    if !is_there().await {
+        return false;
+    }
+    let Some(why) = whole(client, entry, digest).await else { return true };
+    // It may have expired in between.
+    if is_there().await {
+        world.breach(format!("{digest} of {}: {why}", client.name()));
+    }
+    false
 }
 
 /// Digests of all blobs that these manifests name.

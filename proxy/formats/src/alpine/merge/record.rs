@@ -22,7 +22,7 @@ impl<'l> Identity<'l> {
         let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
         for line in lines.split(|byte| *byte == b'\n') {
             let [field, b':', value @ ..] = line else {
-                return Err(malformed("a line of a record is no field"));
+                return Err(IndexError::malformed("a line of a record is no field"));
             };
             let known = match field {
                 b'P' => &mut name,
@@ -31,28 +31,24 @@ impl<'l> Identity<'l> {
                 _ => continue,
             };
             if known.replace(value).is_some() {
-                return Err(malformed("a record has a field twice"));
+                return Err(IndexError::malformed("a record has a field twice"));
             }
         }
         let text = |value: Option<&'l [u8]>, what| {
             let text = value.and_then(|value| str::from_utf8(value).ok());
-            text.filter(|text| !text.is_empty()).ok_or_else(|| malformed(what))
+            text.filter(|text| !text.is_empty()).ok_or_else(|| IndexError::malformed(what))
         };
         let name = text(name, "a record has no name")?;
         let version = text(version, "a record has no version")?;
         // Or else a name that is reserved could be spelled as another name with a part of it for a version.
         if !version.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(malformed("a version does not begin with a digit"));
+            return Err(IndexError::malformed("a version does not begin with a digit"));
         }
         text(checksum, "a record has no checksum")?;
         let path = RepoPath::from_canonical(&format!("{directory}{name}-{version}.apk"))
             .ok()
             .filter(|_| !name.contains('/') && !version.contains('/'))
-            .ok_or_else(|| malformed("a package's name or version is no part of a file name"))?;
+            .ok_or_else(|| IndexError::malformed("a package's name or version is no part of a file name"))?;
         Ok(Identity { name, path })
     }
-}
-
-fn malformed(what: &str) -> IndexError {
-    IndexError::Malformed(what.to_owned())
 }

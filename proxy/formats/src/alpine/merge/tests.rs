@@ -134,6 +134,24 @@ fn the_signature_covers_exactly_what_follows_it() {
 }
 
 #[test]
+fn a_key_that_fails_is_no_member_s_fault() {
+    struct Broken;
+    impl Signer for Broken {
+        fn rsa_name(&self) -> String {
+            "broken.rsa.pub".to_owned()
+        }
+        fn rsa_sha256(&self, _: &Digest) -> Result<Vec<u8>, String> {
+            Err("no key".to_owned())
+        }
+        fn openpgp(&self, _: &[u8]) -> Result<Option<String>, String> {
+            Err("no key".to_owned())
+        }
+    }
+    let told = sign(&Digest::of(b"x"), &Broken).unwrap_err().to_string();
+    assert_eq!(told, "the index cannot be signed: no key");
+}
+
+#[test]
 fn rs_48_rs_49_rules_hold_for_index_and_list_alike() {
     let one = [record("a", "1-r0", "x86_64", ""), record("kept", "9-r0", "x86_64", "")];
     let two = ["a", "kept", "b", "hidden"].map(|name| record(name, "2-r0", "x86_64", ""));

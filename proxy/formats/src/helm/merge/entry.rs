@@ -4,19 +4,23 @@
 
 use std::{fmt, marker::PhantomData, ops::Range};
 
-use artifactapi_model::{RepoPath, path};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeSeed, Error, IntoDeserializer as _, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::{IndexError, json::quoted, merge};
+use crate::{
+    IndexError,
+    json::{MAX_FOLDED, folded},
+    merge,
+    reference::below,
+};
 
-/// A chart version. Fields that are only checked are there for Helm's sake.
+/// A chart version. Fields that are only checked are there for Helm's sake. Their names are [`folded`].
 #[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase", expecting = "a chart version")]
+#[serde(default, expecting = "a chart version")]
 struct Fields<'a> {
     version: Option<String>,
     #[serde(borrow)]
@@ -28,12 +32,15 @@ struct Fields<'a> {
     keywords: Option<Vec<Option<Text>>>,
     maintainers: Option<Vec<Option<Object<Maintainer>>>>,
     icon: Option<Text>,
+    #[serde(rename = "apiversion")]
     api_version: Option<Text>,
     condition: Option<Text>,
     tags: Option<Text>,
+    #[serde(rename = "appversion")]
     app_version: Option<Text>,
     deprecated: Option<bool>,
     annotations: Option<Texts>,
+    #[serde(rename = "kubeversion")]
     kube_version: Option<Text>,
     dependencies: Option<Vec<Option<Object<Dependency>>>>,
     r#type: Option<Text>,
@@ -66,16 +73,16 @@ struct Dependency {
 pub(super) struct Chart {
     version: Option<String>,
     urls: Vec<String>,
-    /// Where `urls` has its value.
-    at: Range<usize>,
+    urls_at: Range<usize>,
 }
 
-/// The file of an entry.
-pub(super) struct File {
-    /// What the merged index says about where it is.
-    pub(super) url: String,
-    /// The member's own path; `None` where we do not serve it.
-    pub(super) path: Option<RepoPath>,
+/// Where the file of an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target<T> {
+    /// Canonical path in the Virtual.
+    Ours(T),
+    /// A URL of what we do not serve.
+    Elsewhere(T),
 }
 
 impl Chart {
@@ -88,49 +95,49 @@ impl Chart {
         // Helm passes over an empty entry.
         let fields: Option<Object<Fields<'_>>> = serde_json::from_str(text).map_err(malformed)?;
         let Fields { version, urls, .. } = fields.map(|fields| fields.0).unwrap_or_default();
-        let Some(urls) = urls else { return Ok(Chart { version, urls: Vec::new(), at: 0..0 }) };
+        let Some(urls) = urls else { return Ok(Chart { version, urls: Vec::new(), urls_at: 0..0 }) };
         let start = urls.get().as_ptr() as usize - text.as_ptr() as usize;
-        let at = start..start + urls.get().len();
+        let urls_at = start..start + urls.get().len();
         let urls: Option<Vec<Option<String>>> = serde_json::from_str(urls.get()).map_err(malformed)?;
-        Ok(Chart { version, urls: urls.into_iter().flatten().flatten().collect(), at })
+        Ok(Chart { version, urls: urls.into_iter().flatten().flatten().collect(), urls_at })
     }
 
     /// Version and file, in the merged index of `directory`; `None` for an entry that nobody could install.
-    pub(super) fn advertised(&self, directory: &str, member: &str) -> Option<(&str, File)> {
+    pub(super) fn advertised(&self, directory: &str, member: &str) -> Option<(&str, Target<String>)> {
         let version = self.version.as_deref().filter(|version| !version.is_empty())?;
-        let file = self.urls.iter().find_map(|url| place(url, directory, member))?;
-        Some((version, file))
+        let target = self.urls.iter().find_map(|url| place(url, directory, member))?;
+        Some((version, target))
     }
 
-    /// The entry, which is `json`, with `url` as its only URL.
-    pub(super) fn with_url(&self, json: &[u8], url: &str) -> Box<[u8]> {
-        let (before, after) = (&json[..self.at.start], &json[self.at.end..]);
-        [before, b"[", quoted(url).as_bytes(), b"]", after].concat().into_boxed_slice()
+    /// Where the entry has the value of `urls`.
+    pub(super) fn urls_at(&self) -> Range<usize> {
+        self.urls_at.clone()
     }
 }
 
 /// Where `url` leads. Helm appends `.prov` to it, so one of ours has no query.
-fn place(url: &str, directory: &str, member: &str) -> Option<File> {
-    let elsewhere = || Some(File { url: url.to_owned(), path: None });
+fn place(url: &str, directory: &str, member: &str) -> Option<Target<String>> {
     if url.starts_with("oci://") {
-        return elsewhere();
+        return Some(Target::Elsewhere(url.to_owned()));
     }
     match Url::parse(url) {
-        Ok(absolute) if matches!(absolute.scheme(), "http" | "https") => elsewhere(),
+        Ok(absolute) if matches!(absolute.scheme(), "http" | "https") => {
+            Some(Target::Elsewhere(url.to_owned()))
+        }
         Ok(_) => None,
         Err(_) => {
-            let path = merge::below(directory, url)?.path;
-            let ours = merge::qualified(directory, member, path.as_str())?;
-            Some(File { url: path::encode(ours.strip_prefix(directory)?), path: Some(path) })
+            let path = below(directory, url)?.path;
+            merge::qualified(directory, member, path.as_str()).map(Target::Ours)
         }
     }
 }
 
 fn malformed(why: impl fmt::Display) -> IndexError {
-    IndexError::Malformed(format!("a chart version: {why}"))
+    IndexError::malformed(format!("a chart version: {why}"))
 }
 
-/// A `T` written as an object: serde would take an array of its fields too, which Helm does not.
+/// A `T` written as an object, whose names are [`folded`] before they are compared with those of `T`'s fields; one that
+/// comes twice is an error. serde would take an array of its fields too, which Helm does not.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -142,10 +149,48 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+                T::deserialize(MapAccessDeserializer::new(Folding(map))).map(Object)
             }
         }
         deserializer.deserialize_map(Seen(PhantomData))
+    }
+}
+
+/// An object whose names are folded.
+struct Folding<A>(A);
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Folding<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        self.0.next_key_seed(Folded(seed))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
+}
+
+/// Takes a name folded.
+struct Folded<K>(K);
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Folded<K> {
+    type Value = K::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for Folded<K> {
+    type Value = K::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<K::Value, E> {
+        self.0.deserialize(folded(name, &mut [0; MAX_FOLDED]).unwrap_or(name).into_deserializer())
     }
 }
 

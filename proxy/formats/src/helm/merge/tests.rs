@@ -1,6 +1,10 @@
 //! Merged chart indexes, as Helm reads them.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    io::BufRead,
+};
 
 use artifactapi_model::PackageType;
 use proptest::prelude::*;
@@ -8,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    helm::Helm,
+    helm::{Helm, read::MAX_ENTRY},
     merge::{
-        merge_of,
-        testing::{Fake, Generation, Table, merged},
+        Kept, merge_of,
+        testing::{Echo, Fake, Generation, Table, merged},
     },
     testing::{self, Document},
 };
@@ -199,6 +203,15 @@ fn an_index_in_a_directory_and_one_that_nobody_has() {
 }
 
 #[test]
+fn a_name_that_helm_takes_for_another_is_read_as_that() {
+    let body = br#"{"entries":{"a":[{"Ver\u017fion":"1","URLs":["a.tgz"],"appversion":"x"}]}}"#;
+    let got = merge(&[Fake::new("one", &[(INDEX, body)])], &Table::default()).unwrap();
+    let want = br#"{"Ver\u017fion":"1","URLs":["-/m/one/a.tgz"],"appversion":"x"}"#;
+    let text = String::from_utf8_lossy(&got.files[INDEX]).into_owned();
+    assert!(text.contains(&*String::from_utf8_lossy(want)), "{text}");
+}
+
+#[test]
 fn rs_63_what_helm_would_refuse_is_an_error_that_names_the_member() {
     let good = member("good", &index(&[("a", &[("1", "a.tgz")])]));
     let entry = |fields: &str| format!(r#"{{"entries":{{"a":[{fields}]}}}}"#);
@@ -218,6 +231,11 @@ fn rs_63_what_helm_would_refuse_is_an_error_that_names_the_member() {
         entry(r#"{"version":1}"#),
         entry(r#"{"version":"1","version":"2"}"#),
         entry(r#"{"version":"1","urls":["a.tgz"],"urls":["b.tgz"]}"#),
+        // To Helm, which is written in Go, each of these names is one that it knows.
+        entry(r#"{"version":"2","ver\u017fion":"1","urls":["a.tgz"]}"#),
+        entry(r#"{"version":"1","urls":["a.tgz"],"URLs":["https://a.test/b.tgz"]}"#),
+        entry(r#"{"version":"1","urls":["a.tgz"],"appversion":1.10}"#),
+        entry(r#"{"version":"1","urls":["a.tgz"],"\u212aeywords":"a"}"#),
         entry(r#"{"version":"1","urls":"a.tgz"}"#),
         entry(r#"{"version":"1","urls":["a.tgz"],"appVersion":1.10}"#),
         entry(r#"{"version":"1","urls":["a.tgz"],"annotations":{"a":1}}"#),
@@ -247,6 +265,64 @@ fn names_are_text_whatever_they_look_like() {
     let got = merge(&[member("one", &index(&[(name, &[("1", "a<b>.tgz")])]))], &Table::default()).unwrap();
     assert_eq!(charts(&got)[name], pairs(&[("1", "-/m/one/a%3Cb%3E.tgz")]));
     assert_eq!(got.listed.keys().cloned().collect::<Vec<_>>(), advertised(&got));
+}
+
+/// A member whose merges are remembered, as the engine does.
+struct Remembered {
+    member: Fake,
+    kept: RefCell<Option<Kept>>,
+    read: Cell<usize>,
+}
+
+impl Member for Remembered {
+    fn name(&self) -> &str {
+        self.member.name()
+    }
+
+    fn permits(&self, path: &str) -> bool {
+        self.member.permits(path)
+    }
+
+    fn open(&self, path: &str) -> Result<Option<Box<dyn BufRead + '_>>, IndexError> {
+        self.member.open(path)
+    }
+
+    fn kept(&self, _: &str) -> Option<Kept> {
+        self.kept.borrow().clone()
+    }
+
+    fn keep(&self, _: &str, kept: Kept, bytes: usize) {
+        assert!(bytes > 0);
+        self.kept.replace(Some(kept));
+        self.read.set(self.read.get() + 1);
+    }
+}
+
+#[test]
+fn an_index_that_stays_is_read_once_whatever_changes_beside_it() {
+    let of = |member: Fake| Remembered { member, kept: RefCell::default(), read: Cell::new(0) };
+    let run = |members: &[Remembered], rules: &Table| {
+        let members: Vec<&dyn Member> = members.iter().map(|member| member as &dyn Member).collect();
+        let mut output = Generation::default();
+        let path = RepoPath::from_canonical(INDEX).unwrap();
+        let inputs = Inputs { index: &path, members: &members, rules, signer: &Echo };
+        HelmMerge.merge(inputs, &mut output).unwrap();
+        output
+    };
+    let one = index(&[("a", &[("1", "a-1.tgz"), ("3", "a-3.tgz")]), ("b", &[("1", "b.tgz")])]);
+    let two = |version| index(&[("a", &[(version, "a-2.tgz")])]);
+    let mut members = [of(member("one", &one)), of(member("two", &two("2")))];
+    let rules = Table::default();
+    run(&members, &rules);
+    members[1] = of(member("two", &two("2.1")));
+    let got = run(&members, &rules);
+    assert_eq!(got, merge(&[member("one", &one), member("two", &two("2.1"))], &rules).unwrap());
+    // What others decide may be otherwise each time.
+    members[0].member.hidden.push("a-3.tgz".to_owned());
+    let first = Table { names_first: true, ..Table::default() };
+    let found = charts(&run(&members, &first));
+    assert_eq!(found["a"], pairs(&[("1", "-/m/one/a-1.tgz")]));
+    assert_eq!(members.map(|member| member.read.get()), [1, 1]);
 }
 
 type Generated = Vec<Vec<(u8, u8, u8)>>;

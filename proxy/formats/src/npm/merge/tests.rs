@@ -63,10 +63,19 @@ fn requests_belong_to_the_packument() {
         (NAME, Some(NAME)),
         ("a/-/a-1.0.0.tgz", Some("a")),
         ("@s/a/-/a-1.0.0.tgz", Some(NAME)),
-        ("a/1.0.0", None),
+        ("a/1.0.0", Some("a")),
+        ("@s/a/latest", Some(NAME)),
+        ("a/b/c", None),
         ("@s", None),
         ("-/ping", None),
-        ("-/package/a/dist-tags", None),
+        ("-/package/a/dist-tags", Some("a")),
+        ("-/package/@s/a/dist-tags", Some(NAME)),
+        ("-/package/@s/a/dist-tags/latest", Some(NAME)),
+        ("-/package/@s/a/visibility", None),
+        ("-/package/@s/dist-tags", None),
+        ("-/npm/v1/attestations/@s/a@1.0.0", Some(NAME)),
+        ("-/npm/v1/attestations/@s/a", None),
+        ("-/npm/v1/keys", None),
         ("", None),
     ] {
         let path = RepoPath::from_canonical(path).unwrap();
@@ -119,6 +128,51 @@ fn rs_48_rs_49_rules_hold_for_document_and_list_alike() {
 }
 
 #[test]
+fn rs_48_no_document_names_a_version_that_is_not_there() {
+    let mut one = packument("one", &["1.0.0", "1.1.0", "2.0.0"]);
+    one["dist-tags"] =
+        json!({"latest": "2.0.0", "old": "1.0.0", "both": "1.1.0", "a/b": "1.0.0", "3.0.0": "1.0.0"});
+    let mut hiding = member("one", &one);
+    hiding.hidden = ["@s/a/-/a-2.0.0.tgz", "@s/a/both"].map(str::to_owned).into();
+    let got = merge(&[hiding, member("two", &packument("two", &["3.0.0"]))], &Table::default()).unwrap();
+    let tags = json_of(&got)["dist-tags"].clone();
+    assert_eq!(tags, json!({"old": "1.0.0", "both": "1.1.0", "a/b": "1.0.0", "3.0.0": "1.0.0"}), "as ever");
+    let document: Value = serde_json::from_slice(&got.files["-/package/@s/a/dist-tags"]).unwrap();
+    assert_eq!(document, tags);
+    // The path of a tag may be hidden as well, and not every tag makes a path: one that could be a version would take
+    // over that of another member's.
+    let aliases = [("@s/a/old".to_owned(), (0, "@s/a/1.0.0".to_owned()))];
+    assert_eq!(got.aliases, aliases.into());
+    let mut closed = member("one", &one);
+    closed.hidden.push("-/package/@s/a/dist-tags".to_owned());
+    let got = merge(&[closed], &Table::default()).unwrap();
+    assert_eq!(got.files.keys().collect::<Vec<_>>(), [NAME]);
+}
+
+#[test]
+fn rs_48_documents_of_versions_lie_beside_their_tarballs() {
+    let asked = |path: &str| {
+        let request = Request { method: crate::Method::Get, raw_path: path, query: "", accept: "" };
+        let path = RepoPath::from_canonical(path).unwrap();
+        let asked = NpmMerge.asked(&path, &request).unwrap().unwrap();
+        assert_eq!((asked.path.as_str(), asked.index.as_str()), (path.as_str(), NAME));
+        (asked.beside, asked.is_index)
+    };
+    let tarball = || Some("@s/a/-/a-1.0.0.tgz".to_owned());
+    assert_eq!(asked("@s/a/1.0.0"), (tarball(), false));
+    assert_eq!(asked("-/npm/v1/attestations/@s/a@1.0.0"), (tarball(), false));
+    assert_eq!(asked("@s/a/-/a-1.0.0.tgz"), (None, false));
+    assert_eq!(asked("-/package/@s/a/dist-tags"), (None, true));
+    assert_eq!(asked(NAME), (None, true));
+    for other in ["@s/a/1.0.0/", "@s/a/-/a-1.0.0.tgz/", "-/npm/v1/attestations/@s/a@1.0.0/", "-/package/@s/a"]
+    {
+        let request = Request { method: crate::Method::Get, raw_path: other, query: "", accept: "" };
+        let path = RepoPath::from_canonical(other).unwrap();
+        assert!(matches!(NpmMerge.asked(&path, &request), Some(Err(PlanError::NotFound(_)))), "{other}");
+    }
+}
+
+#[test]
 fn a_tarball_elsewhere_is_the_client_s_to_fetch() {
     let mut one = packument("one", &["1.0.0", "2.0.0", "3.0.0"]);
     one["versions"]["1.0.0"]["dist"]["tarball"] = json!("https://cdn.test/a.tgz");
@@ -126,7 +180,11 @@ fn a_tarball_elsewhere_is_the_client_s_to_fetch() {
     let got = merge(&[member("one", &one)], &Table::default()).unwrap();
     let found = json_of(&got);
     assert_eq!(found["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.0", "3.0.0"]);
-    assert_eq!(got.listed.into_keys().collect::<Vec<_>>(), ["@s/a/-/a-3.0.0.tgz"]);
+    assert_eq!(
+        got.listed.into_keys().collect::<Vec<_>>(),
+        ["@s/a/-/a-3.0.0.tgz", "@s/a/1.0.0"],
+        "its document is the member's all the same"
+    );
 }
 
 #[test]

@@ -6,10 +6,15 @@ use std::{
 };
 
 use artifactapi_model::{RepoPath, Spelling};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{IndexError, json::Reader, limits::MAX_PART};
+use crate::{
+    IndexError,
+    document::text,
+    json::{self, Fields},
+    limits::{Allowance, MAX_PART},
+};
 
 /// Largest release, and largest field of a module, in bytes.
 const MAX_VALUE: usize = MAX_PART as usize;
@@ -17,9 +22,6 @@ const MAX_VALUE: usize = MAX_PART as usize;
 const MAX_LINK: usize = 8 << 10;
 /// Largest sum of the fields of a module, in bytes.
 const MAX_FIELDS: usize = 4 << 20;
-
-/// Fields of a module, as they are written.
-pub(super) type Fields = Vec<(String, Vec<u8>)>;
 
 /// Receives a release as it is written.
 type Sink<'s> = dyn FnMut(Vec<u8>) -> Result<(), IndexError> + 's;
@@ -29,11 +31,10 @@ type Sink<'s> = dyn FnMut(Vec<u8>) -> Result<(), IndexError> + 's;
 /// # Errors
 /// [`IndexError`] for what is no list, and what `sink` returns.
 pub(super) fn list(document: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<Option<String>, IndexError> {
-    let mut reader = Reader::new(document)?;
     let (mut next, mut keys) = (None, HashSet::new());
-    reader.object(&mut io::sink(), |reader, out, key| match key {
+    json::document(document, &mut io::sink(), |reader, out, key| match key {
         "results" | "pagination" if !keys.insert(key.to_owned()) => {
-            Err(IndexError::Malformed(format!("a list of releases has {key:?} twice")))
+            Err(IndexError::malformed(format!("a list of releases has {key:?} twice")))
         }
         "results" => reader.array(out, |reader, _| sink(reader.raw(MAX_VALUE)?)),
         "pagination" => reader.object(out, |reader, out, key| match key {
@@ -45,11 +46,10 @@ pub(super) fn list(document: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<Op
         }),
         _ => reader.value(out),
     })?;
-    reader.end(&mut io::sink())?;
     if keys.contains("results") {
         Ok(next)
     } else {
-        Err(IndexError::Malformed("a list of releases has no \"results\"".to_owned()))
+        Err(IndexError::malformed("a list of releases has no \"results\""))
     }
 }
 
@@ -58,25 +58,11 @@ pub(super) fn list(document: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<Op
 /// # Errors
 /// [`IndexError`] for what is no module, or larger than one is.
 pub(super) fn module(document: &mut dyn BufRead) -> Result<Fields, IndexError> {
-    let mut reader = Reader::new(document)?;
-    let (mut fields, mut size, mut keys) = (Fields::new(), 0, HashSet::new());
-    reader.object(&mut io::sink(), |reader, out, key| {
-        if !keys.insert(key.to_owned()) {
-            return Err(IndexError::Malformed(format!("a module has {key:?} twice")));
-        }
-        if matches!(key, "releases" | "current_release") {
-            return reader.value(out);
-        }
-        let value = reader.raw(MAX_VALUE)?;
-        size += key.len() + value.len();
-        if size > MAX_FIELDS {
-            return Err(IndexError::TooLarge("size of what is about a whole module"));
-        }
-        let _: IgnoredAny = json(&value)?;
-        fields.push((key.to_owned(), value));
-        Ok(())
+    let mut fields = Fields::within(Allowance::of(MAX_FIELDS, "size of what is about a whole module"));
+    json::distinct(document, |reader, out, key| match key {
+        "releases" | "current_release" => reader.value(out),
+        _ => fields.take(key, reader, MAX_VALUE),
     })?;
-    reader.end(&mut io::sink())?;
     Ok(fields)
 }
 
@@ -116,8 +102,8 @@ impl Release {
     ///
     /// # Errors
     /// [`IndexError::Malformed`] for what is none.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, IndexError> {
-        json(text)
+    pub(super) fn parse(json: &[u8]) -> Result<Self, IndexError> {
+        json::parse(text(json)?.as_bytes())
     }
 
     /// Its version, and the paths of its document and archive; `None` where it is not one of `module`, where its
@@ -157,9 +143,4 @@ impl Release {
         let known = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         Value::Object(known.collect::<Map<_, _>>()).to_string()
     }
-}
-
-fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, IndexError> {
-    let text = str::from_utf8(bytes).map_err(|_| IndexError::Malformed("it is not UTF-8".to_owned()))?;
-    serde_json::from_str(text).map_err(|error| IndexError::Malformed(error.to_string()))
 }

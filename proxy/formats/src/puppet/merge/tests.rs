@@ -225,7 +225,8 @@ fn rs_63_hostile_documents_end_in_an_error_that_names_the_member() {
         let mut output = Generation::default();
         let path = RepoPath::from_canonical(INDEX).unwrap();
         let signer = crate::merge::testing::Echo;
-        let error = PuppetMerge.merge(&path, &members, &Table::default(), &signer, &mut output).unwrap_err();
+        let inputs = Inputs { index: &path, members: &members, rules: &Table::default(), signer: &signer };
+        let error = PuppetMerge.merge(inputs, &mut output).unwrap_err();
         let shown = error.to_string();
         assert!(shown.starts_with("member bad: the index "), "{shown}: {body:.60}");
     }

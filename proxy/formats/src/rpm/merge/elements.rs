@@ -7,8 +7,8 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 
-use super::super::xml::{Xml, character, malformed, xml_error};
-use crate::{IndexError, inflate, limits::MAX_ENTRIES};
+use super::super::xml::{Xml, character, xml_error};
+use crate::{IndexError, inflate, limits::Allowance};
 
 /// Receives each event with its level: how many elements are around the tag, or around the element that a text is
 /// in; so the root is at 0.
@@ -21,7 +21,7 @@ pub(super) type Visit<'v> = dyn FnMut(usize, &Event<'_>) -> Result<(), IndexErro
 /// [`IndexError`] for what is not well-formed, exceeds a limit, or has another root, and whatever `visit` returns.
 pub(super) fn walk(input: &mut dyn BufRead, root: &str, visit: &mut Visit<'_>) -> Result<(), IndexError> {
     let mut xml = Xml::verbatim(inflate::open(input).map_err(inflate::index_error)?);
-    let (mut roots, mut entries) = (0, 0);
+    let (mut roots, mut entries) = (0, Allowance::of_entries("number of entries"));
     loop {
         let depth = xml.depth();
         let event = xml.next()?;
@@ -30,13 +30,10 @@ pub(super) fn walk(input: &mut dyn BufRead, root: &str, visit: &mut Visit<'_>) -
                 if depth == 0 {
                     roots += 1;
                     if roots > 1 || tag.local_name().as_ref() != root {
-                        return Err(IndexError::Malformed(format!("its root is not one <{root}>")));
+                        return Err(IndexError::malformed(format!("its root is not one <{root}>")));
                     }
                 }
-                entries += usize::from(depth == 1);
-                if entries > MAX_ENTRIES {
-                    return Err(IndexError::TooLarge("number of entries"));
-                }
+                entries.take(usize::from(depth == 1))?;
                 check_tag(tag)?;
                 depth
             }
@@ -44,7 +41,7 @@ pub(super) fn walk(input: &mut dyn BufRead, root: &str, visit: &mut Visit<'_>) -
             Event::Text(text) => {
                 check_text(text)?;
                 if depth == 0 && !text.trim().is_empty() {
-                    return Err(malformed("it has text around its root"));
+                    return Err(IndexError::malformed("it has text around its root"));
                 }
                 depth.saturating_sub(1)
             }
@@ -56,7 +53,9 @@ pub(super) fn walk(input: &mut dyn BufRead, root: &str, visit: &mut Visit<'_>) -
                 check_text(character(reference)?.encode_utf8(&mut [0; 4]))?;
                 depth - 1
             }
-            Event::CData(_) | Event::GeneralRef(_) => return Err(malformed("it has text around its root")),
+            Event::CData(_) | Event::GeneralRef(_) => {
+                return Err(IndexError::malformed("it has text around its root"));
+            }
             Event::Eof => return Ok(()),
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => continue,
         };
@@ -78,7 +77,7 @@ fn check_tag(tag: &BytesStart<'_>) -> Result<(), IndexError> {
 fn check_text(text: &str) -> Result<(), IndexError> {
     let is_none = |byte: u8| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
     if text.bytes().any(is_none) || text.contains(['\u{fffe}', '\u{ffff}']) {
-        return Err(malformed("it has a character that XML does not know"));
+        return Err(IndexError::malformed("it has a character that XML does not know"));
     }
     Ok(())
 }

@@ -83,16 +83,12 @@ impl<'a> Writing<'a> {
     ) -> Result<(), IndexError> {
         let latest = parts.iter().map(|part| part.repomd.latest).max().unwrap_or(0);
         let document = self.index(latest);
-        self.output.file(&mut |out| Ok(out.write_all(document.as_bytes())?))?;
-        self.output.publish(path.as_str().to_owned(), "text/xml");
-        let signature = signer
-            .openpgp(document.as_bytes())
-            .map_err(|why| IndexError::Io(io::Error::other(format!("repomd.xml cannot be signed: {why}"))))?;
-        if let Some(signature) = signature {
-            self.output.file(&mut |out| Ok(out.write_all(signature.as_bytes())?))?;
-            self.output.publish(format!("{path}.asc"), "application/pgp-signature");
-        }
-        Ok(())
+        self.output.put(path.as_str(), "text/xml", &mut |out| Ok(out.write_all(document.as_bytes())?))?;
+        let signature = signer.openpgp(document.as_bytes()).map_err(IndexError::Signing)?;
+        let Some(signature) = signature else { return Ok(()) };
+        self.output.put(format!("{path}.asc"), "application/pgp-signature", &mut |out| {
+            Ok(out.write_all(signature.as_bytes())?)
+        })
     }
 
     fn index(&self, latest: u64) -> String {

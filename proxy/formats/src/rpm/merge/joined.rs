@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     IndexError,
-    merge::{Outlet, Seen},
+    merge::{Seen, copy_from},
 };
 
 /// One of the two documents.
@@ -53,9 +53,7 @@ impl Join {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{root} xmlns=\"{namespace}\" packages=\"{packages}\">"
         )?;
         for part in parts {
-            let mut outlet = Outlet::new(out);
-            let copied = self.copy(part, &mut outlet);
-            outlet.copied(part.member, copied)?;
+            copy_from(part.member, out, |out| self.copy(part, out))?;
         }
         Ok(writeln!(out, "</{root}>")?)
     }

@@ -12,9 +12,9 @@ use serde_saphyr::{Budget, Options};
 
 use super::{Part, repomd::MODULES};
 use crate::{
-    IndexError, inflate,
-    limits::{MAX_DEPTH, MAX_PART},
-    merge::{Entries, Outlet, Seen},
+    IndexError, document, inflate,
+    limits::{Allowance, MAX_DEPTH, MAX_PART},
+    merge::{Seen, copy_from, entries_of_all},
 };
 
 /// What a document is about.
@@ -41,25 +41,22 @@ struct Data {
 /// # Errors
 /// [`IndexError`] for broken documents, and those of `out`.
 pub(super) fn write(parts: &[Part<'_>], out: &mut dyn Write) -> Result<(), IndexError> {
-    let (mut seen, mut entries) = (Seen::default(), Entries::default());
-    for part in parts {
-        let mut outlet = Outlet::new(out);
-        let copied = copy(part, &mut seen, &mut entries, &mut outlet);
-        outlet.copied(part.member, copied)?;
-    }
-    Ok(())
+    let (mut seen, mut entries) = (Seen::default(), entries_of_all());
+    parts
+        .iter()
+        .try_for_each(|part| copy_from(part.member, out, |out| copy(part, &mut seen, &mut entries, out)))
 }
 
 fn copy(
     part: &Part<'_>,
     seen: &mut Seen,
-    entries: &mut Entries,
+    entries: &mut Allowance,
     out: &mut dyn Write,
 ) -> Result<(), IndexError> {
     let Some(mut document) = part.open(MODULES)? else { return Ok(()) };
     let mut input = inflate::open(&mut *document).map_err(inflate::index_error)?;
     split(&mut *input, &mut |text| {
-        entries.count()?;
+        entries.take(1)?;
         if is_first(text, seen)? {
             out.write_all(b"---\n")?;
             out.write_all(text.as_bytes())?;
@@ -83,7 +80,7 @@ fn split(
         if (text.len() + read) as u64 > MAX_PART {
             return Err(IndexError::TooLarge("size of one YAML document"));
         }
-        let found = str::from_utf8(&line).map_err(|_| IndexError::Malformed("it is not UTF-8".to_owned()))?;
+        let found = document::text(&line)?;
         let mark = ["---", "..."]
             .iter()
             .find_map(|mark| found.strip_prefix(mark))
@@ -96,7 +93,7 @@ fn split(
             continue;
         }
         if mark.is_some_and(|rest| !(rest.trim().is_empty() || rest.trim().starts_with('#'))) {
-            return Err(IndexError::Malformed("a YAML document begins on the line of its mark".to_owned()));
+            return Err(IndexError::malformed("a YAML document begins on the line of its mark"));
         }
         let says = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
         if text.lines().any(says) {
@@ -122,7 +119,7 @@ fn is_first(text: &str, seen: &mut Seen) -> Result<bool, IndexError> {
     options.budget = Some(budget);
     options.with_snippet = false;
     let Document { document, data } = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| IndexError::Malformed(format!("a module document: {error}")))?;
+        .map_err(|error| IndexError::malformed(format!("a module document: {error}")))?;
     let kind = document.unwrap_or_default();
     let of = |text: &Option<String>| text.clone().unwrap_or_default();
     Ok(match kind.as_str() {

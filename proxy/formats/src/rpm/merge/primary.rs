@@ -11,14 +11,16 @@ use quick_xml::{
 };
 
 use super::{
-    super::xml::{attribute, malformed},
+    super::xml::attribute,
     Part,
     elements::{self, gather, walk},
     repomd::PRIMARY,
 };
 use crate::{
     IndexError,
-    merge::{Claims, Entries, Outlet, Rules, Seen, below, qualified},
+    limits::Allowance,
+    merge::{Claims, Rules, Seen, changed, copy_from, entries_of_all, qualified},
+    reference::below,
 };
 
 const ROOT: &str = "metadata";
@@ -54,7 +56,7 @@ pub(super) fn packages(
             Event::Start(tag) | Event::Empty(tag) if level == 1 => {
                 package = (tag.local_name().as_ref() == "package").then(Package::default);
                 if package.is_some() && matches!(event, Event::Empty(_)) {
-                    return Err(malformed("a package has no name"));
+                    return Err(IndexError::malformed("a package has no name"));
                 }
             }
             Event::Start(tag) | Event::Empty(tag) if level == 2 => {
@@ -108,7 +110,7 @@ impl Package {
         }
         // libsolv refuses a whole repository for one checksum that is not bare digits.
         if tag == "checksum" && !is_checksum(text) {
-            return Err(malformed("a package's checksum is no row of hex digits"));
+            return Err(IndexError::malformed("a package's checksum is no row of hex digits"));
         }
         once(field, text.trim().to_owned())
     }
@@ -123,7 +125,7 @@ impl Package {
         if is_whole {
             Ok(self)
         } else {
-            Err(malformed("a package lacks a name, architecture, version, checksum or location"))
+            Err(IndexError::malformed("a package lacks a name, architecture, version, checksum or location"))
         }
     }
 
@@ -142,16 +144,17 @@ fn is_checksum(text: &str) -> bool {
 fn once<T>(field: &mut Option<T>, value: T) -> Result<(), IndexError> {
     match field.replace(value) {
         None => Ok(()),
-        Some(_) => Err(malformed("a package has a name, architecture, version, checksum or location twice")),
+        Some(_) => Err(IndexError::malformed(
+            "a package has a name, architecture, version, checksum or location twice",
+        )),
     }
 }
 
 /// Chooses packages, member by member.
 pub(super) struct Choice<'a> {
     root: &'a str,
-    rules: &'a dyn Rules,
-    claims: Claims,
-    entries: Entries,
+    claims: Claims<'a>,
+    entries: Allowance,
     nevras: Seen,
     paths: Seen,
     /// Prefix → name of the namespaces that the members' elements are in.
@@ -166,9 +169,8 @@ impl<'a> Choice<'a> {
             .map(|(prefix, name)| (prefix.to_owned(), format!("http://linux.duke.edu/metadata/{name}")));
         Choice {
             root,
-            rules,
-            claims: Claims::default(),
-            entries: Entries::default(),
+            claims: Claims::new(rules),
+            entries: entries_of_all(),
             nevras: Seen::default(),
             paths: Seen::default(),
             namespaces: namespaces.into(),
@@ -185,7 +187,7 @@ impl<'a> Choice<'a> {
         let Some(mut document) = part.open(PRIMARY)? else { return Ok(listed) };
         let (member, namespaces) = (part.member, &mut self.namespaces);
         packages(&mut *document, &mut |root| note_namespaces(namespaces, root), &mut |package| {
-            self.entries.count()?;
+            self.entries.take(1)?;
             // Outside of the repository, or elsewhere: nobody could have it from us.
             let path =
                 package.href.as_deref().and_then(|href| below(self.root, href)).map(|below| below.path);
@@ -194,7 +196,7 @@ impl<'a> Choice<'a> {
             let listing = path
                 .filter(|path| member.permits(path.as_str()))
                 .and_then(|path| qualified(self.root, member.name(), path.as_str()))
-                .filter(|_| self.claims.admit(self.rules, part.place, name))
+                .filter(|_| self.claims.admit(part.place, name))
                 .filter(|path| self.nevras.first(&package.nevra()) && self.paths.first(&[path]))
                 .filter(|_| checksums.first(&[checksum]));
             chosen.push(listing.is_some());
@@ -220,9 +222,7 @@ impl<'a> Choice<'a> {
         }
         writeln!(out, " packages=\"{}\">", self.packages)?;
         for part in parts {
-            let mut outlet = Outlet::new(out);
-            let copied = self.copy(part, &mut outlet);
-            outlet.copied(part.member, copied)?;
+            copy_from(part.member, out, |out| self.copy(part, out))?;
         }
         Ok(writeln!(out, "</{ROOT}>")?)
     }
@@ -246,7 +246,7 @@ impl<'a> Choice<'a> {
                     in_location = matches!(event, Event::Start(_));
                     let reference = below(self.root, &attribute(tag, "href")?.unwrap_or_default());
                     let location = reference.and_then(|below| part.location(&below.reference));
-                    let location = location.ok_or_else(|| malformed("it changed while it was read"))?;
+                    let location = location.ok_or_else(changed)?;
                     write!(out, "<location href=\"{}\"/>", escape(location.as_str()))?;
                 }
                 Event::End(_) if level == 2 && in_location => in_location = false,
@@ -272,7 +272,7 @@ fn note_namespaces(known: &mut BTreeMap<String, String>, root: &BytesStart<'_>) 
         }
         let name = attribute(root, prefix)?.unwrap_or_default();
         if *known.entry(prefix.to_owned()).or_insert_with(|| name.clone()) != name {
-            return Err(IndexError::Malformed(format!(
+            return Err(IndexError::malformed(format!(
                 "{prefix} means something else than in other members"
             )));
         }

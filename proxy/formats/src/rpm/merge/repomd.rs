@@ -6,14 +6,11 @@ use artifactapi_model::RepoPath;
 use quick_xml::events::Event;
 
 use super::{
-    super::xml::{attribute, malformed},
+    super::xml::attribute,
     elements::{gather, walk},
     root,
 };
-use crate::{
-    IndexError,
-    merge::{Member, below},
-};
+use crate::{IndexError, merge::Member, reference::below};
 
 pub(super) const PRIMARY: &str = "primary";
 pub(super) const UPDATEINFO: &str = "updateinfo";
@@ -67,12 +64,12 @@ impl Repomd {
                         // Wherever upstream has it: the member serves it under this name.
                         let href = attribute(tag, "href")?.unwrap_or_default();
                         let file = below(root, &href).ok_or_else(|| {
-                            IndexError::Malformed(format!(
+                            IndexError::malformed(format!(
                                 "repomd.xml has its {kind} outside of the repository"
                             ))
                         })?;
                         if repomd.files.insert(kind, file.path.as_str().to_owned()).is_some() {
-                            return Err(IndexError::Malformed(format!("repomd.xml names its {kind} twice")));
+                            return Err(IndexError::malformed(format!("repomd.xml names its {kind} twice")));
                         }
                     }
                 }
@@ -89,7 +86,7 @@ impl Repomd {
             Ok(())
         })?;
         if repomd.path(PRIMARY).is_none() {
-            return Err(malformed("repomd.xml names no primary metadata"));
+            return Err(IndexError::malformed("repomd.xml names no primary metadata"));
         }
         Ok(Some(repomd))
     }

@@ -12,7 +12,7 @@ use artifactapi_model::{Checksum, Digest, PackageType};
 use self::repository::{Package, REPOMD, Repository, package};
 use super::*;
 use crate::{
-    Fact, Reach,
+    Fact, Method, Reach,
     merge::{
         merge_of,
         testing::{Fake, Generation, Table, merged},
@@ -73,6 +73,19 @@ fn requests_belong_to_the_repository_around_them() {
         let path = RepoPath::from_canonical(path).unwrap();
         assert_eq!(merge.index_of(&path).as_ref().map(RepoPath::as_str), want, "{path}");
     }
+}
+
+#[test]
+fn no_member_s_metalink_speaks_of_the_merged_index() {
+    let request = Request { method: Method::Get, raw_path: "", query: "", accept: "" };
+    let asked = |path: &str| {
+        let merge = merge_of(PackageType::Rpm).unwrap();
+        merge.asked(&RepoPath::from_canonical(path).unwrap(), &request).map(|asked| asked.is_ok())
+    };
+    assert_eq!(asked("metalink"), Some(false));
+    assert_eq!(asked("9/os/metalink.xml"), Some(false));
+    assert_eq!(asked("9/os/repodata/repomd.xml"), Some(true));
+    assert_eq!(asked("mirrorlist"), None);
 }
 
 #[test]

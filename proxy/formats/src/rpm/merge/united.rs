@@ -5,14 +5,14 @@ use std::io::Write;
 use quick_xml::events::Event;
 
 use super::{
-    super::xml::malformed,
     Part,
     elements::{self, gather, walk},
     repomd::{GROUP, UPDATEINFO},
 };
 use crate::{
     IndexError,
-    merge::{Entries, Outlet, Seen},
+    limits::Allowance,
+    merge::{Seen, copy_from, entries_of_all},
 };
 
 /// Largest element with an id, in bytes.
@@ -42,11 +42,9 @@ impl United {
     /// [`IndexError`] for broken documents, and those of `out`.
     pub(super) fn write(self, parts: &[Part<'_>], out: &mut dyn Write) -> Result<(), IndexError> {
         writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{}>", self.root)?;
-        let (mut seen, mut entries) = (Seen::default(), Entries::default());
+        let (mut seen, mut entries) = (Seen::default(), entries_of_all());
         for part in parts {
-            let mut outlet = Outlet::new(out);
-            let copied = self.copy(part, &mut seen, &mut entries, &mut outlet);
-            outlet.copied(part.member, copied)?;
+            copy_from(part.member, out, |out| self.copy(part, &mut seen, &mut entries, out))?;
         }
         Ok(writeln!(out, "</{}>", self.root)?)
     }
@@ -55,7 +53,7 @@ impl United {
         self,
         part: &Part<'_>,
         seen: &mut Seen,
-        entries: &mut Entries,
+        entries: &mut Allowance,
         out: &mut dyn Write,
     ) -> Result<(), IndexError> {
         let Some(mut document) = part.open(self.kind)? else { return Ok(()) };
@@ -74,7 +72,7 @@ impl United {
                 }
                 (2, Some(tag)) if tag.as_ref() == "id" => {
                     if id.replace(String::new()).is_some() {
-                        return Err(IndexError::Malformed(format!("its <{name}> has two ids")));
+                        return Err(IndexError::malformed(format!("its <{name}> has two ids")));
                     }
                     in_id = matches!(event, Event::Start(_));
                 }
@@ -87,11 +85,11 @@ impl United {
                 return Err(IndexError::TooLarge("size of one element"));
             }
             if let (1, Event::End(_) | Event::Empty(_)) = (level, event) {
-                entries.count()?;
+                entries.take(1)?;
                 let id = id.take().unwrap_or_default();
                 let id = id.trim();
                 if id.is_empty() && self.with_id.contains(&name.as_str()) {
-                    return Err(malformed("an element has no id"));
+                    return Err(IndexError::malformed("an element has no id"));
                 }
                 if seen.first(&[&name, id]) {
                     out.write_all(&element)?;

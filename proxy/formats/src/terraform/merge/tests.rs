@@ -164,10 +164,18 @@ fn rs_48_rs_49_rules_hold_for_document_and_list_alike() {
         json!([{"os": "darwin", "arch": "arm64"}])
     );
     assert_eq!(got.listed, [(of("1.0.0", "darwin/arm64"), 0)].into());
+    // Clients of a mirror take nothing but archives.
+    let mirrored = |version: &str| format!("reg.test/acme/cloud/{version}.json");
     let got = merge(MIRROR, &hiding, &Table::default()).unwrap();
-    assert_eq!(got.listed, [("reg.test/acme/cloud/1.0.0.json".to_owned(), 0)].into());
-    hiding[0].hidden.push(of("1.0.0", "darwin/arm64"));
-    hiding[1].hidden.push("reg.test/acme/cloud/1.0.0.json".to_owned());
+    assert_eq!(got.listed, [(mirrored("1.0.0"), 0), (mirrored("2.0.0"), 1)].into());
+    let zip = |version: &str, os: &str, arch: &str| {
+        of(version, &format!("{os}/{arch}/terraform-provider-cloud_{version}_{os}_{arch}.zip"))
+    };
+    hiding[1].hidden.extend([zip("2.0.0", "linux", "amd64"), zip("2.0.0", "darwin", "arm64")]);
+    let got = merge(MIRROR, &hiding, &Table::default()).unwrap();
+    assert_eq!(got.listed, [(mirrored("1.0.0"), 0)].into());
+    hiding[0].hidden.push(zip("1.0.0", "darwin", "arm64"));
+    hiding[1].hidden.push(mirrored("1.0.0"));
     assert_eq!(
         merge(MIRROR, &hiding, &Table::default()).unwrap(),
         Generation::default(),
@@ -198,7 +206,8 @@ fn rs_63_hostile_documents_end_in_an_error_that_names_the_member() {
         let members: Vec<&dyn Member> = vec![&good, &bad];
         let path = RepoPath::from_canonical(REGISTRY).unwrap();
         let mut output = Generation::default();
-        let error = TerraformMerge.merge(&path, &members, &Table::default(), &Echo, &mut output).unwrap_err();
+        let inputs = Inputs { index: &path, members: &members, rules: &Table::default(), signer: &Echo };
+        let error = TerraformMerge.merge(inputs, &mut output).unwrap_err();
         let shown = error.to_string();
         assert!(shown.starts_with("member bad: the index "), "{shown}: {body:.60}");
     }

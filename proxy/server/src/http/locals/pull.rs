@@ -91,6 +91,7 @@ fn content(local: &Local, route: &LocalRoute, digest: &OciDigest, content_type: 
         fresh_for: None,
         stored_at: Timestamp(0),
         outcome: CacheOutcome::Hit,
+        is_dated_exactly: false,
         varies_by_accept: false,
         gzip: None,
         body: Body::Absent,

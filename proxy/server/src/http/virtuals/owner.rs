@@ -11,7 +11,7 @@ use crate::{
     App,
     config::{
         Member, VirtualRepository,
-        owners::{Owned, Remembered},
+        owners::{Life, Owned, Remembered},
     },
     http::{fetched::Failed, locals},
 };
@@ -20,6 +20,8 @@ use crate::{
 const LONGEST: Duration = Duration::from_secs(3600);
 /// How long it counts where a Local took part: what is pushed shows soon.
 const LOCAL: Duration = Duration::from_secs(1);
+/// How long a decision that is too old to be used is waited for before it is used all the same.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Members that may be asked about `name`, by their places.
 pub(super) fn eligible(repository: &VirtualRepository, name: &str) -> Vec<usize> {
@@ -29,38 +31,102 @@ pub(super) fn eligible(repository: &VirtualRepository, name: &str) -> Vec<usize>
     }
 }
 
-/// The member that has one of `packages`: as remembered, else by asking. Old memories are renewed behind the answer.
+/// What a decision about `request`, which is about no package, is remembered by: one key for all spellings of what
+/// the members `eligible` would be asked for (RS-22).
+pub(super) fn key(
+    app: &Arc<App>,
+    repository: &VirtualRepository,
+    eligible: &[usize],
+    request: &Request<'_>,
+) -> String {
+    let mut key = path_key(repository, request);
+    let mut last = None;
+    for member in eligible {
+        if let Member::Remote(remote) = &repository.members[*member] {
+            let spelling = app.engine.spelling(&remote.remote, request);
+            if spelling != last {
+                key += &format!("\n{member} {}", spelling.as_deref().unwrap_or_default());
+                last = spelling;
+            }
+        }
+    }
+    key
+}
+
+/// The same where only the path counts.
+fn path_key(repository: &VirtualRepository, request: &Request<'_>) -> String {
+    match artifactapi_formats::subject::path(repository.face.package_type, request.raw_path) {
+        Ok(path) => format!("?{path}"),
+        Err(_) => format!("?{}", request.raw_path),
+    }
+}
+
+/// The member that has one of `packages`: as remembered, else by asking. Memories that are not too old are renewed behind
+/// the answer, others before it.
 pub(super) async fn find(
     app: &Arc<App>,
     repository: &Arc<VirtualRepository>,
-    path: &str,
+    request: &Request<'_>,
     packages: &[Package],
 ) -> Result<Option<usize>, Failed> {
     let lists = packages.iter().any(|package| package.lists);
     let key = match packages {
         [package] if !lists => package.name.clone(),
-        _ => format!("?{path}"),
+        _ => path_key(repository, request),
     };
+    let path = request.raw_path;
     match repository.owners.get(&key, app.clock.now()) {
         Remembered::Fresh(member) => Ok(member),
         Remembered::Old(owned) => {
+            let (member, usable) = (owned.member, owned.usable(app.clock.now()));
+            if usable.is_some() && !owned.begin() {
+                return Ok(usable);
+            }
             let (app, repository) = (app.clone(), repository.clone());
             let (path, packages) = (path.to_owned(), packages.to_vec());
-            let member = owned.member;
-            tokio::spawn(async move {
-                let _end = Renewal { owned, app: app.clone() };
-                let Err(failed) = decide(&app, &repository, &key, &path, &packages).await else { return };
-                let error = match &failed {
-                    Failed::Fetch(error) => error.to_string(),
-                    Failed::Refused(refused) => refused.message.to_string(),
-                };
-                let name = &repository.face.name;
-                tracing::warn!(virtual.name = %name, error, "a member cannot say what it has: names stay where they were");
-            });
-            Ok(member)
+            let clock = app.clock.clone();
+            let renewed = tokio::spawn(renew(app, repository, owned.clone(), key, path, packages));
+            if usable.is_some() {
+                return Ok(usable);
+            }
+            match tokio::time::timeout(PATIENCE, renewed).await {
+                Ok(Ok(Ok(owner))) => Ok(owner),
+                Ok(_) => Ok(member),
+                Err(_) => {
+                    // A member that is slow to say what it has is as good as one that fails.
+                    owned.failed(clock.now());
+                    Ok(member)
+                }
+            }
         }
         Remembered::Nothing => decide(app, repository, &key, path, packages).await,
     }
+}
+
+/// Makes the decision `owned` anew.
+async fn renew(
+    app: Arc<App>,
+    repository: Arc<VirtualRepository>,
+    owned: Arc<Owned>,
+    key: String,
+    path: String,
+    packages: Vec<Package>,
+) -> Result<Option<usize>, Failed> {
+    let _turn = owned.turn().await;
+    if let Remembered::Fresh(member) = repository.owners.get(&key, app.clock.now()) {
+        return Ok(member);
+    }
+    let _end = Renewal { owned: owned.clone(), app: app.clone() };
+    let decided = decide(&app, &repository, &key, &path, &packages).await;
+    if let Err(failed) = &decided {
+        let error = match failed {
+            Failed::Fetch(error) => error.to_string(),
+            Failed::Refused(refused) => refused.message.to_string(),
+        };
+        let name = &repository.face.name;
+        tracing::warn!(virtual.name = %name, error, "a member cannot say what it has: names stay where they were");
+    }
+    decided
 }
 
 /// A decision that is being made anew: however that ends, it can be tried again.
@@ -136,17 +202,26 @@ fn read_of(path: &str) -> Request<'_> {
 }
 
 /// For how long the word of the members `asked` counts, when `owner` has the name: as long as an index of the owner,
-/// and as long as each of the others is sure that it has nothing.
-pub(super) fn life(repository: &VirtualRepository, asked: &[usize], owner: Option<usize>) -> Duration {
+/// and as long as each of the others is sure that it has nothing. What a Local had is never used later than that.
+pub(super) fn life(repository: &VirtualRepository, asked: &[usize], owner: Option<usize>) -> Life {
     let of = |member: &usize| match &repository.members[*member] {
-        Member::Remote(remote) if Some(*member) == owner => match remote.remote.spec.mutable_ttl {
-            Ttl::Forever => LONGEST,
-            Ttl::For(ttl) => ttl,
-        },
-        Member::Remote(remote) => remote.remote.spec.negative_ttl,
-        Member::Local(_) => LOCAL,
-        Member::Missing(_) => Duration::ZERO,
+        Member::Remote(remote) => {
+            let spec = &remote.remote.spec;
+            let fresh = match spec.mutable_ttl {
+                _ if Some(*member) != owner => spec.negative_ttl,
+                Ttl::Forever => LONGEST,
+                Ttl::For(ttl) => ttl,
+            };
+            Life { fresh, grace: spec.stale_while_revalidate }
+        }
+        Member::Local(_) => Life { fresh: LOCAL, grace: Duration::ZERO },
+        Member::Missing(_) => Life::default(),
     };
     let before = asked.iter().take_while(|member| Some(**member) != owner).chain(owner.as_ref());
-    before.map(of).min().unwrap_or_default().min(LONGEST)
+    let shorter = |one: Life, other: Life| Life {
+        fresh: one.fresh.min(other.fresh),
+        grace: one.grace.min(other.grace),
+    };
+    let life = before.map(of).reduce(shorter).unwrap_or_default();
+    Life { fresh: life.fresh.min(LONGEST), ..life }
 }

@@ -11,17 +11,23 @@ use std::{
         unix::fs::DirBuilderExt as _,
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use artifactapi_model::{Digest, failpoint, ports::BlobError};
+use artifactapi_model::{
+    Digest, failpoint,
+    ports::{BlobError, Space},
+};
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat},
-    fs::{fstat, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat},
+    fs::{fstat, fstatvfs, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat},
     io::Errno,
 };
 
-use super::error::failed;
+use super::{error::failed, shortage::Shortage};
 use crate::{OpenError, lock::ProcessLock};
 
 const DIRECTORY: OFlags =
@@ -48,6 +54,8 @@ pub(in crate::blobs) struct Layout {
     /// A cache takes no uploads.
     uploads: Option<OwnedFd>,
     staged: AtomicU64,
+    /// Where writes that meet a full disk are noted.
+    pub(in crate::blobs) shortage: Arc<Shortage>,
     _lock: ProcessLock,
 }
 
@@ -86,7 +94,9 @@ impl Layout {
             sync_directory(directory).map_err(at(root, "writing the directory to disk"))?;
         }
         let staged = AtomicU64::new(0);
-        let layout = Layout { purpose, top, blobs, staging, quarantine, uploads, staged, _lock: lock };
+        let shortage = Arc::default();
+        let layout =
+            Layout { purpose, top, blobs, staging, quarantine, uploads, staged, shortage, _lock: lock };
         layout.empty_staging().map_err(at(&root.join("staging"), "discarding what a dead process left"))?;
         Ok(layout)
     }
@@ -94,6 +104,13 @@ impl Layout {
     /// The directory that holds all others.
     pub(in crate::blobs) fn top(&self) -> &OwnedFd {
         &self.top
+    }
+
+    /// Room on the file system. What is kept back for others than its owner is not ours.
+    pub(in crate::blobs) fn space(&self) -> Result<Space, BlobError> {
+        let found = fstatvfs(&self.top).map_err(|errno| failed("measuring the file system", errno))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { free: bytes(found.f_bavail), size: bytes(found.f_blocks) })
     }
 
     /// Whether a commit must be on disk before it is answered.

@@ -43,6 +43,12 @@ impl StagedFile {
         io: Arc<FileIo>,
         length: Option<u64>,
     ) -> Result<Self, BlobError> {
+        let wanted = length.unwrap_or_default();
+        let shortage = layout.shortage.clone();
+        Self::with_room(layout, io, length).inspect_err(|error| shortage.note(error, wanted))
+    }
+
+    fn with_room(layout: Arc<Layout>, io: Arc<FileIo>, length: Option<u64>) -> Result<Self, BlobError> {
         let (file, name) = layout.create_staged()?;
         let growth = Arc::new(Growth::new(file, io));
         let mut staged = StagedFile { layout, growth, name: Some(name), reserved: 0, filing: None };
@@ -72,7 +78,8 @@ impl StagedFile {
         if let Some(filing) = &mut self.filing {
             let done = filing.await;
             self.filing = None;
-            done.map_err(joined).flatten().map_err(|error| failed("writing a blob", error))?;
+            let done = done.map_err(joined).flatten().map_err(|error| failed("writing a blob", error));
+            done.inspect_err(|error| self.layout.shortage.note(error, 0))?;
         }
         Ok(())
     }
@@ -85,7 +92,12 @@ impl StagedFile {
     }
 
     /// Everything after the last write. Blocks.
-    pub(in crate::blobs) fn finish(mut self, digest: &Digest) -> Result<(), BlobError> {
+    pub(in crate::blobs) fn finish(self, digest: &Digest) -> Result<(), BlobError> {
+        let shortage = self.layout.shortage.clone();
+        self.place(digest).inspect_err(|error| shortage.note(error, 0))
+    }
+
+    fn place(mut self, digest: &Digest) -> Result<(), BlobError> {
         let doing = "committing a blob";
         let size = settle(&self.growth, self.reserved)?;
         if self.layout.is_durable() {

@@ -8,6 +8,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use artifactapi_services::scratch;
 use bytes::Bytes;
 use tempfile::TempDir;
 
@@ -43,7 +44,7 @@ async fn nothing_staged(root: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conforms() {
-    let (directory, count) = (TempDir::new().unwrap(), AtomicU64::new(0));
+    let (directory, count) = (scratch(), AtomicU64::new(0));
     suite::suite(async || {
         let root = directory.path().join(count.fetch_add(1, Ordering::Relaxed).to_string());
         Arc::new(open(&root).await) as Arc<dyn BlobStore>
@@ -215,7 +216,7 @@ mod uploads {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn conform() {
-        let (directory, count) = (TempDir::new().unwrap(), AtomicU64::new(0));
+        let (directory, count) = (scratch(), AtomicU64::new(0));
         let make =
             async || bench(&directory.path().join(count.fetch_add(1, Ordering::Relaxed).to_string())).await;
         uploads_suite::suite(make).await;
@@ -223,7 +224,7 @@ mod uploads {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn rs_110_random_schedules() {
-        let directory = TempDir::new().unwrap();
+        let directory = scratch();
         uploads_suite::schedules(async || bench(directory.path()).await, 0..60).await;
         assert_eq!(names_in(&directory.path().join("uploads")), <[String; 0]>::default());
     }

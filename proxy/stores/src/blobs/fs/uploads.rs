@@ -28,6 +28,7 @@ use super::{
     growth::Growth,
     layout::Layout,
     reader::{FileIo, readable},
+    shortage::Shortage,
 };
 use crate::blobs::{lost, taken_over};
 
@@ -229,11 +230,12 @@ impl Writer {
 
 /// Writes what is in memory to the file. On a full disk the file keeps what is durable only: the rest will have to
 /// come again in any case, and its room may be what others need. Blocks.
-fn file_pieces(growth: &Growth, claim: &Claim, durable: u64) -> Result<(), BlobError> {
+fn file_pieces(shortage: &Shortage, growth: &Growth, claim: &Claim, durable: u64) -> Result<(), BlobError> {
     let _held = claim.hold()?;
     let done = growth.file_pieces().map_err(|error| failed("writing an upload", error));
-    if let Err(BlobError::Full(_)) = &done {
+    if let Err(error @ BlobError::Full(_)) = &done {
         let _ = ftruncate(&growth.file, durable);
+        shortage.note(error, 0);
     }
     done
 }
@@ -258,7 +260,8 @@ impl UploadWriter for Writer {
             // One write at a time: memory holds one write under way and the pieces of the next.
             let (growth, claim, durable) = (growth.clone(), self.claim.clone(), self.durable.length);
             self.filed().await?;
-            self.filing = Some(spawn_blocking(move || file_pieces(&growth, &claim, durable)));
+            let shortage = self.layout.shortage.clone();
+            self.filing = Some(spawn_blocking(move || file_pieces(&shortage, &growth, &claim, durable)));
         }
         Ok(())
     }
@@ -283,7 +286,7 @@ impl UploadWriter for Writer {
         let Writer { layout, growth, claim, durable, length, .. } = *self;
         let growth = growth.ok_or_else(lost)?;
         blocking("keeping an upload", move || {
-            file_pieces(&growth, &claim, durable.length)?;
+            file_pieces(&layout.shortage, &growth, &claim, durable.length)?;
             failpoint("upload.pause.before");
             // With the file's lock held: nobody may have cut it since.
             let _held = claim.hold()?;
@@ -319,7 +322,7 @@ fn finish(
     (digest, length): (&Digest, u64),
 ) -> Result<(), BlobError> {
     let growth = growth.ok_or_else(lost)?;
-    file_pieces(growth, claim, durable.length)?;
+    file_pieces(&layout.shortage, growth, claim, durable.length)?;
     if growth.whole() != length {
         return Err(lost());
     }

@@ -28,7 +28,7 @@ pub(in crate::blobs) fn minio(test: &str) -> Option<Arc<Minio>> {
     if let Some(minio) = running.upgrade() {
         return Some(minio);
     }
-    let minio = Arc::new(provided(Minio::start(), test)?);
+    let minio = Arc::new(provided(Minio::start_in_memory(), test)?);
     *running = Arc::downgrade(&minio);
     Some(minio)
 }

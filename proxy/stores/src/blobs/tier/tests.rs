@@ -7,7 +7,7 @@ mod uploads;
 
 use std::{future::Future, sync::atomic::AtomicU64};
 
-use artifactapi_services::Minio;
+use artifactapi_services::{Minio, scratch};
 use tempfile::TempDir;
 
 use super::{flight::HELD, *};
@@ -28,7 +28,7 @@ struct Bench {
 
 impl Bench {
     async fn new(minio: &Minio, bound: u64) -> Self {
-        let (root, faulty) = (TempDir::new().unwrap(), Faulty::new());
+        let (root, faulty) = (scratch(), Faulty::new());
         let blobs = TieredBlobs::open(faulty.blobs(settings(minio)), root.path(), bound).await.unwrap();
         Bench { root, faulty, blobs }
     }
@@ -84,7 +84,7 @@ async fn read_to_error(reader: &dyn BlobReader) -> (Vec<u8>, Option<BlobError>) 
 async fn conforms() {
     let Some(minio) = minio("conforms") else { return };
     let minio = &*minio;
-    let (directory, count) = (TempDir::new().unwrap(), AtomicU64::new(0));
+    let (directory, count) = (scratch(), AtomicU64::new(0));
     suite::suite(async || {
         let root = directory.path().join(count.fetch_add(1, Relaxed).to_string());
         let s3 = S3Blobs::new(settings(minio)).unwrap();

@@ -6,7 +6,7 @@ use artifactapi_model::{
     ArtifactKey, Digest, Epoch, RepoId, RepoName, Timestamp,
     ports::{
         Housekeeping, MetadataError,
-        housekeeping::{BlobStates, Change, Recorded, Selection, Total, Turn},
+        housekeeping::{Aged, BlobStates, Change, Recorded, Selection, Total, Turn},
     },
 };
 use async_trait::async_trait;
@@ -67,9 +67,12 @@ impl Tables {
         dry: bool,
     ) -> Vec<(Digest, u64)> {
         let (named, now) = (self.named(), self.now());
+        let holds = self.holds.clone();
+        let is_held = |digest: &Digest| to == State::Deleting && holds.has(digest);
+        let is_free = |digest: &Digest| !named.contains(digest) && !is_held(digest);
         let is_due = |blob: &Blob| blob.state == from && blob.since + grace <= now;
         let mut moved = Vec::new();
-        let meant = self.blobs.iter_mut().filter(|(digest, blob)| is_due(blob) && !named.contains(digest));
+        let meant = self.blobs.iter_mut().filter(|(digest, blob)| is_due(blob) && is_free(digest));
         for (digest, blob) in meant.take(limit) {
             moved.push((*digest, blob.size));
             if !dry {
@@ -128,6 +131,19 @@ impl Housekeeping for MemoryMetadata {
         let mut claimed: Vec<_> = half.map(|(digest, blob)| (*digest, blob.size)).take(limit).collect();
         let left = limit - claimed.len();
         claimed.extend(tables.advance([State::Condemned, State::Deleting], grace, left, false));
+        Ok(claimed)
+    }
+
+    async fn claim_unnamed(&self, blobs: &[Digest]) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        let mut tables = self.tables()?;
+        let (named, holds, now) = (tables.named(), tables.holds.clone(), tables.now());
+        let mut claimed = Vec::new();
+        for digest in blobs.iter().filter(|digest| !named.contains(digest) && !holds.has(digest)) {
+            if let Some(blob) = tables.blobs.get_mut(digest).filter(|blob| blob.state != State::Deleting) {
+                *blob = Blob { state: State::Deleting, since: now, ..*blob };
+                claimed.push((*digest, blob.size));
+            }
+        }
         Ok(claimed)
     }
 
@@ -202,18 +218,14 @@ impl Housekeeping for MemoryMetadata {
         Ok(keys.iter().map(key_from).collect())
     }
 
-    async fn least_used(
-        &self,
-        repo: RepoId,
-        epoch: Epoch,
-        limit: usize,
-    ) -> Result<Vec<(ArtifactKey, Digest, u64)>, MetadataError> {
+    async fn least_used(&self, repo: RepoId, epoch: Epoch, limit: usize) -> Result<Vec<Aged>, MetadataError> {
         let tables = self.tables()?;
-        let row = |key: &Key| tables.artifacts.get(key).map(|stored| (stored.row.digest, stored.row.size));
         let found = tables.by_use(repo, epoch).into_iter().take(limit);
-        Ok(found
-            .filter_map(|(_, key)| row(&key).map(|(digest, size)| (key_from(&key), digest, size)))
-            .collect())
+        let aged = found.filter_map(|(used_at, key)| {
+            let row = &tables.artifacts.get(&key)?.row;
+            Some(Aged { key: key_from(&key), digest: row.digest, size: row.size, used_at })
+        });
+        Ok(aged.collect())
     }
 
     async fn recorded(&self, name: &RepoName) -> Result<Vec<Recorded>, MetadataError> {

@@ -7,7 +7,7 @@ use artifactapi_model::{
     ArtifactKey, Digest, Epoch, Notice, PackageType, RepoId, RepoName, Timestamp,
     ports::{
         Housekeeping, MetadataError,
-        housekeeping::{BlobStates, Change, Recorded, Selection, Total, Turn},
+        housekeeping::{Aged, BlobStates, Change, Recorded, Selection, Total, Turn},
     },
     repository::RepoIdentity,
 };
@@ -54,14 +54,17 @@ const EXPIRE_UNUSED: &str = "WITH picked AS MATERIALIZED (SELECT repo, epoch, pa
      WHERE repo = $1 AND epoch = $2 AND used_at < $3 ORDER BY used_at, path LIMIT $4 FOR UPDATE SKIP LOCKED) \
      DELETE FROM artifacts a USING picked p WHERE a.repo = p.repo AND a.epoch = p.epoch AND a.path = p.path \
      RETURNING a.repo, a.epoch, COALESCE(a.long_path, a.path)";
-const LEAST_USED: &str = "SELECT repo, epoch, COALESCE(long_path, path), digest, size FROM artifacts \
+const LEAST_USED: &str = "SELECT repo, epoch, COALESCE(long_path, path), digest, size, used_at FROM artifacts \
      WHERE repo = $1 AND epoch = $2 ORDER BY used_at, path LIMIT $3";
 const EXPIRE_DERIVED: &str = "WITH picked AS MATERIALIZED (SELECT inputs FROM derived WHERE made_at < $1 \
      ORDER BY made_at LIMIT $2 FOR UPDATE SKIP LOCKED), \
      gone AS (DELETE FROM derived d USING picked p WHERE d.inputs = p.inputs RETURNING 1) \
      SELECT COUNT(*) FROM gone";
-const RETIRE: &str = "UPDATE repositories SET retired_at = CASE WHEN id = ANY ($1) THEN NULL ELSE now() END \
-     WHERE (retired_at IS NULL) <> (id = ANY ($1))";
+/// Never one that the stored configuration has: whoever asks may not have heard of it yet, and replicas that load the
+/// configuration at this moment would go without it.
+const RETIRE: &str = "UPDATE repositories r SET retired_at = CASE WHEN id = ANY ($1) THEN NULL ELSE now() END \
+     WHERE (retired_at IS NULL) <> (id = ANY ($1)) AND (id = ANY ($1) OR NOT EXISTS (SELECT 1 FROM objects o \
+     WHERE o.kind IN ('Remote', 'Virtual', 'Local') AND o.namespace = r.namespace AND o.name = r.name))";
 /// Of each repository the artifacts of epochs before the first that is kept: none is, when it retired long ago.
 const EXPIRE_RETIRED: &str = "WITH picked AS MATERIALIZED (SELECT past.repo, past.epoch, past.path \
      FROM repositories r CROSS JOIN LATERAL (SELECT a.repo, a.epoch, a.path FROM artifacts a \
@@ -235,16 +238,16 @@ impl Housekeeping for PostgresMetadata {
         Ok(readable(&rows, self.pool.statements(), "artifacts", |row| rows::key(row, 0)))
     }
 
-    async fn least_used(
-        &self,
-        repo: RepoId,
-        epoch: Epoch,
-        limit: usize,
-    ) -> Result<Vec<(ArtifactKey, Digest, u64)>, MetadataError> {
+    async fn least_used(&self, repo: RepoId, epoch: Epoch, limit: usize) -> Result<Vec<Aged>, MetadataError> {
         let values: Values<'_> = &[&repo.0, &epoch.0, &sql_limit(limit)];
         let rows = self.patiently(Operation::LeastUsed, LEAST_USED, values).await?;
         Ok(readable(&rows, self.pool.statements(), "artifacts", |row| {
-            Ok((rows::key(row, 0)?, rows::digest(row, 3)?, rows::column::<i64>(row, 4)?.cast_unsigned()))
+            Ok(Aged {
+                key: rows::key(row, 0)?,
+                digest: rows::digest(row, 3)?,
+                size: rows::column::<i64>(row, 4)?.cast_unsigned(),
+                used_at: Timestamp(rows::column(row, 5)?),
+            })
         }))
     }
 

@@ -97,7 +97,7 @@ async fn connection(settings: &PostgresSettings, ear: &Ear, has_listened: &mut b
         Ok(tls) => tls,
         Err(reason) => return reason,
     };
-    let config = settings.config();
+    let config = settings.config().await;
     let (client, connection) = match timeout(PATIENCE, config.connect(tls)).await {
         Ok(Ok(both)) => both,
         Ok(Err(error)) => return describe(&error),

@@ -98,12 +98,8 @@ async fn apply(settings: &PostgresSettings, alone: &mut Alone) -> Result<(), Pos
         }
         return Err(match cause {
             Some(cause) => PostgresError::of(settings, cause),
-            // Without a cause it is about the list of migrations, whose text names no file.
-            None => PostgresError::Refused {
-                place: settings.place(),
-                database: settings.database.clone(),
-                cause: error.to_string(),
-            },
+            // Without a cause it is about the list of migrations, whose text names no file; no patience mends it.
+            None => PostgresError::settings(settings, format!("database {:?}: {error}", settings.database)),
         });
     }
     Ok(())

@@ -68,9 +68,9 @@ pub(super) struct Pool {
 impl Pool {
     /// None is made yet. The error says why the settings cannot be used.
     pub(super) fn new(settings: &PostgresSettings, statements: Arc<SqlStatements>) -> Result<Self, String> {
-        let connector = Connector { tls: tls::connector(&settings.tls)? };
+        let connector = Connector { tls: tls::connector(&settings.tls)?, settings: settings.clone() };
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_connect(settings.config(), connector, config);
+        let manager = Manager::from_connect(settings.config_without_password(), connector, config);
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
@@ -211,13 +211,15 @@ pub(super) async fn within<T>(
 /// Makes connections whose statements are bounded.
 struct Connector {
     tls: MakeRustlsConnect,
+    settings: PostgresSettings,
 }
 
 impl Connect for Connector {
-    fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        let (config, tls) = (config.clone(), self.tls.clone());
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
         Box::pin(async move {
-            let (client, connection) = config.connect(tls).await?;
+            // Not the manager's: the password may be another by now.
+            let config = self.settings.config().await;
+            let (client, connection) = config.connect(self.tls.clone()).await?;
             let driver = tokio::spawn(async move {
                 // Whoever waits for an answer hears of it.
                 if let Err(error) = connection.await {

@@ -87,6 +87,17 @@ pub enum PostgresError {
 }
 
 impl PostgresError {
+    /// No patience mends it, nor anybody elsewhere: it must be seen.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            PostgresError::TooNew { .. } | PostgresError::Settings { .. } => true,
+            PostgresError::Unreachable { .. }
+            | PostgresError::Refused { .. }
+            | PostgresError::TooOld { .. }
+            | PostgresError::Busy { .. } => false,
+        }
+    }
+
     pub(super) fn settings(settings: &PostgresSettings, reason: String) -> Self {
         PostgresError::Settings { place: settings.place(), reason }
     }
@@ -126,7 +137,7 @@ impl Drop for Alone {
 /// Connects, with bounded patience.
 pub(super) async fn connect(settings: &PostgresSettings) -> Result<Alone, PostgresError> {
     let tls = tls::connector(&settings.tls).map_err(|reason| PostgresError::settings(settings, reason))?;
-    let config = settings.config();
+    let config = settings.config().await;
     let (client, connection) = timeout(PATIENCE, config.connect(tls))
         .await
         .map_err(|_| PostgresError::late(settings))?

@@ -39,7 +39,7 @@ impl Server {
             host: "127.0.0.1".into(),
             port: self.postgres.process.port(),
             user: Postgres::USER.into(),
-            password: SecretString::from(Postgres::PASSWORD),
+            password: SecretString::from(Postgres::PASSWORD).into(),
             database: database.into(),
             tls: PostgresTls::Disable,
         }

@@ -9,12 +9,18 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags};
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
 
 use super::migrations::{self, Refused};
 use crate::OpenError;
 
 /// Statements a connection keeps prepared; more than there are.
 const PREPARED: usize = 192;
+/// More than the 1000 pages after which SQLite folds the log into the file, in bytes.
+const LOG: u64 = 4 << 20;
 /// How long to wait for another process that looks into the file (a backup, the `sqlite3` tool).
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -50,6 +56,20 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(path, &error))?;
     prepare(&connection).map_err(|error| unusable(path, &error))?;
     Ok(connection)
+}
+
+/// Reserves room for the log of `path`, so that rows can be written, and above all deleted, on a full disk: [`LOG`] bytes
+/// hold all that is written between two times at which it is folded into the file. SQLite uses them again and again,
+/// and sees nothing of it, since the length stays. What has it already stays as it is.
+pub(super) fn reserve(path: &Path) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    let log = OpenOptions::new().write(true).open(name)?;
+    match fallocate(&log, FallocateFlags::KEEP_SIZE, 0, LOG) {
+        // Not every file system can.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// The file holds secrets and may hold signing keys: it is made, or becomes, one that only its owner can read. What

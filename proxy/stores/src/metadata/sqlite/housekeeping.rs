@@ -3,13 +3,13 @@
 
 pub(super) mod statements;
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use artifactapi_model::{
-    ArtifactKey, Digest, Epoch, Notice, PackageType, RepoId, RepoName, Timestamp,
+    ArtifactKey, Digest, Epoch, Holds, Notice, PackageType, RepoId, RepoName, Timestamp,
     ports::{
         Housekeeping, MetadataError,
-        housekeeping::{BlobStates, Change, Recorded, Selection, Total, Turn},
+        housekeeping::{Aged, BlobStates, Change, Recorded, Selection, Total, Turn},
     },
     repository::RepoIdentity,
 };
@@ -53,8 +53,13 @@ pub(super) fn millis(grace: Duration) -> i64 {
 }
 
 /// Claims what is condemned for `grace`. A condemned blob that rows name all the same (they are older than its
-/// own row) is live.
-fn claim(session: &Session<'_>, grace: Duration, limit: usize) -> rusqlite::Result<Vec<(Digest, u64)>> {
+/// own row), or that somebody holds, is live.
+fn claim(
+    session: &Session<'_>,
+    holds: &Holds,
+    grace: Duration,
+    limit: usize,
+) -> rusqlite::Result<Vec<(Digest, u64)>> {
     let mut claimed = session.rows(sql::HALF_DELETED, [sql_limit(limit)], blob)?;
     while claimed.len() < limit {
         let values = (millis(grace), sql_limit(limit - claimed.len()));
@@ -63,12 +68,27 @@ fn claim(session: &Session<'_>, grace: Duration, limit: usize) -> rusqlite::Resu
             break;
         }
         for (digest, size) in found {
-            if session.execute(sql::CLAIM, [digest.to_hex()])? > 0 {
+            if !holds.has(&digest) && session.execute(sql::CLAIM, [digest.to_hex()])? > 0 {
                 claimed.push((digest, size));
             } else {
                 keep(session, &digest, size)?;
             }
         }
+    }
+    Ok(claimed)
+}
+
+/// Claims what no row names, whatever its age. All writes go through one thread: who holds a blob from now on finds it
+/// being deleted when it announces it, and who has announced it before is asked for here.
+fn claim_unnamed(
+    session: &Session<'_>,
+    holds: &Holds,
+    blobs: &[Digest],
+) -> rusqlite::Result<Vec<(Digest, u64)>> {
+    let mut claimed = Vec::new();
+    for digest in blobs.iter().filter(|digest| !holds.has(digest)) {
+        let size: Option<i64> = session.find(sql::CLAIM_UNNAMED, [digest.to_hex()], |row| row.get(0))?;
+        claimed.extend(size.map(|size| (*digest, size.cast_unsigned())));
     }
     Ok(claimed)
 }
@@ -186,7 +206,18 @@ impl Housekeeping for SqliteMetadata {
     }
 
     async fn claim_blobs(&self, grace: Duration, limit: usize) -> Result<Vec<(Digest, u64)>, MetadataError> {
-        self.writer.run(Operation::ClaimBlobs, move |session| claim(session, grace, limit)).await
+        let holds = self.holds.clone();
+        self.writer.run(Operation::ClaimBlobs, move |session| claim(session, &holds, grace, limit)).await
+    }
+
+    async fn claim_unnamed(&self, blobs: &[Digest]) -> Result<Vec<(Digest, u64)>, MetadataError> {
+        let mut claimed = Vec::new();
+        for part in blobs.chunks(PART) {
+            let (holds, part): (Arc<Holds>, _) = (self.holds.clone(), part.to_vec());
+            let work = move |session: &Session<'_>| claim_unnamed(session, &holds, &part);
+            claimed.extend(self.writer.run(Operation::ClaimBlobs, work).await?);
+        }
+        Ok(claimed)
     }
 
     async fn drop_blob(&self, digest: &Digest) -> Result<(), MetadataError> {
@@ -263,16 +294,12 @@ impl Housekeeping for SqliteMetadata {
         Ok(gone)
     }
 
-    async fn least_used(
-        &self,
-        repo: RepoId,
-        epoch: Epoch,
-        limit: usize,
-    ) -> Result<Vec<(ArtifactKey, Digest, u64)>, MetadataError> {
+    async fn least_used(&self, repo: RepoId, epoch: Epoch, limit: usize) -> Result<Vec<Aged>, MetadataError> {
         let work = move |session: &Session<'_>| {
             session.rows(sql::LEAST_USED, (repo.0, epoch.0, sql_limit(limit)), |row| {
                 let key = ArtifactKey { repo, epoch, path: row.get::<_, String>(0)?.into() };
-                Ok((key, digest(row, 1)?, row.get::<_, i64>(2)?.cast_unsigned()))
+                let (digest, size) = (digest(row, 1)?, row.get::<_, i64>(2)?.cast_unsigned());
+                Ok(Aged { key, digest, size, used_at: Timestamp(row.get(3)?) })
             })
         };
         self.readers.run(Operation::LeastUsed, work).await

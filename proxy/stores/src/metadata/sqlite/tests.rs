@@ -66,6 +66,18 @@ async fn passes_the_housekeeping_suite() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn takes_at_once_what_nobody_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    housekeeping_suite::at_once_suite(async || {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let store = Arc::new(open(dir.path().join(format!("{number}.db"))).await);
+        (store.clone() as Arc<dyn MetadataStore>, store as _)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passes_the_registry_suite() {
     let dir = tempfile::tempdir().unwrap();

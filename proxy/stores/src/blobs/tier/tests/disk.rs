@@ -45,7 +45,7 @@ async fn eviction_takes_the_longest_unused_and_leaves_readers_alone() {
 async fn rs_97_a_restart_keeps_copies_and_sweeps_what_was_staged() {
     let Some(minio) = minio("rs_97_a_restart_keeps_copies_and_sweeps_what_was_staged") else { return };
     let minio = &*minio;
-    let (root, settings) = (TempDir::new().unwrap(), settings(minio));
+    let (root, settings) = (scratch(), settings(minio));
     let open =
         async |bound| TieredBlobs::open(S3Blobs::new(settings.clone()).unwrap(), root.path(), bound).await;
     let blobs = open(ROOMY).await.unwrap();
@@ -86,7 +86,7 @@ async fn rs_97_a_restart_keeps_copies_and_sweeps_what_was_staged() {
 async fn rs_01_copies_of_another_boot_are_hashed_before_they_are_used() {
     let Some(minio) = minio("rs_01_copies_of_another_boot_are_hashed_before_they_are_used") else { return };
     let minio = &*minio;
-    let (root, settings) = (TempDir::new().unwrap(), settings(minio));
+    let (root, settings) = (scratch(), settings(minio));
     let open = async || {
         TieredBlobs::open(S3Blobs::new(settings.clone()).unwrap(), root.path(), ROOMY).await.unwrap()
     };

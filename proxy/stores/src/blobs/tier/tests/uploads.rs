@@ -18,7 +18,7 @@ struct Replicas {
 
 impl Replicas {
     async fn new(minio: &Minio) -> Self {
-        let (roots, faulty) = ([TempDir::new().unwrap(), TempDir::new().unwrap()], Faulty::new());
+        let (roots, faulty) = ([scratch(), scratch()], Faulty::new());
         let (settings, places) = (settings(minio), Arc::<Places>::default());
         let mut blobs = Vec::new();
         for root in &roots {

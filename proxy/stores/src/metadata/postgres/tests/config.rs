@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use artifactapi_model::{
     Notice,
     account::{Robot, RobotKey},
-    ports::{Accounts as _, Heard, Messages, accounts::Source},
+    ports::{Accounts as _, Heard, Housekeeping as _, Messages, accounts::Source},
 };
 use futures_util::StreamExt as _;
 
@@ -89,6 +89,9 @@ async fn a_configuration_changes_as_a_whole_and_its_version_only_rises() {
     let ensured =
         store.ensure_repository("default", &name, PackageType::Pypi, "https://a.test/").await.unwrap();
     assert_eq!(first.repositories[0].1, ensured, "the same repository");
+    // A collector that has not heard of this version.
+    store.retire_others(&[]).await.unwrap();
+    assert_eq!(store.load_config().await.unwrap(), first, "what the configuration has does not retire");
 
     changes.based_on = None;
     assert_eq!(store.apply_config(&changes).await.unwrap(), Applied::Version(1), "nothing is new");

@@ -104,7 +104,10 @@ async fn what_cannot_be_used_says_where_what_and_why_but_no_secret() {
     let good = server.database();
     let place = good.place();
     let refusals = [
-        (PostgresSettings { password: "wrong-secret".to_owned().into(), ..good.clone() }, "password"),
+        (
+            PostgresSettings { password: SecretString::from("wrong-secret").into(), ..good.clone() },
+            "password",
+        ),
         (PostgresSettings { database: "nowhere".into(), ..good.clone() }, "does not exist"),
         (PostgresSettings { user: "nobody".into(), ..good.clone() }, "nobody"),
     ];
@@ -124,4 +127,28 @@ async fn what_cannot_be_used_says_where_what_and_why_but_no_secret() {
     assert!(error.to_string().contains(&place) && error.to_string().contains(&good.database), "{error}");
     server.postgres.process.start_again();
     assert!(matches!(refused(&good).await, PostgresError::TooOld { .. }), "trying again helps");
+}
+
+#[tokio::test]
+async fn a_password_in_a_file_is_the_one_that_stands_there_now() {
+    let Some(server) = Server::start("a_password_in_a_file_is_the_one_that_stands_there_now") else { return };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+    let known = SecretString::from("what-it-was-at-the-start");
+    let password = Password::in_file(known, file.path().to_owned());
+    let settings = PostgresSettings { user: "keeper".into(), password, ..server.database() };
+    let sql = |statement: &str| server.postgres.sql(&settings.database, statement);
+    sql("CREATE ROLE keeper LOGIN SUPERUSER PASSWORD 'first-secret'");
+    assert!(matches!(refused(&settings).await, PostgresError::Refused { .. }), "an empty file");
+    write("wrong-secret\n");
+    assert!(matches!(refused(&settings).await, PostgresError::Refused { .. }));
+    write("first-secret\n");
+    PostgresMetadata::migrate(&settings).await.unwrap();
+    let store = open(settings.clone()).await;
+    store.ping().await.unwrap();
+    // Changed under a store that is in use.
+    sql("ALTER ROLE keeper PASSWORD 'second-secret'");
+    write("second-secret");
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'keeper'");
+    store.ping().await.unwrap();
 }

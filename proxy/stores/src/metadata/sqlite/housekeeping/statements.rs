@@ -44,6 +44,13 @@ pub(super) const CLAIM: &str = concat!(
     " WHERE digest = ?1 AND state = 'condemned' AND ",
     unnamed!()
 );
+pub(super) const CLAIM_UNNAMED: &str = concat!(
+    "UPDATE blobs SET state = 'deleting', since = ",
+    now!(),
+    " WHERE digest = ?1 AND state <> 'deleting' AND ",
+    unnamed!(),
+    " RETURNING size"
+);
 pub(super) const DROP_BLOB: &str = "DELETE FROM blobs WHERE digest = ?1 AND state = 'deleting'";
 pub(super) const TAKE_UP: &str = concat!(
     "INSERT INTO blobs (digest, size, state, since) VALUES (?1, ?2, ?3, ",
@@ -66,7 +73,7 @@ pub(super) const USAGE: &str =
 pub(super) const EXPIRE_UNUSED: &str = "DELETE FROM artifacts WHERE repo = ?1 AND epoch = ?2 AND path IN \
      (SELECT path FROM artifacts WHERE repo = ?1 AND epoch = ?2 AND used_at < ?3 ORDER BY used_at, path LIMIT ?4) \
      RETURNING path";
-pub(super) const LEAST_USED: &str = "SELECT path, digest, size FROM artifacts WHERE repo = ?1 AND epoch = ?2 \
+pub(super) const LEAST_USED: &str = "SELECT path, digest, size, used_at FROM artifacts WHERE repo = ?1 AND epoch = ?2 \
      ORDER BY used_at, path LIMIT ?3";
 pub(super) const EXPIRE_DERIVED: &str = "DELETE FROM derived WHERE inputs IN \
      (SELECT inputs FROM derived WHERE made_at < ?1 ORDER BY made_at LIMIT ?2)";

@@ -1,4 +1,4 @@
-//! Following the relative references of a member's index.
+//! Following the relative references of an index: dots are resolved, escapes stay, as curl does it for dnf.
 
 use artifactapi_model::{RepoPath, Spelling, path};
 
@@ -11,10 +11,9 @@ pub(crate) struct Below {
     pub(crate) reference: String,
 }
 
-/// Follows `reference`, as an index in `directory` (canonical, empty or with a trailing slash) has it. `None` for
-/// URLs, for what leaves the directory, since no [`super::qualified`] path leads there, and for what no request
-/// could carry.
-pub(crate) fn below(directory: &str, reference: &str) -> Option<Below> {
+/// The path to which `reference` leads from `directory` (percent-encoded, empty or with a trailing slash). `None` for
+/// URLs, for what names no file, and for what leaves the repository (RS-26).
+pub(crate) fn follow(directory: &str, reference: &str) -> Option<String> {
     let names_a_file = !matches!(reference.rsplit('/').next(), Some("" | "." | "..") | None);
     if !names_a_file
         || reference.starts_with('/')
@@ -23,7 +22,7 @@ pub(crate) fn below(directory: &str, reference: &str) -> Option<Below> {
     {
         return None;
     }
-    let mut segments: Vec<&str> = Vec::new();
+    let mut segments: Vec<&str> = directory.split_terminator('/').collect();
     for segment in reference.split('/') {
         match segment {
             "" | "." => {}
@@ -31,7 +30,14 @@ pub(crate) fn below(directory: &str, reference: &str) -> Option<Below> {
             name => segments.push(name),
         }
     }
-    let reference = segments.join("/");
+    Some(segments.join("/"))
+}
+
+/// Follows `reference`, as an index in `directory` (canonical, empty or with a trailing slash) has it. `None` for
+/// URLs, for what leaves the directory, since no [`crate::merge::qualified`] path leads there, and for what no request
+/// could carry.
+pub(crate) fn below(directory: &str, reference: &str) -> Option<Below> {
+    let reference = follow("", reference)?;
     let path = RepoPath::parse(&format!("{}{reference}", path::encode(directory)), Spelling::Plain).ok()?;
     Some(Below { path, reference })
 }
