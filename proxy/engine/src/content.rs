@@ -161,7 +161,12 @@ impl GrowingBody {
         if left == 0 {
             return Ok(Bytes::new());
         }
-        Ok(self.place.window.read_at(offset, length.min(left)).await?)
+        let block = self.place.window.read_at(offset, length.min(left)).await?;
+        // Of what is known to be there nothing can be missing: an end here would be taken for the body's.
+        if block.is_empty() {
+            return Err(BodyError::Fetch(Arc::new(FetchError::Abandoned)));
+        }
+        Ok(block)
     }
 
     /// Waits until the whole body is there, verified; returns its length in bytes. A body that is not being

@@ -1,6 +1,6 @@
 //! From a plan to a body: lookup, decision, and what follows from it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use artifactapi_formats::{LinkSigner, Location, PlanError, Resource, Revalidation};
 use artifactapi_model::{
@@ -26,6 +26,13 @@ use crate::{
 /// Bodies up to this size are verified before anything is shown of them; of larger ones this much is held
 /// back until they are.
 pub(crate) const HOLD_BACK: u64 = 64 << 10;
+
+/// How long after a document upstream may still be writing what belongs to it: a publisher signs in seconds, and a mirror
+/// may bring one of the two an hour before the other.
+const SETTLED: Duration = Duration::from_secs(3_600);
+
+/// Two answers of upstream within this time are of one time.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// How much of a body a caller needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,11 +171,7 @@ impl Engine {
         if !rules.suspended && self.contradicted(remote, resource, &key, &entry, need.depth()).await? {
             return self.fetch(job().unconditionally(), None, need).await;
         }
-        let decision = match self.agrees_with_companion(remote, resource, &entry).await? {
-            Some(true) => Decision::Serve { fresh_for: None },
-            Some(false) if !rules.suspended => Decision::Revalidate,
-            _ => decide(Some(freshness), &rules, now),
-        };
+        let decision = self.decide_beside(remote, resource, &entry, &rules, need.depth()).await?;
         let stand_in = may_stand_in(freshness, &rules, now);
         match decision {
             Decision::Serve { .. } => {
@@ -189,17 +192,36 @@ impl Engine {
         }
     }
 
-    /// For a body that belongs to another document (a detached signature): whether it was fetched after that
-    /// document last changed. `None` when it belongs to none that is stored.
-    async fn agrees_with_companion(
+    /// What becomes of `entry` by its age, and, when it belongs to another document (a detached signature), by that
+    /// one's: whoever has checked it before that document last changed checks it again, and well after that it stays as
+    /// it is for as long as the document does. In between upstream may not have written it anew yet, so that its own age
+    /// counts; then the document is looked at first, since the two must be of one time.
+    async fn decide_beside(
         self: &Arc<Self>,
         remote: &Remote,
         resource: &Resource,
         entry: &HotEntry,
-    ) -> Result<Option<bool>, FetchError> {
-        let Some(path) = &resource.fresh_with else { return Ok(None) };
-        let companion = self.held(remote, path).await?;
-        Ok(companion.map(|companion| entry.row.checked_at >= companion.row.stored_at))
+        rules: &Rules,
+        depth: u8,
+    ) -> Result<Decision, FetchError> {
+        let (now, checked_at) = (self.ports.clock.now(), entry.row.checked_at);
+        let by_age = decide(Some(Held { checked_at }), rules, now);
+        let Some(path) = resource.fresh_with.as_ref().filter(|_| !rules.suspended) else { return Ok(by_age) };
+        let Some(companion) = self.held(remote, path).await? else { return Ok(by_age) };
+        let changed_at = companion.row.stored_at;
+        if checked_at < changed_at {
+            return Ok(Decision::Revalidate);
+        }
+        if checked_at >= changed_at + SETTLED {
+            return Ok(Decision::Serve { fresh_for: None });
+        }
+        if matches!(by_age, Decision::Serve { .. }) || companion.is_resting(now) {
+            return Ok(by_age);
+        }
+        // Most clients have just asked for the document.
+        let is_checked = now.since(companion.row.checked_at) <= AT_ONCE
+            || self.ask_again(remote, path, &companion, depth + 1).await.is_ok();
+        Ok(if is_checked { Decision::Revalidate } else { by_age })
     }
 
     /// Joins or starts the fill of a key and waits for as much as `need` asks. `stand_in` is served when

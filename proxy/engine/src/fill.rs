@@ -181,7 +181,12 @@ impl Engine {
         }
         request.resume = start.taken.as_ref().and_then(resume_at);
         failpoint("fill.request.before");
-        let response = self.send_anew(job, request, &mut checksums).await?;
+        let mut response = self.send_anew(job, request.clone(), &mut checksums).await?;
+        if previous.is_some_and(|previous| head::is_about_another(&previous.row, &response)) {
+            // It may have looked at the date alone: which body it means by this is not known, and not asked again.
+            let anew = UpstreamRequest { if_none_match: None, if_modified_since: None, ..request };
+            response = self.send_anew(job, anew, &mut checksums).await?;
+        }
         failpoint("fill.head.after");
         match response.status {
             StatusCode::OK => self.take_body(job, pilot, start, response, checksums).await,
@@ -264,15 +269,20 @@ impl Engine {
         }
         failpoint("fill.confirm.before");
         let metadata = &self.ports.metadata;
-        let recorded = metadata.confirm_artifact(&job.key, row.fetch_seq, now, Some(&row.headers)).await;
+        let (digest, headers) = (&row.digest, Some(&*row.headers));
+        let recorded = metadata.confirm_artifact(&job.key, digest, row.fetch_seq, now, headers).await;
+        let entry = HotEntry::new(row, previous.body.clone(), now);
         match recorded {
             Ok(true) => self.tell_changed(&job.key),
-            Ok(false) => tracing::debug!(key = ?job.key, "a later fill has replaced what was confirmed"),
+            Ok(false) => {
+                // Good for those who wait; whoever comes later finds what is stored instead.
+                tracing::debug!(key = ?job.key, "another fill has replaced what was confirmed");
+                return Ok(Finished::Confirmed(entry));
+            }
             Err(error) => {
                 tracing::warn!(key = ?job.key, error = %error, "a confirmation could not be recorded");
             }
         }
-        let entry = HotEntry::new(row, previous.body.clone(), now);
         self.hot.put(job.key.clone(), entry.clone());
         Ok(Finished::Confirmed(entry))
     }

@@ -27,6 +27,7 @@ mod fetch;
 mod fill;
 mod flights;
 pub mod gc;
+mod heads;
 mod hot;
 pub mod keys;
 mod lookup;

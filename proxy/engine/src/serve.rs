@@ -4,12 +4,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use artifactapi_formats::{Documents, Location, PublicBase, Resource, Step, format_of, limits};
-use artifactapi_model::{
-    ArtifactKey, Checksum, Digest, Mutability, PackageType, Remote,
-    ports::{UpstreamMethod, UpstreamRequest},
-};
+use artifactapi_model::{ArtifactKey, Checksum, Digest, Mutability, PackageType, Remote};
 use bytes::Bytes;
-use http::StatusCode;
 
 use crate::{
     Engine,
@@ -178,54 +174,6 @@ impl Engine {
             body,
             key,
         }
-    }
-
-    /// Answers a HEAD for a body that is not stored by asking upstream the same, without fetching it but for a tag's
-    /// manifest.
-    /// `None`: it is stored, or upstream has no HEAD.
-    async fn head_only(
-        self: &Arc<Self>,
-        remote: &Remote,
-        resource: &Resource,
-        base: &PublicBase,
-    ) -> Result<Option<Content>, FetchError> {
-        let key = Self::key(remote, resource);
-        if self.lookup(&key).await?.is_some() {
-            return Ok(None);
-        }
-        if remote.spec.suspend {
-            return Err(FetchError::Suspended);
-        }
-        if let Some(absence) = self.negative.get(&key, self.ports.clock.now()) {
-            return Err(absence);
-        }
-        let (request, known) = self.locate(remote, resource, 0).await?;
-        let request = UpstreamRequest { method: UpstreamMethod::Head, ..request };
-        // Without a fence nothing can be recorded, and the answer is none the worse.
-        let fence = match &resource.tag {
-            Some(_) => self.ports.metadata.next_fetch_seq().await.ok(),
-            None => None,
-        };
-        let response = self.ports.upstream.send(remote, request).await?;
-        match response.status {
-            StatusCode::OK => {}
-            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => return Ok(None),
-            _ => {
-                let error = crate::fill::refusal(resource, &response);
-                if let FetchError::NotFound { gone } = error {
-                    self.negative.put(key, self.ports.clock.now() + remote.spec.negative_ttl, gone);
-                }
-                return Err(error);
-            }
-        }
-        let mutability = remote.spec.policy.mutability(&key.path, resource.mutability);
-        let mut checksums = resource.checksums.clone();
-        checksums.extend(known.checksums);
-        let head = crate::fill::head_of(remote, resource, mutability, &response, checksums);
-        if let Some(fetch_seq) = fence {
-            self.remember_tag(remote, resource, &key, &head, fetch_seq).await;
-        }
-        Ok(Some(self.describe_growing(remote, resource, base, &head, CacheOutcome::Bypass, Body::Absent)))
     }
 
     /// Makes a document out of others, each cached by its own rules.

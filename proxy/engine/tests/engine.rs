@@ -12,6 +12,7 @@ use artifactapi_model::{
     repository::OnUpstreamGone,
 };
 use artifactapi_stores::MemoryBlobs;
+use futures_util::future::join_all;
 use support::*;
 
 const MIB: usize = 1 << 20;
@@ -183,6 +184,24 @@ async fn a_304_renews_without_a_body() {
     assert_eq!(bench.get("dir/").await.unwrap().outcome, CacheOutcome::Hit);
 }
 
+/// It may have looked at a date that has stayed, and the body is not ours: its name must not come to stand for ours.
+#[tokio::test]
+async fn a_304_about_another_body_is_no_confirmation() {
+    let mut spec = spec(PackageType::Generic);
+    spec.stale_while_revalidate = Duration::ZERO;
+    let bench = Bench::with(spec, Arc::new(MemoryBlobs::default())).await;
+    let headers = vec![("etag", "\"1\"".into())];
+    bench.upstream.put("dir/", Script::Body { bytes: "old".into(), headers, framing: None });
+    bench.fetch("dir/").await.unwrap();
+    bench.clock.advance(Duration::from_secs(100));
+    bench.upstream.put("dir/", Script::Confused { bytes: "new".into(), etag: "\"2\"" });
+    assert_eq!(bench.fetch("dir/").await.unwrap(), b"new");
+    assert_eq!(bench.upstream.last().if_none_match, None);
+    bench.clock.advance(Duration::from_secs(100));
+    assert_eq!(bench.get("dir/").await.unwrap().outcome, CacheOutcome::Revalidated);
+    assert_eq!(bench.upstream.last().if_none_match.as_deref(), Some("\"2\""));
+}
+
 #[tokio::test]
 async fn rs_90_a_failing_upstream_is_bridged_by_what_is_stored() {
     let mut spec = spec(PackageType::Generic);
@@ -243,6 +262,29 @@ async fn a_head_asks_upstream_by_head_and_fetches_nothing() {
     let content = bench.request(Method::Head, "f.bin").await.unwrap();
     assert_eq!(content.size, Some(MIB as u64));
     assert_eq!((bench.upstream.gets(), bench.upstream.requests(UpstreamMethod::Head)), (0, 1));
+}
+
+#[tokio::test]
+async fn rs_80_many_heads_at_once_ask_once_whatever_the_answer() {
+    for (answer, is_good) in [(body(pattern(MIB)), true), (Script::Status(500), false), (Script::Down, false)]
+    {
+        let bench = Bench::new(PackageType::Generic).await;
+        let leave = bench.upstream.hold("f.bin");
+        bench.upstream.put("f.bin", answer);
+        let heads = join_all((0..50).map(|_| bench.request(Method::Head, "f.bin")));
+        let give = async {
+            while bench.upstream.all().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            leave.add_permits(100);
+        };
+        let (heads, ()) = tokio::join!(heads, give);
+        assert!(heads.iter().all(|head| head.is_ok() == is_good));
+        assert_eq!(bench.upstream.all().len(), 1);
+        // Whoever comes later is not told what others were.
+        assert_eq!(bench.request(Method::Head, "f.bin").await.is_ok(), is_good);
+        assert_eq!(bench.upstream.all().len(), 2);
+    }
 }
 
 #[tokio::test]

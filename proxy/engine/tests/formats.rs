@@ -134,6 +134,53 @@ async fn a_tag_that_was_asked_for_by_head_is_there_when_upstream_is_not() {
     assert_eq!(bench.fetch("app/manifests/1").await.unwrap(), b"{}");
 }
 
+/// Publishers sign after they have written, and mirrors bring one file after the other.
+#[tokio::test]
+async fn a_signature_that_came_before_it_was_made_anew_is_asked_for_again() {
+    let mut spec = spec(PackageType::Rpm);
+    spec.stale_while_revalidate = Duration::ZERO;
+    let bench = Bench::with(spec, Arc::new(MemoryBlobs::default())).await;
+    let (document, signature) = ("os/repodata/repomd.xml", "os/repodata/repomd.xml.asc");
+    let put = |path: &str, text: &'static str| {
+        let headers = vec![("etag", format!("\"{text}\""))];
+        bench.upstream.put(path, Script::Body { bytes: text.into(), headers, framing: None });
+    };
+    let both = async || {
+        let document = bench.fetch(document).await.unwrap();
+        (
+            String::from_utf8(document).unwrap(),
+            String::from_utf8(bench.fetch(signature).await.unwrap()).unwrap(),
+        )
+    };
+    let is = |document: &str, signature: &str| (document.to_owned(), signature.to_owned());
+    put(document, "first");
+    put(signature, "of first");
+    assert_eq!(both().await, is("first", "of first"));
+    bench.clock.advance(Duration::from_secs(100));
+    put(document, "second");
+    assert_eq!(both().await, is("second", "of first"), "upstream has no other");
+    put(signature, "of second");
+    bench.clock.advance(Duration::from_secs(100));
+    assert_eq!(both().await, is("second", "of second"));
+
+    // Who asks for the signature first gets one of the same time all the same.
+    bench.clock.advance(Duration::from_secs(100));
+    put(document, "third");
+    put(signature, "of third");
+    assert_eq!(bench.fetch(signature).await.unwrap(), b"of third");
+    let asked = bench.upstream.all().len();
+    assert_eq!(both().await, is("third", "of third"));
+    assert_eq!(bench.upstream.all().len(), asked, "both are of this moment");
+
+    // Long after, it stays for as long as the document does.
+    for expected in [2, 1, 1] {
+        bench.clock.advance(Duration::from_secs(7_200));
+        let asked = bench.upstream.all().len();
+        assert_eq!(both().await, is("third", "of third"));
+        assert_eq!(bench.upstream.all().len() - asked, expected);
+    }
+}
+
 #[tokio::test]
 async fn rs_91_a_refused_head_is_never_followed_by_a_get() {
     let mut spec = spec(PackageType::Docker);

@@ -5,6 +5,7 @@
 mod support;
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -13,14 +14,15 @@ use std::{
 };
 
 use artifactapi_engine::{Engine, FetchError, Options, Ports};
+use artifactapi_formats::Method;
 use artifactapi_model::{
-    ArtifactKey, Notice, PackageType, Timestamp,
+    ArtifactKey, Digest, Notice, PackageType, Timestamp,
     clock::ManualClock,
     ports::{
-        CoordinationError, Coordinator, Heard, Lease, Messages, MetadataStore as _, Parts, PeerError, Peers,
-        UpstreamMethod,
+        CoordinationError, Coordinator, Heard, Lease, Messages, MetadataStore as _, Part, Parts, PeerError,
+        Peers, UpstreamMethod,
     },
-    repository::Remote,
+    repository::{Remote, RemoteSpec},
 };
 use artifactapi_stores::{LocalCoordinator, MemoryBlobs, MemoryMetadata};
 use async_trait::async_trait;
@@ -80,6 +82,16 @@ impl Coordinator for Line {
 struct Directory {
     engines: Mutex<Vec<Weak<Engine>>>,
     dead: Mutex<Vec<usize>>,
+    /// What becomes of the next ones that are followed.
+    faults: Mutex<VecDeque<Fault>>,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    /// It is lost after its first bytes.
+    LostAfterBegin,
+    /// It is asked when it is about to find the body in the store.
+    OnlyLanded,
 }
 
 struct Peer {
@@ -103,7 +115,28 @@ impl Peers for Peer {
         };
         let parts = engine.filter(|_| !is_dead()).and_then(|engine| engine.lend(key)).ok_or_else(error)?;
         let parts = parts.take_while(move |_| std::future::ready(!is_dead()));
-        Ok(Box::pin(parts))
+        let fault = self.directory.faults.lock().unwrap().pop_front();
+        Ok(match fault {
+            None => Box::pin(parts),
+            Some(Fault::LostAfterBegin) => {
+                let mut begun = false;
+                Box::pin(parts.take_while(move |part| {
+                    let goes_on = !begun;
+                    begun |= matches!(part, Ok(Part::Data(bytes)) if !bytes.is_empty());
+                    std::future::ready(goes_on)
+                }))
+            }
+            Some(Fault::OnlyLanded) => Box::pin(parts.filter_map(|part| {
+                std::future::ready(match part {
+                    Ok(Part::End(ending)) => {
+                        let ending = String::from_utf8_lossy(&ending).replace("stored\":{", "landed\":{");
+                        Some(Ok(Part::End(ending.into())))
+                    }
+                    Ok(_) => Some(Ok(Part::Data(Bytes::new()))),
+                    Err(error) => Some(Err(error)),
+                })
+            })),
+        })
     }
 }
 
@@ -121,11 +154,15 @@ impl Cluster {
 
     /// Replicas that hear each other's messages, or none.
     async fn new(replicas: usize, hearing: bool) -> Self {
+        Self::with(spec(PackageType::Generic), replicas, hearing).await
+    }
+
+    async fn with(spec: RemoteSpec, replicas: usize, hearing: bool) -> Self {
         let (upstream, metadata) = (Arc::new(FakeUpstream::default()), Arc::new(MemoryMetadata::default()));
         let (blobs, clock) =
             (Arc::new(MemoryBlobs::default()), Arc::new(ManualClock::at(Timestamp(1_700_000_000_000))));
         let (directory, common) = (Arc::new(Directory::default()), Arc::new(LocalCoordinator::default()));
-        let spec = Arc::new(spec(PackageType::Generic));
+        let spec = Arc::new(spec);
         let base_url = spec.base_url.to_string();
         let identity =
             metadata.ensure_repository("default", &spec.name, spec.package_type, &base_url).await.unwrap();
@@ -363,6 +400,57 @@ async fn rs_81_a_leader_that_wakes_up_late_changes_nothing() {
     assert_eq!(late.unwrap(), old, "whole and unbroken, only old");
     assert_eq!(other.fetch("dir/").await.unwrap(), b"newer");
     assert_eq!(leader.fetch("dir/").await.unwrap(), b"newer", "the fence has kept the newer row");
+}
+
+/// As the nodes of a rollout ask before they pull.
+#[tokio::test(start_paused = true)]
+async fn rs_92_a_tag_that_all_ask_for_by_head_costs_one_question_and_one_fetch() {
+    let cluster = Cluster::with(spec(PackageType::Docker), 3, true).await;
+    let digest = Digest::of(b"{}");
+    let headers = vec![
+        ("content-type", "application/vnd.oci.image.manifest.v1+json".to_owned()),
+        ("docker-content-digest", digest.to_string()),
+    ];
+    for reference in ["1".to_owned(), digest.to_string()] {
+        let manifest = Script::Body { bytes: "{}".into(), headers: headers.clone(), framing: None };
+        cluster.upstream.put(&format!("v2/app/manifests/{reference}"), manifest);
+    }
+    let leave = cluster.upstream.hold("v2/app/manifests/1");
+    let heads = join_all((0..60).map(|n| cluster.replicas[n % 3].request(Method::Head, "app/manifests/1")));
+    let give = async {
+        settle().await;
+        leave.add_permits(100);
+    };
+    let (heads, ()) = tokio::join!(heads, give);
+    assert!(heads.into_iter().all(|head| head.unwrap().digest == Some(digest)));
+    assert_eq!((cluster.upstream.requests(UpstreamMethod::Head), cluster.upstream.gets()), (1, 1));
+}
+
+/// A twin took over and found the body in the store at once: whoever follows it has only what the lost one gave.
+#[tokio::test(start_paused = true)]
+async fn rs_03_a_body_that_a_twin_finds_stored_is_not_cut_where_the_lost_one_stopped() {
+    let cluster = Cluster::of(2).await;
+    let whole = pattern(2 * MIB);
+    let gate = cluster.upstream.gate("file", Some(whole.len() as u64));
+    cluster.directory.faults.lock().unwrap().extend([Fault::LostAfterBegin, Fault::OnlyLanded]);
+    let feed = async {
+        gate.send(Ok(whole.slice(..MIB))).await.unwrap();
+        // Until the follower follows for the second time.
+        while !cluster.directory.faults.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        gate.send(Ok(whole.slice(MIB..))).await.unwrap();
+        drop(gate);
+    };
+    let (leader, follower) = (&cluster.replicas[0], &cluster.replicas[1]);
+    let late = async {
+        settle().await;
+        follower.fetch("file").await
+    };
+    let (led, followed, ()) = tokio::join!(leader.fetch("file"), late, feed);
+    assert_eq!(led.unwrap(), whole);
+    assert_eq!(followed.unwrap(), whole);
+    assert_eq!(cluster.upstream.gets(), 1);
 }
 
 #[tokio::test(start_paused = true)]

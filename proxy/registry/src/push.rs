@@ -10,7 +10,7 @@ mod write;
 use std::{pin::Pin, time::Duration};
 
 use artifactapi_model::{
-    Local, RepoId,
+    Digest, Local, RepoId,
     oci::{Algorithm, ImageName, OciDigest},
     ports::{
         ImageKey, UploadId,
@@ -138,6 +138,12 @@ impl Registry {
             Source::Image(from, name) => vec![(from.identity.id, Some(name))],
             Source::Anywhere(locals) => locals.iter().map(|repo| (*repo, None)).collect(),
         };
+        if let OciDigest::Sha256(bytes) = digest
+            && !sources.is_empty()
+            && self.is_lost(&Digest(*bytes)).await
+        {
+            return Ok(None);
+        }
         for from in sources {
             match self.rows.mount(from, &image, digest, local.spec.quota).await? {
                 Linking::Linked => return Ok(Some(*digest)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use artifactapi_model::{
-    Local,
+    Digest, Local,
     oci::{Algorithm, ImageName, OciDigest, Reference, Tag},
     ports::{
         BlobStore, MetadataStore, RegistryStore, UploadStore,
@@ -100,7 +100,17 @@ impl Registry {
         renew: bool,
     ) -> Result<LinkedBlob, RegistryError> {
         let found = self.rows.linked(&key(local, name), digest, renew).await?;
-        found.ok_or(RegistryError::BlobUnknown(*digest))
+        let found = found.ok_or(RegistryError::BlobUnknown(*digest))?;
+        if renew && self.is_lost(&found.blob).await {
+            return Err(RegistryError::BlobUnknown(*digest));
+        }
+        Ok(found)
+    }
+
+    /// Whether the bytes of a blob are gone: it is to be pushed again, which a client does once it hears that it is not
+    /// there. A store that does not answer says nothing of the kind.
+    pub(crate) async fn is_lost(&self, blob: &Digest) -> bool {
+        matches!(self.blobs.size(blob).await, Ok(None))
     }
 
     /// Takes a blob from an image; effective at once.

@@ -18,7 +18,7 @@ use artifactapi_model::{
 };
 use artifactapi_registry::{
     Pushed, Registry, RegistryError,
-    push::{Body, Write},
+    push::{Body, Source, Write},
     sweep,
 };
 use artifactapi_stores::{MemoryBlobs, MemoryMetadata};
@@ -237,4 +237,24 @@ async fn a_sweep_goes_on_after_what_is_stuck() {
         }
         assert_eq!(bench.registry.blobs.list(None, 10).await.unwrap(), [], "nothing was made of them");
     }
+}
+
+/// Nobody pushes what he is told is there, or gets from another image: then lost bytes could never come back.
+#[tokio::test]
+async fn a_blob_whose_bytes_are_lost_is_pushed_again() {
+    let bench = Bench::new().await;
+    let (body, other) = (vec![b'x'; 5], "other".parse().unwrap());
+    let digest = OciDigest::of(Algorithm::Sha256, &body);
+    let push = async || bench.write(&bench.begin().await, pieces(Duration::ZERO, 5, 1), Some(digest)).await;
+    let is_there = async || bench.registry.blob(&bench.local, &bench.image, &digest, true).await.is_ok();
+    let mount = async || {
+        let from = Source::Image(&bench.local, bench.image.clone());
+        bench.registry.mount(&bench.local, &other, &digest, from).await.unwrap()
+    };
+    push().await.unwrap();
+    assert!(is_there().await);
+    bench.registry.blobs.remove(&Digest::of(&body)).await.unwrap();
+    assert_eq!((is_there().await, mount().await), (false, None));
+    push().await.unwrap();
+    assert_eq!((is_there().await, mount().await), (true, Some(digest)));
 }

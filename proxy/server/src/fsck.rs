@@ -43,6 +43,8 @@ pub struct Report {
     pub derived: u64,
     /// Blobs whose bytes are not what their name says.
     pub damaged: Vec<Digest>,
+    /// Blobs that could not be read, so that nothing is known of them.
+    pub unread: u64,
     /// Artifact rows whose blob is missing or has another length.
     pub artifacts_without_bytes: Vec<ArtifactKey>,
     /// Derived rows whose blob, plain or gzip, is missing or has another length.
@@ -66,6 +68,7 @@ impl Report {
             + self.artifacts_without_bytes.len()
             + self.derived_without_bytes.len()
             + self.pushed_without_bytes.len()
+            + usize::try_from(self.unread).unwrap_or(usize::MAX)
     }
 }
 
@@ -88,7 +91,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} blobs ({} bytes), {} artifacts, {} derived documents: {} damaged blobs, {} rows without bytes, \
-             {} blobs without rows, {} announced without bytes, {} being deleted",
+             {} blobs without rows, {} announced without bytes, {} being deleted, {} that could not be read",
             self.blobs,
             self.bytes,
             self.artifacts,
@@ -99,7 +102,8 @@ impl fmt::Display for Report {
                 + self.pushed_without_bytes.len(),
             self.unreferenced,
             self.empty,
-            self.deleting
+            self.deleting,
+            self.unread
         )
     }
 }
@@ -130,6 +134,7 @@ impl Fsck {
             blobs: scrubbed.blobs,
             bytes: scrubbed.bytes,
             damaged: scrubbed.damaged,
+            unread: scrubbed.unread,
             repaired: self.repair,
             ..Report::default()
         };

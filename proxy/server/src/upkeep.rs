@@ -60,6 +60,7 @@ pub async fn run(
                 blobs = scrubbed.blobs,
                 size_bytes = scrubbed.bytes,
                 damaged = scrubbed.damaged.len(),
+                unread = scrubbed.unread,
                 "all stored blobs were read again"
             ),
             Err(error) => tracing::warn!(error = %error, "stored blobs could not be read again"),

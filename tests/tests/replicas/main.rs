@@ -5,6 +5,7 @@
 mod agreement;
 mod collection;
 mod crashes;
+mod delivered;
 mod edits;
 mod hits;
 mod leader;
@@ -36,7 +37,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 /// One test.
 type Test = for<'a> fn(&'a mut Services) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-const TESTS: [(&str, Test); 30] = [
+const TESTS: [(&str, Test); 31] = [
     ("rs_80_a_small_stampede_costs_one_fetch", |s| Box::pin(stampede::small(s))),
     ("rs_80_a_thousand_clients_cost_one_fetch", |s| Box::pin(stampede::large(s))),
     ("rs_81_a_killed_leader_costs_one_more_fetch", |s| Box::pin(leader::killed(s))),
@@ -67,6 +68,7 @@ const TESTS: [(&str, Test); 30] = [
     ("an_upstream_is_probed_by_one_replica", |s| Box::pin(upstreams::probed_by_one(s))),
     ("a_failing_upstream_is_named_by_its_layer", |s| Box::pin(upstreams::named_by_layer(s))),
     ("upstreams_cost_few_writes", |s| Box::pin(upstreams::few_writes(s))),
+    ("the_store_hands_out_what_needs_no_headers_of_ours", |s| Box::pin(delivered::by_the_store(s))),
     ("a_warm_hit_asks_no_service", |s| Box::pin(hits::ask_nobody(s))),
     ("rs_54_tokens_of_the_command_line_count_at_every_replica", |s| Box::pin(tokens::made_and_revoked(s))),
     ("rs_95_tokens_live_by_the_database_s_clock", |s| Box::pin(tokens::under_wrong_clocks(s))),

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use artifactapi_formats::Resource;
 use artifactapi_model::{
     Checksum, Checksums, Mutability, PackageType, Remote,
-    ports::{UpstreamResponse, upstream::Framing},
+    ports::{UpstreamResponse, metadata::ArtifactRow, upstream::Framing},
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 
 use crate::error::FetchError;
 
@@ -85,6 +85,18 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
         Some((name.to_owned(), value.to_owned()))
     };
     KEPT_HEADERS.iter().filter_map(|name| kept(name)).collect()
+}
+
+/// Whether `response` is a 304 that names another strong validator than the stored body has: it stands for a body that
+/// is not ours, and must not be taken for a confirmation (RFC 9111, 4.3.4).
+pub(crate) fn is_about_another(stored: &ArtifactRow, response: &UpstreamResponse) -> bool {
+    let is_strong = |etag: &&str| etag.starts_with('"');
+    let named = response.headers.get(header::ETAG).and_then(|value| value.to_str().ok()).map(str::trim);
+    response.status == StatusCode::NOT_MODIFIED
+        && match (stored.header("etag").filter(is_strong), named.filter(is_strong)) {
+            (Some(stored), Some(named)) => stored != named,
+            _ => false,
+        }
 }
 
 /// A 304 may carry newer validators (RFC 9110, 15.4.5); the rest stays.

@@ -111,7 +111,7 @@ impl Engine {
 
     /// A twin was lost after it had stored the body, or on its last bytes: what is wanting comes from the store. The
     /// readers have begun with `taken`, so that both must be the same.
-    async fn complete(&self, mut taken: Tee<'_>, entry: &HotEntry) -> Result<(), FetchError> {
+    pub(crate) async fn complete(&self, mut taken: Tee<'_>, entry: &HotEntry) -> Result<(), FetchError> {
         let reader = self.reader_of(entry).await?;
         taken.go_on();
         while taken.written() < entry.row.size {
@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// The absence of `key` that a twin has learned of.
-    async fn shared_absence(&self, key: &ArtifactKey) -> Option<FetchError> {
+    pub(crate) async fn shared_absence(&self, key: &ArtifactKey) -> Option<FetchError> {
         let word = self.ports.coordinator.get(&absence_key(key)).await.ok()??;
         match &word[..] {
             b"missing" => Some(FetchError::NotFound { gone: false }),
@@ -161,7 +161,7 @@ impl Engine {
     }
 
     /// Tells twins that upstream does not have `key`, until `negativeTTL` is over.
-    pub(super) fn share_absence(&self, key: &ArtifactKey, gone: bool, life: Duration) {
+    pub(crate) fn share_absence(&self, key: &ArtifactKey, gone: bool, life: Duration) {
         if life.is_zero() {
             return;
         }

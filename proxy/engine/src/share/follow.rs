@@ -19,6 +19,7 @@ use crate::{
     fill::{Finished, Job, Poured, Tee},
     flights::Pilot,
     hot::HotEntry,
+    verify,
 };
 
 /// Longest wait for a twin to accept, and for its next sign of life.
@@ -95,12 +96,13 @@ impl Engine {
         let finished = match ending {
             Ending::Gone => return Ok(Followed::Lost),
             Ending::Failed(failure) => return Err(failure.into_error()),
-            Ending::Confirmed(row) => self.known(job, row).await.map(Finished::Confirmed),
-            Ending::Landed(row) => self.known(job, row).await.map(Finished::Landed),
+            Ending::Confirmed(row) => self.stands(job, row, taken).await?.map(Finished::Confirmed),
+            Ending::Landed(row) => self.stands(job, row, taken).await?.map(Finished::Landed),
             Ending::Unstored => match taken.take() {
                 Some(tee) => {
                     let head = tee.head();
                     let Poured { window, hashed, .. } = tee.finish()?;
+                    verify::check_outside(&head.checksums, &hashed)?;
                     Some(Finished::Unstored { head, window, size: hashed.size })
                 }
                 None => None,
@@ -111,6 +113,21 @@ impl Engine {
             },
         };
         Ok(finished.map_or(Followed::Lost, Followed::Finished))
+    }
+
+    /// The twin found a body in the common store. Readers here may have begun with what an earlier twin gave: they get
+    /// the rest of the same from there.
+    async fn stands(
+        &self,
+        job: &Job,
+        row: WireRow,
+        taken: &mut Option<Tee<'_>>,
+    ) -> Result<Option<Arc<HotEntry>>, FetchError> {
+        let Some(entry) = self.known(job, row).await else { return Ok(None) };
+        if let Some(taken) = taken.take() {
+            self.complete(taken, &entry).await?;
+        }
+        Ok(Some(entry))
     }
 
     /// The bytes are all here and were stored by the twin: they must be the same.

@@ -13,6 +13,8 @@ use crate::Engine;
 pub(super) const TTL: Duration = Duration::from_secs(10);
 /// How often it is renewed (RS-82).
 const RENEWAL: Duration = Duration::from_millis(3_333);
+/// When that is tried again after it could not be asked for.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Whose turn it is.
 pub(crate) enum Claim {
@@ -59,13 +61,18 @@ impl Held {
     fn new(coordinator: Arc<dyn Coordinator>, lease: Lease) -> Self {
         let (renewing, renewed) = (coordinator.clone(), lease.clone());
         let renewal = tokio::spawn(async move {
+            let mut pause = RENEWAL;
             loop {
-                tokio::time::sleep(RENEWAL).await;
-                // Lost or not, the work goes on: commits are fenced, or the same whoever makes them.
-                if let Ok(false) = renewing.renew(&renewed, TTL).await {
-                    tracing::info!(lease = renewed.key, "a lease was lost");
-                    return;
-                }
+                tokio::time::sleep(pause).await;
+                pause = match renewing.renew(&renewed, TTL).await {
+                    Ok(true) => RENEWAL,
+                    // Lost or not, the work goes on: commits are fenced, or the same whoever makes them.
+                    Ok(false) => {
+                        tracing::info!(lease = renewed.key, "a lease was lost");
+                        return;
+                    }
+                    Err(_) => AGAIN,
+                };
             }
         });
         Held { coordinator, lease, renewal }

@@ -72,32 +72,36 @@ async fn tell(mut seat: Seat, twin: &Twin) -> Result<(), Left> {
         }
         Progress::Asking | Progress::Done(_) => None,
     };
+    let mut is_whole = true;
     if let Some((head, window)) = window {
         let Some(place) = window.enter() else {
             return twin.end(&Ending::Gone).await;
         };
         twin.tell(Part::Head(encode_head(head))).await?;
-        tell_body(seat.follow(place), twin).await?;
+        is_whole = tell_body(seat.follow(place), twin).await?;
     }
     let over = seat.progress.borrow().clone();
     let ending = match &over {
-        Progress::Done(finished) => ending(finished),
-        Progress::Asking | Progress::Growing { .. } => Ending::Gone,
+        Progress::Done(failed @ Finished::Failed(_)) => ending(failed),
+        Progress::Done(finished) if is_whole => ending(finished),
+        // Whatever became of the fill, the twin has not all of it.
+        Progress::Done(_) | Progress::Asking | Progress::Growing { .. } => Ending::Gone,
     };
     twin.end(&ending).await
 }
 
-/// All that may be shown of the body; it ends early when the fill fails, which its ending then says.
-async fn tell_body(mut body: GrowingBody, twin: &Twin) -> Result<(), Left> {
+/// All that may be shown of the body; `false` when that is not all of it: the fill has failed, or the twin was too slow
+/// for a body that only passes through.
+async fn tell_body(mut body: GrowingBody, twin: &Twin) -> Result<bool, Left> {
     let mut offset = 0;
     loop {
         match timeout(SIGN_OF_LIFE, body.read(offset, PART)).await {
-            Ok(Ok(bytes)) if bytes.is_empty() => return Ok(()),
+            Ok(Ok(bytes)) if bytes.is_empty() => return Ok(true),
             Ok(Ok(bytes)) => {
                 offset += bytes.len() as u64;
                 twin.tell(Part::Data(bytes)).await?;
             }
-            Ok(Err(_)) => return Ok(()),
+            Ok(Err(_)) => return Ok(false),
             Err(_) => twin.tell(Part::Data(Bytes::new())).await?,
         }
     }

@@ -30,7 +30,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// What the upstream answers to a path.
 #[derive(Clone)]
@@ -42,6 +42,11 @@ pub(crate) enum Script {
     },
     Status(u16),
     Down,
+    /// Whoever asks with a condition hears 304 and this `etag`, whatever has become of the body.
+    Confused {
+        bytes: Bytes,
+        etag: &'static str,
+    },
     /// The test feeds the body through the channel it got from [`FakeUpstream::gate`].
     Gated {
         length: Option<u64>,
@@ -57,6 +62,8 @@ pub(crate) fn body(bytes: impl Into<Bytes>) -> Script {
 pub(crate) struct FakeUpstream {
     scripts: Mutex<HashMap<String, Script>>,
     gates: Mutex<HashMap<String, mpsc::Receiver<Result<Bytes, UpstreamError>>>>,
+    /// Paths that are not answered before there is leave.
+    held: Mutex<HashMap<String, Arc<Semaphore>>>,
     requests: Mutex<Vec<UpstreamRequest>>,
 }
 
@@ -70,6 +77,16 @@ impl FakeUpstream {
         self.gates.lock().unwrap().insert(path.to_owned(), receiver);
         self.put(path, Script::Gated { length, etag: "\"gated\"" });
         sender
+    }
+
+    /// From now on requests for `path` wait for leave, which what this returns gives.
+    pub(crate) fn hold(&self, path: &str) -> Arc<Semaphore> {
+        self.held
+            .lock()
+            .unwrap()
+            .entry(path.to_owned())
+            .or_insert_with(|| Arc::new(Semaphore::new(0)))
+            .clone()
     }
 
     pub(crate) fn requests(&self, method: UpstreamMethod) -> usize {
@@ -98,11 +115,22 @@ impl Upstream for FakeUpstream {
     async fn send(&self, _: &Remote, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         self.requests.lock().unwrap().push(request.clone());
         let path = request.url.path().trim_start_matches('/').to_owned();
+        let held = self.held.lock().unwrap().get(&path).cloned();
+        if let Some(leave) = held {
+            leave.acquire().await.unwrap().forget();
+        }
         let script = self.scripts.lock().unwrap().get(&path).cloned().unwrap_or(Script::Status(404));
         let mut headers = HeaderMap::new();
         let (status, framing, body) = match script {
             Script::Down => return Err(broken()),
             Script::Status(status) => (status, Framing::Length(0), futures_util::stream::empty().boxed()),
+            Script::Confused { bytes, etag } => {
+                headers.insert("etag", HeaderValue::from_static(etag));
+                let conditional = request.if_none_match.is_some() || request.if_modified_since.is_some();
+                let (status, bytes) = if conditional { (304, Bytes::new()) } else { (200, bytes) };
+                let framing = Framing::Length(bytes.len() as u64);
+                (status, framing, futures_util::stream::iter([Ok(bytes)]).boxed())
+            }
             Script::Gated { length, etag } => {
                 headers.insert("etag", HeaderValue::from_static(etag));
                 let mut gate = self.gates.lock().unwrap().remove(&path).expect("a gate is used once");

@@ -67,7 +67,7 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, BlobError>;
 
     /// A link under which a client gets the blob of `size` bytes without us until `ttl` is over; `None` where
-    /// there is no such thing. Does not look whether the blob is there.
+    /// there is no such thing, or where the blob is known to be missing.
     async fn link(&self, digest: &Digest, size: u64, ttl: Duration) -> Result<Option<Url>, BlobError> {
         let _ = (digest, size, ttl);
         Ok(None)

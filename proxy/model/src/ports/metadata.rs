@@ -185,11 +185,12 @@ pub trait MetadataStore: Send + Sync + 'static {
     async fn commit_artifact(&self, key: &ArtifactKey, row: &ArtifactRow)
     -> Result<Committed, MetadataError>;
 
-    /// Upstream confirmed the stored body: sets `checked_at` and, where given, the headers. Fenced as a
-    /// commit; `false` when a later fill has replaced the row or it is gone.
+    /// Upstream confirmed the stored body `digest`: sets `checked_at` and, where given, the headers. Fenced as a
+    /// commit; `false` when the row has another body by now, was written by a later fill, or is gone.
     async fn confirm_artifact(
         &self,
         key: &ArtifactKey,
+        digest: &Digest,
         fetch_seq: i64,
         checked_at: Timestamp,
         headers: Option<&[(String, String)]>,

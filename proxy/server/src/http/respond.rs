@@ -219,7 +219,7 @@ async fn send(
         }
         return Ok(bare(status, headers));
     }
-    if let Some(url) = link(engine, asked, content).await {
+    if let Some(url) = link(engine, asked, content, headers.contains_key(CONTENT_ENCODING)).await {
         return Ok(redirect(&url));
     }
     let pieces = Pieces::open(engine, budget, content, size).await?;
@@ -236,9 +236,19 @@ async fn send(
     Ok(response)
 }
 
-/// Where the store itself hands out the bytes, if this repository is to be delivered so.
-async fn link(engine: &Engine, asked: Asked<'_>, content: &Content) -> Option<url::Url> {
+/// Whether a client can do with the bytes alone: the store's answer has neither our Content-Type, which chooses among the
+/// forms of a document and says what a manifest is, nor a Content-Encoding.
+fn is_told_by_bytes(content: &Content) -> bool {
+    !content.varies_by_accept && !content.content_type.ends_with("json")
+}
+
+/// Where the store itself hands out the bytes, if this repository is to be delivered so. `is_encoded`: it is the gzip
+/// form that is sent.
+async fn link(engine: &Engine, asked: Asked<'_>, content: &Content, is_encoded: bool) -> Option<url::Url> {
     let Body::Stored(digest) = &content.body else { return None };
+    if is_encoded || !is_told_by_bytes(content) {
+        return None;
+    }
     let repository = asked.repository;
     let is_usual = matches!(repository.package_type, PackageType::Docker | PackageType::Generic);
     let wanted = match repository.delivery {

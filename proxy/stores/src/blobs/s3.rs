@@ -251,13 +251,12 @@ impl BlobStore for S3Blobs {
 
     async fn link(&self, digest: &Digest, _size: u64, ttl: Duration) -> Result<Option<Url>, BlobError> {
         let Some(public) = &self.0.public else { return Ok(None) };
-        let mut place = place_of(digest);
-        // A link cannot look for the blob later on.
-        if self.0.places.get().is_some()
-            && let Some(found) = self.0.find(digest).await?
-        {
-            place = found.location;
-        }
+        // Whoever follows a link cannot look elsewhere, nor have what is gone fetched anew.
+        let place = match self.0.places.get() {
+            Some(_) => self.0.find(digest).await?.map(|found| found.location),
+            None => Some(place_of(digest)),
+        };
+        let Some(place) = place else { return Ok(None) };
         let link = public.signed_url(reqwest::Method::GET, &place, ttl).await;
         link.map(Some).map_err(|error| Failure::from(error).into_blob("signing a link"))
     }

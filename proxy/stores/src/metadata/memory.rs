@@ -198,13 +198,14 @@ impl MetadataStore for MemoryMetadata {
     async fn confirm_artifact(
         &self,
         key: &ArtifactKey,
+        digest: &Digest,
         fetch_seq: i64,
         checked_at: Timestamp,
         headers: Option<&[(String, String)]>,
     ) -> Result<bool, MetadataError> {
         let mut tables = self.tables()?;
         let found = tables.artifacts.get_mut(&key_of(key)).map(|stored| &mut stored.row);
-        let Some(row) = found.filter(|row| row.fetch_seq <= fetch_seq) else {
+        let Some(row) = found.filter(|row| row.fetch_seq <= fetch_seq && row.digest == *digest) else {
             return Ok(false);
         };
         row.fetch_seq = fetch_seq;

@@ -227,12 +227,14 @@ impl MetadataStore for PostgresMetadata {
     async fn confirm_artifact(
         &self,
         key: &ArtifactKey,
+        digest: &Digest,
         fetch_seq: i64,
         checked_at: Timestamp,
         headers: Option<&[(String, String)]>,
     ) -> Result<bool, MetadataError> {
         let (path, headers) = (columns_of(&key.path).0, headers.map(headers_text));
-        let values: Values<'_> = &[&key.repo.0, &key.epoch.0, &path, &fetch_seq, &checked_at.0, &headers];
+        let (repo, epoch, digest) = (&key.repo.0, &key.epoch.0, digest.to_hex());
+        let values: Values<'_> = &[repo, epoch, &path, &fetch_seq, &checked_at.0, &headers, &digest];
         Ok(!self.read(Operation::ConfirmArtifact, sql::CONFIRM, values).await?.is_empty())
     }
 

@@ -281,15 +281,16 @@ impl MetadataStore for SqliteMetadata {
     async fn confirm_artifact(
         &self,
         key: &ArtifactKey,
+        digest: &Digest,
         fetch_seq: i64,
         checked_at: Timestamp,
         headers: Option<&[(String, String)]>,
     ) -> Result<bool, MetadataError> {
-        let (key, headers) = (key.clone(), headers.map(headers_text));
+        let (key, digest, headers) = (key.clone(), digest.to_hex(), headers.map(headers_text));
         let work = move |session: &Session<'_>| {
             let (repo, epoch, path) = place(&key);
-            let changed =
-                session.execute(sql::CONFIRM, (repo, epoch, path, fetch_seq, checked_at.0, headers))?;
+            let values = (repo, epoch, path, fetch_seq, checked_at.0, headers, digest);
+            let changed = session.execute(sql::CONFIRM, values)?;
             Ok(changed > 0)
         };
         self.writer.run(Operation::ConfirmArtifact, work).await

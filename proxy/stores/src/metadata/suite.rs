@@ -149,16 +149,24 @@ async fn rs_82_a_commit_is_fenced(store: &dyn MetadataStore) {
 }
 
 async fn rs_82_a_confirmation_is_fenced(store: &dyn MetadataStore) {
-    let key = key(1, "index");
-    assert!(!store.confirm_artifact(&key, 99, Timestamp(5), None).await.unwrap(), "nothing to confirm");
+    let (key, body) = (key(1, "index"), Digest::of(b"body"));
+    assert!(
+        !store.confirm_artifact(&key, &body, 99, Timestamp(5), None).await.unwrap(),
+        "nothing to confirm"
+    );
     store.commit_artifact(&key, &row("body", 10)).await.unwrap();
-    assert!(!store.confirm_artifact(&key, 9, Timestamp(5), None).await.unwrap());
+    assert!(!store.confirm_artifact(&key, &body, 9, Timestamp(5), None).await.unwrap());
+    let other = Digest::of(b"another fill's");
+    assert!(
+        !store.confirm_artifact(&key, &other, 11, Timestamp(5), None).await.unwrap(),
+        "it was not asked about"
+    );
     assert_eq!(store.artifact(&key).await.unwrap(), Some(row("body", 10)));
-    assert!(store.confirm_artifact(&key, 10, Timestamp(5), None).await.unwrap());
+    assert!(store.confirm_artifact(&key, &body, 10, Timestamp(5), None).await.unwrap());
     let want = ArtifactRow { checked_at: Timestamp(5), ..row("body", 10) };
     assert_eq!(store.artifact(&key).await.unwrap(), Some(want.clone()));
     let headers = [("etag".to_owned(), "\"2\"".to_owned())];
-    assert!(store.confirm_artifact(&key, 12, Timestamp(6), Some(&headers)).await.unwrap());
+    assert!(store.confirm_artifact(&key, &body, 12, Timestamp(6), Some(&headers)).await.unwrap());
     let want = ArtifactRow { checked_at: Timestamp(6), fetch_seq: 12, headers: headers.into(), ..want };
     assert_eq!(store.artifact(&key).await.unwrap(), Some(want));
     let late = store.commit_artifact(&key, &row("older", 11)).await.unwrap();
@@ -277,7 +285,7 @@ async fn the_longest_paths_are_keys_like_any(store: &dyn MetadataStore) {
         assert_eq!(store.artifact(&key(1, path)).await.unwrap(), Some(row.clone()));
         let start = store.begin_fetch(&key(1, path)).await.unwrap();
         assert_eq!((start.row, start.pinned), (Some(row), Some(body)));
-        assert!(store.confirm_artifact(&key(1, path), 9, Timestamp(7), None).await.unwrap());
+        assert!(store.confirm_artifact(&key(1, path), &body, 9, Timestamp(7), None).await.unwrap());
     }
     let listed = async |prefix: &str| {
         let mut found = store.paths_with_prefix(RepoId(1), Epoch(1), prefix, 10).await.unwrap();

@@ -39,6 +39,7 @@ enum Operation {
     },
     Confirm {
         key: ArtifactKey,
+        digest: Digest,
         number: usize,
         at: i64,
         headers: Option<Vec<(String, String)>>,
@@ -141,9 +142,10 @@ impl Twin {
                 let row = ArtifactRow { fetch_seq: self.number(number), ..row };
                 Answer::Committed(store.commit_artifact(&key, &row).await.unwrap())
             }
-            Confirm { key, number, at, headers } => {
+            Confirm { key, digest, number, at, headers } => {
                 let (number, at) = (self.number(number), Timestamp(at));
-                Answer::Confirmed(store.confirm_artifact(&key, number, at, headers.as_deref()).await.unwrap())
+                let confirmed = store.confirm_artifact(&key, &digest, number, at, headers.as_deref()).await;
+                Answer::Confirmed(confirmed.unwrap())
             }
             Forget(key, digest) => done(store.forget_artifact(&key, &digest).await),
             Pinned(key) => Answer::Digest(store.pinned(&key).await.unwrap()),
@@ -249,8 +251,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     );
     let rows = prop_oneof![
         4 => (key(), any_row(), 0usize..8).prop_map(|(key, row, number)| Commit { key, row, number }),
-        2 => (key(), 0usize..8, 0i64..9, prop::option::of(any_headers()))
-            .prop_map(|(key, number, at, headers)| Confirm { key, number, at, headers }),
+        2 => (key(), any_digest(), 0usize..8, 0i64..9, prop::option::of(any_headers()))
+            .prop_map(|(key, digest, number, at, headers)| Confirm { key, digest, number, at, headers }),
         2 => Just(NextFetchSeq),
         2 => (key(), any_digest()).prop_map(|(key, digest)| Forget(key, digest)),
         1 => key().prop_map(Unpin),

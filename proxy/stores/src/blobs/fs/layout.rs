@@ -183,6 +183,17 @@ impl Layout {
         Ok(moved)
     }
 
+    /// Whether a blob of this length has its place, for good: whoever put it there may not have made sure of that yet.
+    pub(in crate::blobs) fn keeps(&self, digest: &Digest, size: u64) -> Result<bool, BlobError> {
+        if self.size(digest)? != Some(size) {
+            return Ok(false);
+        }
+        let doing = "committing a blob";
+        let shard = self.shard(digest).map_err(|errno| failed(doing, errno))?;
+        sync_directory(&shard).map_err(|error| failed(doing, error))?;
+        Ok(true)
+    }
+
     /// The blob's file and length; `None` when there is none.
     pub(in crate::blobs) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, BlobError> {
         // NONBLOCK: should a pipe stand in the blob's place, opening it must not wait for a writer.

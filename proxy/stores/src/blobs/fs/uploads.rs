@@ -301,12 +301,7 @@ impl UploadWriter for Writer {
         let digest = *digest;
         blocking("finishing an upload", move || {
             let Writer { layout, id, growth, claim, durable, length, .. } = *self;
-            match finish(&layout, &id, growth.as_deref(), &claim, durable, (&digest, length)) {
-                Ok(()) => Ok(None),
-                // Another request has come to its end with the same body.
-                Err(_) if layout.size(&digest).is_ok_and(|size| size == Some(length)) => Ok(None),
-                Err(error) => Err(error),
-            }
+            finish(&layout, &id, growth.as_deref(), &claim, durable, (&digest, length)).map(|()| None)
         })
         .await
     }
@@ -321,12 +316,17 @@ fn finish(
     durable: Durable,
     (digest, length): (&Digest, u64),
 ) -> Result<(), BlobError> {
-    let growth = growth.ok_or_else(lost)?;
-    file_pieces(&layout.shortage, growth, claim, durable.length)?;
-    if growth.whole() != length {
-        return Err(lost());
-    }
-    let mut number = claim.hold()?;
+    let filed = || {
+        let growth = growth.ok_or_else(lost)?;
+        file_pieces(&layout.shortage, growth, claim, durable.length)?;
+        let number = claim.hold()?;
+        if growth.whole() == length { Ok((growth, number)) } else { Err(lost()) }
+    };
+    let (growth, mut number) = match filed() {
+        Ok(ours) => ours,
+        // Another request has come to its end with the same body.
+        Err(error) => return if layout.keeps(digest, length)? { Ok(()) } else { Err(error) },
+    };
     growth.file.sync_data().map_err(|error| failed("finishing an upload", error))?;
     failpoint("upload.finish.before_complete");
     layout.place_upload(id, digest, length)?;

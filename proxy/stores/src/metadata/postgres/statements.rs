@@ -15,7 +15,7 @@ pub(super) const COMMIT_ARTIFACT: &str =
     "SELECT commit_artifact($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 pub(super) const CONFIRM: &str = "UPDATE artifacts SET fetch_seq = $4, checked_at = $5, \
      headers = COALESCE($6, headers) \
-     WHERE repo = $1 AND epoch = $2 AND path = $3 AND fetch_seq <= $4 RETURNING 1";
+     WHERE repo = $1 AND epoch = $2 AND path = $3 AND fetch_seq <= $4 AND digest = $7 RETURNING 1";
 pub(super) const FORGET: &str =
     "DELETE FROM artifacts WHERE repo = $1 AND epoch = $2 AND path = $3 AND digest = $4";
 pub(super) const PINNED: &str = "SELECT digest FROM ledger WHERE repo = $1 AND epoch = $2 AND path = $3";

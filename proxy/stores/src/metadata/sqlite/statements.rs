@@ -20,7 +20,7 @@ pub(super) const PUT_ARTIFACT: &str = "INSERT INTO artifacts (repo, epoch, path,
      used_at = excluded.used_at, fetch_seq = excluded.fetch_seq \
      WHERE artifacts.fetch_seq <= excluded.fetch_seq";
 pub(super) const CONFIRM: &str = "UPDATE artifacts SET fetch_seq = ?4, checked_at = ?5, headers = COALESCE(?6, headers) \
-     WHERE repo = ?1 AND epoch = ?2 AND path = ?3 AND fetch_seq <= ?4";
+     WHERE repo = ?1 AND epoch = ?2 AND path = ?3 AND fetch_seq <= ?4 AND digest = ?7";
 pub(super) const FORGET: &str =
     "DELETE FROM artifacts WHERE repo = ?1 AND epoch = ?2 AND path = ?3 AND digest = ?4";
 pub(super) const PINNED: &str = "SELECT digest FROM ledger WHERE repo = ?1 AND epoch = ?2 AND path = ?3";
