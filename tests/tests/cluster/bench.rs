@@ -199,7 +199,8 @@ impl Bench {
             "--sort-by=.lastTimestamp",
             "-o=custom-columns=:.metadata.namespace,:.involvedObject.name,:.reason,:.message",
         ];
-        for arguments in [&["get", "pods", "-A", "-o", "wide"][..], &events] {
+        let volumes = ["get", "persistentvolumes,persistentvolumeclaims", "-A", "--no-headers"];
+        for arguments in [&["get", "pods", "-A", "-o", "wide"][..], &volumes, &events] {
             match self.client("kubectl", arguments).ok().await {
                 Ok(told) => {
                     let lines: Vec<&str> = told.out.lines().collect();
@@ -209,7 +210,9 @@ impl Bench {
             }
         }
         self.show_pods().await;
-        for part in ["kubelet", "kube-apiserver"] {
+        for part in
+            ["kubelet", "kube-scheduler", "kube-controller-manager", "offer_volumes_again", "kube-apiserver"]
+        {
             println!("--- {part}\n{}", self.node().log(part));
         }
     }

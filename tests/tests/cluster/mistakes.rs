@@ -1,7 +1,10 @@
 //! What people do wrong, as they see it on a node: a Secret that is not there, that lacks a key, that has a wrong password.
 
+use std::time::Duration;
+
 use artifactapi_services::Postgres;
 use artifactapi_tests::{Upstream, http, wait};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,6 +20,8 @@ const MISTAKEN: &str = "mistaken";
 const OWN: &str = "mistaken";
 /// What its pods are part of.
 const COMPONENTS: [&str; 3] = ["proxy", "operator", "migration"];
+/// Longest pause that a kubelet makes before it tries again what could not be mounted.
+const REMOUNT: Duration = Duration::from_secs(122);
 /// What PostgreSQL does not take.
 const WRONG: &str = "a-wrong-password";
 
@@ -74,7 +79,10 @@ pub(crate) async fn wrong_secrets(bench: &Bench) -> Ending {
         pods.extend(release.pods(component).await);
     }
 
-    let mut lacking = database.clone();
+    let mut wrong = database.clone();
+    wrong["stringData"]["password"] = json!(WRONG);
+    // With the wrong password already: a volume may follow its Secret later than the environment does.
+    let mut lacking = wrong.clone();
     lacking["stringData"].as_object_mut().expect("an object").remove("username");
     bench.apply(&[lacking]).await;
     until_told(
@@ -83,8 +91,6 @@ pub(crate) async fn wrong_secrets(bench: &Bench) -> Ending {
     )
     .await;
 
-    let mut wrong = database.clone();
-    wrong["stringData"]["password"] = json!(WRONG);
     bench.apply(&[wrong]).await;
     let refused = "refuses: password authentication failed for user";
     let shown = until_refused(&release, refused).await;
@@ -121,60 +127,71 @@ fn mistaken(bench: &Bench, stores: &Stores) -> Value {
 
 /// Waits until the status of every pod, or what was told about it, has all of these words.
 async fn until_told(release: &Release<'_>, words: &[&str]) {
-    for component in COMPONENTS {
-        wait::until(&format!("{words:?} about {component}"), PATIENCE, async || {
-            let pods = release.pods(component).await;
-            let mut all = !pods.is_empty();
-            for pod in pods {
-                let object = release.get(&["pod", &pod]).await;
-                let is_ready = object["status"]["containerStatuses"][0]["ready"] == true;
-                assert!(!is_ready, "{pod} is ready");
-                let events = format!("--field-selector=involvedObject.name={pod}");
-                let told =
-                    format!("{} {}", object["status"], release.get(&["events", &events]).await["items"]);
-                all &= words.iter().all(|word| told.replace("\\\"", "\"").contains(word));
-            }
-            all
+    wait::until(&format!("{words:?} about all pods"), REMOUNT + PATIENCE, async || {
+        let (pods, events) = (release.get(&["pods"]).await, release.get(&["events"]).await);
+        let list = |of: &Value| of["items"].as_array().cloned().unwrap_or_default();
+        let (pods, events) = (list(&pods), list(&events));
+        let is_told = |pod: &Value| {
+            let name = &pod["metadata"]["name"];
+            assert_ne!(pod["status"]["containerStatuses"][0]["ready"], true, "{name} is ready");
+            let about = events.iter().filter(|event| event["involvedObject"]["name"] == *name);
+            let told = pod["status"].to_string() + &about.map(Value::to_string).collect::<String>();
+            words.iter().all(|word| told.replace("\\\"", "\"").contains(word))
+        };
+        COMPONENTS.iter().all(|component| {
+            let mut own = pods
+                .iter()
+                .filter(|pod| pod["metadata"]["labels"]["app.kubernetes.io/component"] == *component)
+                .peekable();
+            own.peek().is_some() && own.all(is_told)
         })
-        .await;
-    }
+    })
+    .await;
 }
 
 /// Waits until all pods run and say, in their logs and where they say whether they are ready, that they are refused; all
-/// that they have shown.
+/// that they have shown. All are looked at side by side: the migration gives up after two minutes.
 async fn until_refused(release: &Release<'_>, refused: &str) -> String {
-    let mut shown = String::new();
+    let mut looks = Vec::new();
     for (component, port) in COMPONENTS.into_iter().zip([Some(8000), Some(9091), None]) {
         for pod in release.pods(component).await {
-            let mut log = String::new();
-            wait::until(&format!("{pod} to say that it is refused"), PATIENCE, async || {
-                let asked = release.bench.client("kubectl", &["logs", "-n", release.name, &pod]).ok().await;
-                log = asked.map(|told| told.out).unwrap_or_default();
-                log.contains(refused)
-            })
-            .await;
-            let object = release.get(&["pod", &pod]).await;
-            let status = &object["status"]["containerStatuses"][0];
-            assert_eq!(
-                (&status["started"], &status["restartCount"]),
-                (&json!(true), &json!(0)),
-                "{pod}: {status}"
-            );
-            if let Some(port) = port {
-                assert_eq!(status["ready"], false, "{pod}");
-                let address = object["status"]["podIP"].as_str().expect("an address");
-                let page = http::get(&format!("http://{address}:{port}/readyz")).await;
-                assert_eq!(page.status, 503, "{pod}");
-                assert!(page.text().contains(refused), "{pod}: {}", page.text());
-                shown.push_str(&page.text());
-            }
-            shown.push_str(&log);
+            looks.push(until_pod_refused(release, pod, port, refused));
         }
     }
+    let shown = join_all(looks).await.concat();
     // As a person in front of a pod asks.
     let proxy = release.pods("proxy").await.remove(0);
     let ask = ["exec", "-n", release.name, &proxy, "--", "artifactapi", "probe", "--within", "0"];
-    let told = release.bench.client("kubectl", &ask).fails().await.unwrap_or_else(|why| panic!("{why}"));
-    assert!(told.err.contains(refused), "{}", told.err);
+    wait::until("a probe in a pod to say so", PATIENCE, async || {
+        let told = release.bench.client("kubectl", &ask).fails().await.unwrap_or_else(|why| panic!("{why}"));
+        told.err.contains(refused)
+    })
+    .await;
     shown + &release.kubectl(&["get", "events"]).await
+}
+
+/// The same for one pod, whose page at `port` tells whether it is ready.
+async fn until_pod_refused(release: &Release<'_>, pod: String, port: Option<u16>, refused: &str) -> String {
+    let mut shown = String::new();
+    wait::until(&format!("{pod} to say that it is refused"), PATIENCE, async || {
+        let object = release.get(&["pod", &pod]).await;
+        let status = &object["status"]["containerStatuses"][0];
+        assert_eq!(status["restartCount"], 0, "{pod}: {status}");
+        // What the API server has of a pod comes after what the node knows.
+        if status["started"] != true {
+            return false;
+        }
+        let asked = release.bench.client("kubectl", &["logs", "-n", release.name, &pod]).ok().await;
+        shown = asked.map(|told| told.out).unwrap_or_default();
+        let (true, Some(port)) = (shown.contains(refused), port) else { return shown.contains(refused) };
+        assert_eq!(status["ready"], false, "{pod}");
+        let address = object["status"]["podIP"].as_str().expect("an address");
+        let page = http::get(&format!("http://{address}:{port}/readyz")).await;
+        assert_eq!(page.status, 503, "{pod}");
+        shown.push_str(&page.text());
+        // A database that answers late is said not to, until the next look.
+        page.text().contains(refused)
+    })
+    .await;
+    shown
 }
