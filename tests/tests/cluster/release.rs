@@ -13,6 +13,8 @@ use crate::bench::{Bench, IMAGES, PATIENCE, TAG, chart};
 
 /// The bound of the requirements for what the operator says about an object, on a machine that does much else.
 const SOON: Duration = Duration::from_secs(30);
+/// Longest wait of `helm`: an upgrade is a Job and starts of pods one after the other.
+const HELM: Duration = Duration::from_secs(300);
 /// Pods that serve clients, in either mode.
 const SERVING: &str = "app.kubernetes.io/component in (proxy,standalone)";
 
@@ -46,10 +48,13 @@ impl<'a> Release<'a> {
 
     /// `helm` in this namespace.
     pub(crate) async fn helm(&self, arguments: &[&str]) -> String {
-        let limit = format!("{}s", PATIENCE.as_secs());
+        let limit = format!("{}s", HELM.as_secs());
         let timed = ["install", "upgrade", "rollback", "uninstall", "test"].contains(&arguments[0]);
         let bounded: &[&str] = if timed { &["--timeout", &limit] } else { &[] };
-        self.bench.helm(&[arguments, &["-n", self.name], bounded].concat()).await
+        let run = self.bench.client("helm", &[arguments, &["-n", self.name], bounded].concat());
+        // It says itself what it has waited for in vain.
+        let told = run.within(HELM + PATIENCE).ok().await;
+        told.unwrap_or_else(|why| panic!("{why}")).out
     }
 
     /// `kubectl` in this namespace.
