@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
 
-/// Longest run of one client.
+/// Longest run of one client, unless it says itself how long it waits.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// What a client may know of this machine: where programs are.
 const KEPT: [&str; 3] = ["PATH", "PYENV_ROOT", "LANG"];
@@ -54,6 +54,7 @@ fn version_in(said: &str) -> Option<String> {
 pub struct Run {
     command: Command,
     shown: String,
+    limit: Duration,
 }
 
 /// What a program wrote.
@@ -78,7 +79,7 @@ impl Run {
     pub fn with_environment(program: &str, dir: &Path) -> Self {
         let mut command = Command::new(program);
         command.current_dir(dir).stdin(Stdio::null()).kill_on_drop(true);
-        Run { command, shown: program.to_owned() }
+        Run { command, shown: program.to_owned(), limit: PATIENCE }
     }
 
     /// Adds arguments.
@@ -105,6 +106,13 @@ impl Run {
         self
     }
 
+    /// Lets it run so long.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Runs it to its end.
     ///
     /// # Errors
@@ -125,9 +133,9 @@ impl Run {
     }
 
     async fn run(mut self) -> Result<(bool, Output), String> {
-        let shown = self.shown;
-        let ended = timeout(PATIENCE, self.command.output()).await;
-        let ended = ended.map_err(|_| format!("{shown} did not end in {PATIENCE:?}"))?;
+        let (shown, limit) = (self.shown, self.limit);
+        let ended = timeout(limit, self.command.output()).await;
+        let ended = ended.map_err(|_| format!("{shown} did not end in {limit:?}"))?;
         let ended = ended.map_err(|e| format!("{shown}: {e}"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, err) = (text(&ended.stdout), text(&ended.stderr));

@@ -12,6 +12,27 @@ pub async fn breathe() {
     tokio::time::sleep(BREATH).await;
 }
 
+/// Looks until `look` finds something good, which is what it gives; until then it gives what it has found instead.
+///
+/// # Panics
+/// When `limit` passes; the message names `what` and shows what was found last.
+pub async fn until_good<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(found) => {
+                assert!(Instant::now() < end, "waited {limit:?} in vain for {what}, and found last: {found}");
+            }
+        }
+        breathe().await;
+    }
+}
+
 /// Looks until `condition` holds.
 ///
 /// # Panics

@@ -5,17 +5,24 @@ mod identity;
 use std::{
     fs,
     io::Write as _,
+    net::TcpStream,
     ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use tempfile::TempDir;
 
 use crate::{
     Missing, Process,
+    process::Pace,
     programs::{find, tools, versions},
 };
+
+/// The API server makes many objects of its own before it is ready, minutes long where others take the processors; each
+/// look at it is a `kubectl`, which takes some of them too. A node of `hack/cluster` waits as long.
+const PACE: Pace = Pace { patience: Duration::from_secs(240), period: Duration::from_millis(250) };
 
 /// Settings of etcd for data that nobody will miss.
 const ETCD: [&str; 4] =
@@ -83,11 +90,14 @@ impl Kubernetes {
         let mut access = Access { home: home.path().to_owned(), port: 0, kubectl };
         let asked = access.clone();
         let ready = move |port: u16| {
+            if !listens(port) {
+                return false;
+            }
             let access = Access { port, ..asked.clone() };
             access.kubeconfig(Access::ADMIN);
             access.run(&["get", "--raw", "/readyz", "--request-timeout=5s"], "").is_ok()
         };
-        let api = Process::start("kube-apiserver", home, make, ready);
+        let api = Process::start_at(PACE, "kube-apiserver", home, make, ready);
         access.port = api.port();
         Ok(Kubernetes { etcd, api, access })
     }
@@ -224,6 +234,10 @@ fn start_etcd() -> Result<Process, Missing> {
             .args(ETCD);
         command
     };
-    let ready = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-    Ok(Process::start("etcd", home, make, ready))
+    Ok(Process::start("etcd", home, make, listens))
+}
+
+/// Whether somebody takes connections on this port.
+fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
 }

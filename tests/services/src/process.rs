@@ -14,10 +14,24 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Longest time until a service answers, and until it has ended.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Pause between two looks at it.
+/// Longest time until a service has ended in order.
+const FAREWELL: Duration = Duration::from_secs(15);
+/// Pause between two looks at one that ends.
 const PERIOD: Duration = Duration::from_millis(20);
+
+/// How a service that starts is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Longest time until it answers.
+    pub(crate) patience: Duration,
+    /// Pause between two looks at it.
+    pub(crate) period: Duration,
+}
+
+impl Pace {
+    /// Of services that start within a second and are asked without much ado.
+    const USUAL: Pace = Pace { patience: Duration::from_secs(60), period: PERIOD };
+}
 
 type Make = Box<dyn Fn(&Path, u16) -> Command + Send + Sync>;
 type Probe = Box<dyn Fn(u16) -> bool + Send + Sync>;
@@ -27,6 +41,7 @@ pub struct Process {
     name: &'static str,
     home: TempDir,
     port: u16,
+    pace: Pace,
     make: Make,
     probe: Probe,
     child: Option<Child>,
@@ -43,14 +58,33 @@ impl Process {
         make: impl Fn(&Path, u16) -> Command + Send + Sync + 'static,
         probe: impl Fn(u16) -> bool + Send + Sync + 'static,
     ) -> Self {
+        Self::start_at(Pace::USUAL, name, home, make, probe)
+    }
+
+    /// The same of a service that is waited for otherwise than the others.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub(crate) fn start_at(
+        pace: Pace,
+        name: &'static str,
+        home: TempDir,
+        make: impl Fn(&Path, u16) -> Command + Send + Sync + 'static,
+        probe: impl Fn(u16) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let (make, probe) = (Box::new(make), Box::new(probe));
-        let mut process = Process { name, home, port: 0, make, probe, child: None };
+        let mut process = Process { name, home, port: 0, pace, make, probe, child: None };
         for _ in 0..3 {
             process.port = free_port();
             if process.try_start() {
                 return process;
             }
+            // Somebody else may have taken the port before it did. One that runs has it, and is no faster on another.
+            let has_ended = process.has_ended();
             process.kill();
+            if !has_ended {
+                break;
+            }
         }
         panic!("{name} did not start:\n{}", process.log());
     }
@@ -61,7 +95,7 @@ impl Process {
         let mut command = (self.make)(self.home.path(), self.port);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a handle")).stderr(log).process_group(0);
         self.child = Some(command.spawn().expect("an executable program"));
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.pace.patience;
         while Instant::now() < end {
             if self.has_ended() {
                 return false;
@@ -69,7 +103,7 @@ impl Process {
             if (self.probe)(self.port) {
                 return true;
             }
-            thread::sleep(PERIOD);
+            thread::sleep(self.pace.period);
         }
         false
     }
@@ -148,7 +182,7 @@ impl Process {
         self.resume();
         let children = self.children();
         self.signal(signal);
-        let end = Instant::now() + PATIENCE / 4;
+        let end = Instant::now() + FAREWELL;
         while !self.has_ended() {
             if Instant::now() > end {
                 self.signal(Signal::KILL);

@@ -5,12 +5,15 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use artifactapi_services::Access;
 use serde_json::{Value, json};
 
 use super::Api;
+use crate::http::PATIENCE;
 
 /// The service account of the operator.
 pub const ACCOUNT: &str = "artifactapi-operator";
@@ -28,12 +31,37 @@ pub fn checkout(path: &str) -> PathBuf {
 /// When `kubectl` refuses.
 pub fn install_definitions(kubernetes: &Access) {
     let generated = checkout("crds/generated").to_string_lossy().into_owned();
-    let run = |arguments: &[&str]| {
-        let told = kubernetes.run(arguments, "");
-        told.unwrap_or_else(|why| panic!("kubectl {}: {why}", arguments.join(" ")));
-    };
-    run(&["apply", "--server-side", "-f", &generated]);
-    run(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &generated]);
+    must(kubernetes, &["apply", "--server-side", "-f", &generated]);
+    until_served(kubernetes);
+}
+
+/// Waits until the definitions, which somebody has applied, are established and `kubectl` finds their kinds by name.
+///
+/// # Panics
+/// When that does not come.
+pub fn until_served(kubernetes: &Access) {
+    let definitions =
+        ["locals", "remotes", "robots", "virtuals"].map(|kind| format!("{kind}.artifactapi.io"));
+    let limit = format!("--timeout={}s", PATIENCE.as_secs());
+    let wait = ["wait", "--for=condition=Established", &limit, "crd"];
+    let names = definitions.iter().map(String::as_str);
+    must(kubernetes, &wait.into_iter().chain(names).collect::<Vec<_>>());
+    // The list of a group's kinds follows a moment later.
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let told = kubernetes.run(&["api-resources", "--api-group=artifactapi.io", "--output=name"], "");
+        let is_listed = |told: &str| definitions.iter().all(|name| told.lines().any(|line| line == name));
+        if told.as_deref().is_ok_and(is_listed) {
+            return;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for all of {definitions:?}: {told:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn must(kubernetes: &Access, arguments: &[&str]) {
+    let told = kubernetes.run(arguments, "");
+    told.unwrap_or_else(|why| panic!("kubectl {}: {why}", arguments.join(" ")));
 }
 
 /// A published role: `role`, `leader-role`, `cluster-role`, `viewer-role` or `editor-role`.

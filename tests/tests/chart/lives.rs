@@ -1,7 +1,7 @@
 //! The life of a release, and what it leaves behind. No controller runs here, so that objects are looked at and no pods.
 
 use artifactapi_services::{Access, Kubernetes, provided};
-use artifactapi_tests::Missing;
+use artifactapi_tests::{Missing, kubernetes::roles::until_served};
 
 use crate::{
     Bench, Ending,
@@ -69,14 +69,14 @@ pub(crate) fn release(_: &Bench) -> Ending {
     let release = Release(&kubernetes);
     release.kubectl(&["create", "namespace", NAMESPACE], "");
     release.with_chart("install").ok();
+    // Before that nobody knows what a remote is.
+    until_served(&kubernetes);
     let installed = release.objects();
     for name in
         ["deployment.apps/artifactapi", "persistentvolumeclaim/artifactapi-data", "service/artifactapi"]
     {
         assert!(installed.iter().any(|one| one == name), "{name}: {installed:?}");
     }
-    let established = ["wait", "--for=condition=Established", "--timeout=60s", "crd/remotes.artifactapi.io"];
-    release.kubectl(&established, "");
     release.kubectl(&["apply", "--filename=-"], REMOTE);
     // As an operator makes it.
     release.kubectl(&["apply", "--filename=-"], LEASE);

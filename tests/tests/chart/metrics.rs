@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::{Bench, Ending, helm::chart};
 
-const SOON: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Labels that Prometheus adds.
 const ADDED: [&str; 2] = ["namespace", "pod"];
 
@@ -64,14 +64,14 @@ async fn everything(bench: &Bench) -> Result<Samples, Missing> {
         let page = http::get(&site.metrics_url()).await.text();
         page.contains("\nartifactapi_circuit_state{") && page.contains("\nartifactapi_blob_bytes{")
     };
-    wait::until("a breaker to open and a collection to end", SOON, happened).await;
+    wait::until("a breaker to open and a collection to end", PATIENCE, happened).await;
     read(&http::get(&site.metrics_url()).await.text(), &mut samples);
 
     // Only standalone has a volume, and looks at it by itself.
     let alone = Proxy::start("").await;
     let shown =
         async || http::get(&alone.metrics_url()).await.text().contains("\nartifactapi_volume_free_bytes");
-    wait::until("the volume to be measured", SOON, shown).await;
+    wait::until("the volume to be measured", PATIENCE, shown).await;
     read(&http::get(&alone.metrics_url()).await.text(), &mut samples);
 
     let directory = TempDir::new().expect("a directory");

@@ -24,7 +24,7 @@ use crate::{
 
 /// Where this pod lives, away from what other trials do.
 const PLACE: &str = "pod";
-const SOON: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads")
@@ -81,7 +81,7 @@ impl Pod {
 
     async fn until_ready(&self) {
         let is_ready = async || self.readiness().await.is_some_and(|told| told.status == 200);
-        wait::until("the pod to be ready", SOON, is_ready).await;
+        wait::until("the pod to be ready", PATIENCE, is_ready).await;
     }
 
     /// Ends both, and takes away what was in memory.
@@ -153,18 +153,18 @@ pub(crate) fn standalone(bench: &Bench) -> Ending {
             let told = pod.readiness().await;
             told.is_some_and(|told| told.status == 503 && told.text().contains(reason))
         };
-        wait::until("the proxy to say what it waits for, once its data is open", SOON, waits).await;
+        wait::until("the proxy to say what it waits for, once its data is open", PATIENCE, waits).await;
         let file = format!("{}/api/v1/remote/files/a.bin", pod.url);
         assert_eq!(http::get(&file).await.status, 503, "and not 404");
         pod.operator.spawn();
         pod.until_ready().await;
-        api.until_ready(&Object::of(&remote), SOON).await;
+        api.until_ready(&Object::of(&remote), PATIENCE).await;
         assert_eq!(http::get(&file).await.status, 401);
         let told = pod.token(&["token", "create", "ci"]).await;
         let token = told.lines().next().expect("a token").to_owned();
         let login = format!("Bearer {token}");
         let fetch = async || http::request(Method::GET, &file, &[("authorization", &login)]).await;
-        wait::until("the token to count", SOON, async || fetch().await.is_ok()).await;
+        wait::until("the token to count", PATIENCE, async || fetch().await.is_ok()).await;
 
         // The pod is made anew, and its upstream is gone.
         pod.end().await;
@@ -172,7 +172,7 @@ pub(crate) fn standalone(bench: &Bench) -> Ending {
         let start = Instant::now();
         pod.proxy.spawn();
         let waits = async || pod.readiness().await.is_some_and(|told| told.status == 503);
-        wait::until("the proxy to say that it waits", SOON, waits).await;
+        wait::until("the proxy to say that it waits", PATIENCE, waits).await;
         pod.operator.spawn();
         pod.until_ready().await;
         println!("figure: a standalone pod that is made anew is ready after {:.1?}", start.elapsed());

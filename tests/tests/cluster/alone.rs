@@ -6,6 +6,7 @@ use artifactapi_tests::{
     Oracle, Registry, Upstream,
     fixtures::noise,
     http,
+    oracle::{History, Outcome, Record},
     registry::sha256,
     replicas::load::{Load, Target},
     wait,
@@ -21,6 +22,8 @@ use crate::{
 
 /// The bound for how long nobody answers while the one pod is replaced.
 const RESTART: Duration = Duration::from_secs(10);
+/// What takes longer is no answer.
+const ANSWER: Duration = Duration::from_secs(2);
 /// Reads a second that see it.
 const RATE: u32 = 20;
 /// Definitions of ours.
@@ -47,7 +50,7 @@ pub(crate) async fn life(bench: &Bench) -> Ending {
     ];
     release.configure(&objects).await;
     let url = release.url().await;
-    let oracle = Oracle::new(Duration::from_secs(5));
+    let oracle = Oracle::new(ANSWER);
     oracle.knows("file", noise(1, 100_000));
     let target =
         Target { key: "file".to_owned(), url: format!("{url}/api/v1/remote/files/a/file"), in_parts: true };
@@ -135,6 +138,17 @@ async fn without_operator(release: &Release<'_>, target: &Target) {
     );
 }
 
+/// How long nobody answered: the spans in which no request had an answer. One that was answered late, while those before
+/// and after it were answered in time, is none.
+fn away(history: &History) -> Duration {
+    let mut records = history.records().to_vec();
+    records.sort_by_key(|record| record.start);
+    let has_answer = |record: &Record| record.outcome == Outcome::Complete;
+    let spans = records.chunk_by(|one, next| has_answer(one) == has_answer(next));
+    let empty = spans.filter(|span| !has_answer(&span[0]));
+    empty.map(|span| span[span.len() - 1].start - span[0].start).sum()
+}
+
 /// An upgrade and a rollback: the one pod is replaced, and nobody answers for a short time.
 async fn restarts(
     release: &Release<'_>,
@@ -155,10 +169,7 @@ async fn restarts(
         http::get_until(&target.url, http::Fetched::is_ok).await;
         let history = load.stop().await;
         history.assert_no_wrong_bytes();
-        let failed = history.unsuccessful();
-        let first = failed.iter().map(|record| record.start).min().unwrap_or_else(Instant::now);
-        let last = failed.iter().map(|record| record.start).max().unwrap_or(first);
-        let away = last - first;
+        let away = away(&history);
         println!(
             "figure: standalone does not answer for {:.1} s of an {verb}: {history}",
             away.as_secs_f64()

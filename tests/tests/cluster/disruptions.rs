@@ -25,8 +25,11 @@ const LAYER: usize = 24 << 20;
 const SPEED: u64 = 4 << 20;
 /// Reads a second.
 const RATE: u32 = 20;
+/// The pause before the end of proxies that nobody may notice: on a machine that does much else, it may take longer than
+/// the chart's default until the last one has heard that a pod is to get no more connections.
+const PAUSE: u64 = 15;
 /// The name of the Deployment of the proxies.
-const PROXIES: &str = "site-artifactapi-proxy";
+pub(crate) const PROXIES: &str = "site-artifactapi-proxy";
 
 /// Each of the two proxies is deleted while a client pulls and another one pushes: both succeed.
 pub(crate) async fn deleted(bench: &Bench) -> Ending {
@@ -65,7 +68,7 @@ pub(crate) async fn deleted(bench: &Bench) -> Ending {
         let (pull, push) = (pull.await.expect("no panic"), push.await.expect("no panic"));
         pull.unwrap_or_else(|why| panic!("a pull while {victim} ends: {why}"));
         push.unwrap_or_else(|why| panic!("a push while {victim} ends: {why}"));
-        release.kubectl(&["wait", "--for=delete", &format!("pod/{victim}"), "--timeout=120s"]).await;
+        gone(&release, std::slice::from_ref(victim)).await;
         bench.rolled_out(release.name, PROXIES).await;
         crane(&directory, &["validate", "--remote", &tag]).await.unwrap_or_else(|why| panic!("{tag}: {why}"));
     }
@@ -83,6 +86,12 @@ async fn crane(directory: &Path, arguments: &[&str]) -> Result<(), String> {
 /// An upgrade, a rollback, and the deletion of all proxies one by one, under a load of reads and pushes: none fails.
 pub(crate) async fn rolled(bench: &Bench) -> Ending {
     let release = site(bench).await?;
+    let stores = bench.stores().await?;
+    let mut steady = values(bench, stores);
+    steady["proxy"]["preStopSeconds"] = json!(PAUSE);
+    let before = release.pods("proxy").await;
+    release.put("upgrade", &steady).await;
+    gone(&release, &before).await;
     let upstream = Upstream::start_at(bench.node().machine()).await;
     let oracle = Oracle::new(ANSWER);
     let url = release.url().await;
@@ -106,8 +115,7 @@ pub(crate) async fn rolled(bench: &Bench) -> Ending {
         http::get_until(&target.url, http::Fetched::is_ok).await;
         targets.push(target);
     }
-    let stores = bench.stores().await?;
-    let mut changed = values(bench, stores);
+    let mut changed = steady.clone();
     changed["proxy"]["podAnnotations"] = json!({ "test/round": "2" });
     let revision = release.helm(&["history", release.name, "--max", "1", "-o", "json"]).await;
     let revision: serde_json::Value = serde_json::from_str(&revision).expect("JSON");
@@ -123,9 +131,7 @@ pub(crate) async fn rolled(bench: &Bench) -> Ending {
             _ => drain(bench, &release, &before).await,
         }
         // Those of before serve what they have begun until they are gone.
-        for pod in &before {
-            release.kubectl(&["wait", "--for=delete", &format!("pod/{pod}"), "--timeout=120s"]).await;
-        }
+        gone(&release, &before).await;
         let took = began.elapsed();
         let history = load.stop().await;
         println!("\nfigure: {what} in {:.1} s: {history}; {}", took.as_secs_f64(), history.latencies());
@@ -139,6 +145,13 @@ pub(crate) async fn rolled(bench: &Bench) -> Ending {
     assert!(failed.is_empty(), "{} of {done} pushes failed: {:?}", failed.len(), failed.first());
     assert!(done > 0, "somebody pushed");
     Ok(())
+}
+
+/// Waits until these pods have ended.
+async fn gone(release: &Release<'_>, pods: &[String]) {
+    for pod in pods {
+        release.kubectl(&["wait", "--for=delete", &format!("pod/{pod}"), "--timeout=120s"]).await;
+    }
 }
 
 /// As a node is drained: one proxy after the other is deleted, the next once there are two again.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     Ending,
     bench::{BUSYBOX, Bench, IDLE, PATIENCE, Stores, deployment},
+    disruptions::PROXIES,
     release::{Release, merge, remote},
     site::{SITE, registry, site, values},
 };
@@ -26,14 +27,17 @@ pub(crate) async fn kept(bench: &Bench) -> Ending {
     }
     let release = site(bench).await?;
     let stores = bench.stores().await?;
+    // Whatever the trial before has made of it.
+    release.put("upgrade", &values(bench, stores)).await;
+    bench.rolled_out(SITE, PROXIES).await;
     for namespace in [FRIENDS, STRANGERS] {
         bench.namespace(namespace, "restricted").await;
         bench.apply(&[deployment(namespace, "one", BUSYBOX, &IDLE, json!({}))]).await;
         bench.rolled_out(namespace, "one").await;
     }
-    let proxies = addresses(&release, "proxy").await;
+    let proxies = release.addresses("proxy").await;
     let [(first, _), (_, other)] = &proxies[..] else { panic!("two proxies: {proxies:?}") };
-    let (_, operator) = addresses(&release, "operator").await.remove(0);
+    let (_, operator) = release.addresses("operator").await.remove(0);
     let open = [format!("http://{other}:8000/readyz"), format!("http://{other}:9090/metrics")];
     let metrics = [open[1].clone(), format!("http://{operator}:9091/metrics")];
     let peers = format!("http://{other}:8001/");
@@ -96,16 +100,6 @@ fn locked_down(bench: &Bench, stores: &Stores, upstream: &Upstream) -> Value {
     values
 }
 
-/// Names and addresses of the pods of a component.
-async fn addresses(release: &Release<'_>, component: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for pod in release.pods(component).await {
-        let object = release.get(&["pod", &pod]).await;
-        found.push((pod, object["status"]["podIP"].as_str().expect("an address").to_owned()));
-    }
-    found
-}
-
 /// What a pod of a namespace gets from a URL, or why it does not.
 async fn asked(bench: &Bench, namespace: &str, url: &str) -> String {
     let ask =
@@ -116,12 +110,15 @@ async fn asked(bench: &Bench, namespace: &str, url: &str) -> String {
     }
 }
 
+/// Policies are enforced a moment after they are stored, those that let somebody through too.
 async fn reached(bench: &Bench, namespace: &str, url: &str) {
-    let told = asked(bench, namespace, url).await;
-    assert!(told == "ready\n" || told.contains("# HELP"), "{namespace} should reach {url}: {told}");
+    let look = async || {
+        let told = asked(bench, namespace, url).await;
+        if told == "ready\n" || told.contains("# HELP") { Ok(()) } else { Err(told) }
+    };
+    wait::until_good(&format!("{namespace} to reach {url}"), PATIENCE, look).await;
 }
 
-/// Policies are enforced a moment after they are stored.
 async fn dropped(bench: &Bench, namespace: &str, url: &str) {
     let mut told = String::new();
     let silent = async || {
@@ -134,10 +131,13 @@ async fn dropped(bench: &Bench, namespace: &str, url: &str) {
 /// A proxy reaches another one by the port of peers: it is answered, if only that it has not said who it is.
 async fn twins_meet(release: &Release<'_>, proxy: &str, peers: &str) {
     let ask = ["exec", "-n", release.name, proxy, "--", "artifactapi", "probe", "--within", "0", peers];
-    let told = release.bench.client("kubectl", &ask).fails().await.unwrap_or_else(|why| panic!("{why}"));
-    let is_answer =
-        ["401", "403", "404"].iter().any(|status| told.err.contains(&format!("{peers}: {status}")));
-    assert!(is_answer, "an answer of {peers}: {}", told.err);
+    let look = async || {
+        let told = release.bench.client("kubectl", &ask).fails().await.unwrap_or_else(|why| panic!("{why}"));
+        let is_answer =
+            ["401", "403", "404"].iter().any(|status| told.err.contains(&format!("{peers}: {status}")));
+        if is_answer { Ok(()) } else { Err(told.err) }
+    };
+    wait::until_good(&format!("an answer of {peers}"), PATIENCE, look).await;
 }
 
 /// Objects are reconciled, and what has not been asked for before comes from the upstream that is named, by the service
@@ -152,8 +152,8 @@ async fn works(bench: &Bench, release: &Release<'_>, upstreams: &[Upstream; 2]) 
     }
     release.configure(&remotes).await;
     for host in [release.host().await, registry(bench)] {
-        let told = http::get(&format!("http://{host}/api/v1/remote/policed-0/a/file")).await;
-        assert!(told.is_ok(), "{host}: {}", told.text());
+        let url = format!("http://{host}/api/v1/remote/policed-0/a/file");
+        let told = http::get_until(&url, http::Fetched::is_ok).await;
         assert_eq!(told.body, noise(7, 70_000), "{host}");
         let told = http::get(&format!("http://{host}/api/v1/remote/policed-1/a/file")).await;
         assert!(matches!(told.status, 502..=504), "{host} got through: {}", told.status);

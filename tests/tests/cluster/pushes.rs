@@ -57,7 +57,7 @@ pub(crate) async fn by_robot(bench: &Bench) -> Ending {
     // address of a private network.
     release.kubectl(&["delete", "robot", ROBOT]).await;
     release.kubectl(&["delete", "local", LOCAL]).await;
-    http::get_until(&format!("{}/v2/", release.url().await), http::Fetched::is_ok).await;
+    release.everywhere("/v2/", http::Fetched::is_ok).await;
     Ok(())
 }
 
@@ -86,14 +86,29 @@ async fn push(bench: &Bench, daemon: &Dockerd, release: &Release<'_>, host: &str
     println!("\nfigure: docker push of 20 MiB by a robot in {:.1} s", began.elapsed().as_secs_f64());
 }
 
-/// Waits until the pod of a Deployment says that its image is not to be had.
+/// Waits until the pod of a Deployment says that its image is not to be had for want of rights.
 async fn refused(release: &Release<'_>, name: &str) {
     let selector = format!("app={name}");
-    let said = async || {
-        let pods = release.get(&["pods", "-l", &selector]).await;
-        let waiting: &Value = &pods["items"][0]["status"]["containerStatuses"][0]["state"]["waiting"];
-        let message = waiting["message"].as_str().unwrap_or_default();
-        waiting["reason"] == "ErrImagePull" && (message.contains("401") || message.contains("authoriz"))
+    let is_refusal = |message: &Value| {
+        let message = message.as_str().unwrap_or_default();
+        message.contains("401") || message.contains("authoriz")
     };
-    wait::until(&format!("{name} to be refused its image"), PATIENCE, said).await;
+    let look = async || {
+        let pods = release.get(&["pods", "-l", &selector]).await;
+        let pod = &pods["items"][0];
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        if waiting["reason"] == "ErrImagePull" && is_refusal(&waiting["message"]) {
+            return Ok(());
+        }
+        // It says so by turns with that it waits. What happened to it says so for longer.
+        let about = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let events = release.get(&["events", &format!("--field-selector=involvedObject.name={about}")]).await;
+        let is_told = |event: &Value| {
+            let message = &event["message"];
+            message.as_str().is_some_and(|text| text.starts_with("Failed to pull")) && is_refusal(message)
+        };
+        let mut all = events["items"].as_array().into_iter().flatten();
+        if all.any(is_told) { Ok(()) } else { Err(format!("{waiting} {}", events["items"])) }
+    };
+    wait::until_good(&format!("{name} to be refused its image"), PATIENCE, look).await;
 }

@@ -2,13 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use artifactapi_tests::wait;
+use artifactapi_tests::{
+    http::{self, Fetched},
+    wait,
+};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, IMAGES, PATIENCE, TAG, chart};
 
 /// The bound of the requirements for what the operator says about an object, on a machine that does much else.
 const SOON: Duration = Duration::from_secs(30);
+/// Longest wait of `helm`: an upgrade is a Job and starts of pods one after the other.
+const HELM: Duration = Duration::from_secs(300);
+/// Pods that serve clients, in either mode.
+const SERVING: &str = "app.kubernetes.io/component in (proxy,standalone)";
 
 /// A release and its namespace, which have the same name.
 pub(crate) struct Release<'a> {
@@ -40,10 +48,13 @@ impl<'a> Release<'a> {
 
     /// `helm` in this namespace.
     pub(crate) async fn helm(&self, arguments: &[&str]) -> String {
-        let limit = format!("{}s", PATIENCE.as_secs());
+        let limit = format!("{}s", HELM.as_secs());
         let timed = ["install", "upgrade", "rollback", "uninstall", "test"].contains(&arguments[0]);
         let bounded: &[&str] = if timed { &["--timeout", &limit] } else { &[] };
-        self.bench.helm(&[arguments, &["-n", self.name], bounded].concat()).await
+        let run = self.bench.client("helm", &[arguments, &["-n", self.name], bounded].concat());
+        // It says itself what it has waited for in vain.
+        let told = run.within(HELM + PATIENCE).ok().await;
+        told.unwrap_or_else(|why| panic!("{why}")).out
     }
 
     /// `kubectl` in this namespace.
@@ -56,7 +67,8 @@ impl<'a> Release<'a> {
         self.bench.get(&[&["-n", self.name], arguments].concat()).await
     }
 
-    /// Applies manifests of ours, and waits until all of them are ready; how long that took.
+    /// Applies manifests of ours, and waits until all of them are ready; how long that took. When it returns, every pod
+    /// that serves clients knows them, too.
     pub(crate) async fn configure(&self, manifests: &[Value]) -> Duration {
         let mut manifests = manifests.to_vec();
         for manifest in &mut manifests {
@@ -70,7 +82,35 @@ impl<'a> Release<'a> {
             let object = format!("{}/{}", word(&manifest["kind"]), word(&manifest["metadata"]["name"]));
             self.kubectl(&["wait", "--for=condition=Ready", &object, &limit]).await;
         }
-        began.elapsed()
+        let took = began.elapsed();
+        for manifest in manifests.iter().filter(|manifest| manifest["kind"] != "Robot") {
+            let name = manifest["metadata"]["name"].as_str().expect("a name");
+            // No Local is served there, so that each repository has a refusal of its own, and nobody asks upstream.
+            let is_known =
+                |told: &Fetched| told.status == 404 && !told.text().contains("there is no repository called");
+            self.everywhere(&format!("/api/v1/local/{name}/"), is_known).await;
+        }
+        took
+    }
+
+    /// Waits until every pod that serves clients answers `path` so. Ready says what the database holds, and each of them
+    /// follows that for itself.
+    pub(crate) async fn everywhere(&self, path: &str, good: impl Fn(&Fetched) -> bool) {
+        let look = async || {
+            let pods = self.placed(SERVING).await;
+            if pods.is_empty() {
+                return Err("there is no such pod".to_owned());
+            }
+            for (pod, address) in pods {
+                let url = format!("http://{address}:8000{path}");
+                match http::try_request(Method::GET, &url, &[]).await {
+                    Ok(told) if good(&told) => {}
+                    told => return Err(format!("{pod}: {told:?}")),
+                }
+            }
+            Ok(())
+        };
+        wait::until_good(&format!("{path} on every pod of {}", self.name), PATIENCE, look).await;
     }
 
     /// Root URL of the service, as the machine reaches it, without a slash at its end.
@@ -91,11 +131,21 @@ impl<'a> Release<'a> {
 
     /// Names of the pods of a component that are not on their way out.
     pub(crate) async fn pods(&self, component: &str) -> Vec<String> {
-        let selector = format!("app.kubernetes.io/component={component}");
-        let pods = self.get(&["pods", "-l", &selector]).await;
+        let pods = self.addresses(component).await;
+        pods.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Names and addresses of these pods. One that is not started yet has none.
+    pub(crate) async fn addresses(&self, component: &str) -> Vec<(String, String)> {
+        self.placed(&format!("app.kubernetes.io/component={component}")).await
+    }
+
+    async fn placed(&self, selector: &str) -> Vec<(String, String)> {
+        let pods = self.get(&["pods", "-l", selector]).await;
         let all = pods["items"].as_array().cloned().unwrap_or_default();
         let staying = all.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        staying.map(|pod| pod["metadata"]["name"].as_str().expect("a name").to_owned()).collect()
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        staying.map(|pod| (text(&pod["metadata"]["name"]), text(&pod["status"]["podIP"]))).collect()
     }
 
     /// Everything in the namespace that the release has made, as `kind/name`, but for what every namespace has.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     Ending,
     bench::Bench,
-    stage::{SOON, Stage, Wishes, manifest},
+    stage::{PATIENCE, Stage, Wishes, manifest},
 };
 
 /// The API server counts the age of objects in whole seconds: waits until one made now is younger than `object`.
@@ -22,7 +22,7 @@ async fn until_younger(stage: &Stage<'_>, object: &Value) {
         probe["metadata"]["creationTimestamp"].as_str() > object["metadata"]["creationTimestamp"].as_str()
     };
     let mut made = made;
-    wait::until("the next second of the API server", SOON, async || made().await).await;
+    wait::until("the next second of the API server", PATIENCE, async || made().await).await;
 }
 
 pub(crate) async fn names(bench: &Bench) -> Ending {
@@ -44,7 +44,7 @@ pub(crate) async fn names(bench: &Bench) -> Ending {
         let made = stage.api.apply(claim).await;
         until_younger(&stage, &made).await;
     }
-    stage.api.until_ready(&Object::of(&claims[0]), SOON).await;
+    stage.api.until_ready(&Object::of(&claims[0]), PATIENCE).await;
     for loser in &claims[1..] {
         let condition = stage.until_refused(&Object::of(loser), "NameConflict").await;
         let winner = format!("{}/shared", stage.namespaces[0]);
@@ -60,19 +60,19 @@ pub(crate) async fn names(bench: &Bench) -> Ending {
     // One that is deleted and made again is the youngest, and has its name all the same.
     stage.api.delete(&Object::of(&claims[0])).await.ok();
     let is_free = async || owner().is_empty();
-    wait::until("the name to be free", SOON, is_free).await;
+    wait::until("the name to be free", PATIENCE, is_free).await;
     stage.api.apply(&claims[0]).await;
-    stage.api.until_ready(&Object::of(&claims[0]), SOON).await;
+    stage.api.until_ready(&Object::of(&claims[0]), PATIENCE).await;
     assert_eq!(owner(), stage.namespaces[0]);
 
     stage.api.delete(&Object::of(&claims[0])).await.ok();
-    stage.api.until_ready(&Object::of(&claims[1]), SOON * 2).await;
+    stage.api.until_ready(&Object::of(&claims[1]), PATIENCE).await;
     let condition = stage.until_refused(&Object::of(&claims[2]), "NameConflict").await;
     let heir = format!("{}/shared", stage.namespaces[1]);
     assert!(condition.message.contains(&heir), "it names the heir: {condition:?}");
     assert_eq!(owner(), stage.namespaces[1]);
     stage.api.delete(&Object::of(&claims[1])).await.ok();
-    stage.api.until_ready(&Object::of(&claims[2]), SOON * 2).await;
+    stage.api.until_ready(&Object::of(&claims[2]), PATIENCE).await;
     assert_eq!(owner(), stage.namespaces[2]);
     Ok(())
 }

@@ -3,25 +3,29 @@
 use std::time::Duration;
 
 use artifactapi_model::failpoint::OPERATOR_NAMES;
-use artifactapi_tests::{kubernetes::Condition, wait};
+use artifactapi_tests::{http, kubernetes::Condition, wait};
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Ending,
     bench::Bench,
-    stage::{SOON, Stage},
+    stage::{PATIENCE, Stage},
 };
 
-/// Longest wait for an operator to reach its end.
-const DEATH: Duration = Duration::from_secs(20);
-/// How long one that has done all that is wanted is waited for: what it writes after that is little.
+/// Longest wait for an operator that is ready to reach its end.
+const DEATH: Duration = Duration::from_secs(40);
+/// How long one that has done all that is wanted has written nothing more when nothing more is to be expected of it.
 const REST: Duration = Duration::from_secs(4);
 /// Pause between two looks at an operator and at what it has done.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(500);
 /// Points at a time: operators wait more than they work.
 const SIDE_BY_SIDE: usize = 5;
+
+/// What operators have written: the version of the configuration, and all requests.
+type Written = (u64, Vec<String>);
 
 /// What an operator has done once it is through with a step of the history.
 struct Aim {
@@ -84,7 +88,7 @@ async fn history(stage: &Stage<'_>, mut step: impl AsyncFnMut(&Aim)) {
 /// Waits until the operator has done all that is wanted.
 async fn settled(stage: &Stage<'_>, objects: &[(&str, &str)]) {
     for (kind, name) in objects {
-        stage.api.until_ready(&stage.object(kind, name), SOON * 4).await;
+        stage.api.until_ready(&stage.object(kind, name), PATIENCE).await;
     }
 }
 
@@ -100,10 +104,10 @@ async fn undisturbed(bench: &Bench) -> Result<String, artifactapi_tests::Missing
 /// Waits for the end that every history has.
 async fn end(stage: &Stage<'_>) {
     settled(stage, &[("Remote", "a"), ("Virtual", "v")]).await;
-    stage.api.until_gone(&stage.object("Local", "l"), SOON * 4).await;
-    stage.api.until_gone(&stage.object("Remote", "b"), SOON * 4).await;
+    stage.api.until_gone(&stage.object("Local", "l"), PATIENCE).await;
+    stage.api.until_gone(&stage.object("Remote", "b"), PATIENCE).await;
     let gone = async || stage.site.sql("SELECT count(*) FROM objects WHERE name IN ('b', 'l')") == "0";
-    wait::until("what was deleted to be gone from the database", SOON, gone).await;
+    wait::until("what was deleted to be gone from the database", PATIENCE, gone).await;
 }
 
 /// Takes away the lease of one that died, so that the next one need not wait until it runs out.
@@ -120,14 +124,25 @@ async fn dying_at(bench: &Bench, point: &'static str) -> Result<(String, usize),
         forget_leader(&stage).await;
         operator.set("ARTIFACTAPI_FAILPOINT", point);
         operator.spawn();
-        let (spawned, mut done) = (Instant::now(), None);
-        while !operator.has_ended() && spawned.elapsed() < DEATH {
-            // One that has nothing left to do does not pass the point in this step.
-            if done.is_none() && aim.is_reached(&stage).await {
-                done = Some(Instant::now());
+        let ready = operator.page("readyz");
+        let (mut is_ready, mut end) = (false, Instant::now() + PATIENCE);
+        let mut rest: Option<(Written, Instant)> = None;
+        while !operator.has_ended() && Instant::now() < end {
+            if !is_ready {
+                is_ready = http::try_request(Method::GET, &ready, &[]).await.is_ok_and(|told| told.is_ok());
+                end = if is_ready { Instant::now() + DEATH } else { end };
             }
-            if done.is_some_and(|at: Instant| at.elapsed() >= REST) {
-                break;
+            // One that has nothing left to do does not pass the point in this step.
+            if rest.is_some() || aim.is_reached(&stage).await {
+                let written = (stage.version(), stage.writes());
+                match &rest {
+                    Some((before, since)) if *before == written => {
+                        if since.elapsed() >= REST {
+                            break;
+                        }
+                    }
+                    _ => rest = Some((written, Instant::now())),
+                }
             }
             sleep(LOOK).await;
         }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::{
     Ending,
     bench::Bench,
-    stage::{SOON, Stage, Wishes},
+    stage::{PATIENCE, Stage, Wishes},
 };
 
 /// Pause between two full looks of these operators.
@@ -40,7 +40,7 @@ async fn all_kinds(stage: &Stage<'_>) {
     let grants = json!({ "grants": [{ "repositories": ["l"], "actions": ["pull", "push"] }] });
     stage.api.apply(&stage.manifest("Robot", "r", grants)).await;
     for (kind, name) in [("Remote", "a"), ("Virtual", "v"), ("Local", "l"), ("Robot", "r")] {
-        stage.api.until_ready(&stage.object(kind, name), SOON).await;
+        stage.api.until_ready(&stage.object(kind, name), PATIENCE).await;
     }
     stage.until_refused(&stage.object("Remote", "bad"), "Invalid").await;
 }
@@ -66,11 +66,11 @@ pub(crate) async fn repaired(bench: &Bench) -> Ending {
     ] {
         stage.site.sql(&format!("{damage}; {bump}"));
         let is_repaired = async || stage.rows() == good;
-        wait::until(&format!("the repair of: {damage}"), RESYNC + SOON * 2, is_repaired).await;
+        wait::until(&format!("the repair of: {damage}"), PATIENCE, is_repaired).await;
     }
     // The robot that was lost has a token again, and it is the one in its Secret.
     let has_token = async || stage.site.sql("SELECT count(*) FROM tokens WHERE robot = 'r'") != "0";
-    wait::until("another token", RESYNC + SOON * 2, has_token).await;
+    wait::until("another token", PATIENCE, has_token).await;
     // Statuses are the operator's, whoever may write them.
     let remote = stage.object("Remote", "a");
     let lie = json!({ "status": { "url": "https://evil/", "conditions": [{
@@ -83,7 +83,7 @@ pub(crate) async fn repaired(bench: &Bench) -> Ending {
         let is_ready = Condition::of(&found, "Ready").is_some_and(|one| one.holds());
         is_ready && found["status"]["url"] == json!(stage.site.remote("a"))
     };
-    wait::until("the truth", SOON, is_true).await;
+    wait::until("the truth", PATIENCE, is_true).await;
     assert_eq!(stage.rows(), good);
     Ok(())
 }
@@ -92,11 +92,12 @@ pub(crate) async fn nothing(bench: &Bench) -> Ending {
     let stage = Stage::with(bench, "still", often()).await?;
     let mut operator = stage.operator().await;
     all_kinds(&stage).await;
-    let (version, writes) = (stage.version(), stage.writes());
+    let writes = stage.settled(&operator, 0).await;
+    let version = stage.version();
     // Several full looks at everything.
     sleep(RESYNC * 3).await;
     assert_eq!(
-        (stage.version(), stage.writes()),
+        (stage.version(), stage.settled(&operator, 0).await),
         (version, writes.clone()),
         "an operator at rest writes nothing"
     );
@@ -104,9 +105,9 @@ pub(crate) async fn nothing(bench: &Bench) -> Ending {
     operator.start().await;
     let back = stage.remote_at("later", "http://127.0.0.1:9/", json!({}));
     stage.api.apply(&back).await;
-    stage.api.until_ready(&Object::of(&back), SOON * 2).await;
-    let more: Vec<String> = stage.writes()[writes.len()..].to_vec();
-    assert_eq!(more, ["patch remotes later"], "a restart writes nothing of what is there");
+    stage.api.until_ready(&Object::of(&back), PATIENCE).await;
+    let more = stage.settled(&operator, writes.len()).await;
+    assert_eq!(more, ["patch remotes/status later"], "a restart writes nothing of what is there");
     assert_eq!(stage.version(), version + 1);
     Ok(())
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Ending,
     bench::Bench,
-    stage::{SOON, Stage, Wishes, manifest},
+    stage::{PATIENCE, Stage, Wishes, manifest},
 };
 
 /// The bound of RS-134 after the return.
@@ -77,12 +77,12 @@ pub(crate) async fn api_server(bench: &Bench) -> Ending {
     let mut far = stage.remote("far", &upstream, json!({}));
     far["metadata"]["namespace"] = json!("later");
     stage.api.apply(&far).await;
-    stage.api.until_ready(&Object::of(&far), SOON).await;
+    stage.api.until_ready(&Object::of(&far), PATIENCE).await;
     let remote = stage.remote("files", &upstream, json!({}));
     stage.api.apply(&remote).await;
-    stage.api.until_ready(&Object::of(&remote), SOON).await;
+    stage.api.until_ready(&Object::of(&remote), PATIENCE).await;
     let url = stage.site.remote("files") + "a.bin";
-    stage.until_served(&url, SOON, http::Fetched::is_ok).await;
+    stage.until_served(&url, PATIENCE, http::Fetched::is_ok).await;
 
     kubernetes.api.kill();
     let away = Instant::now();
@@ -109,7 +109,7 @@ pub(crate) async fn api_server(bench: &Bench) -> Ending {
     wait::until("what was deleted to be gone", CONVERGED.saturating_sub(back.elapsed()), gone).await;
     let converged = back.elapsed();
     assert!(converged <= CONVERGED, "{converged:?}");
-    let served = stage.until_served(&url, SOON, |answer| answer.status == 403).await;
+    let served = stage.until_served(&url, PATIENCE, |answer| answer.status == 403).await;
     assert!(served.complete);
     seen.is_over.store(true, Relaxed);
     load.await.expect("no client panics");
@@ -123,7 +123,7 @@ pub(crate) async fn api_server(bench: &Bench) -> Ending {
     );
     let virt = manifest("Virtual", &stage.namespace, "v", json!({ "type": "generic", "members": ["files"] }));
     stage.api.apply(&virt).await;
-    stage.api.until_ready(&Object::of(&virt), SOON).await;
+    stage.api.until_ready(&Object::of(&virt), PATIENCE).await;
     operator.stop().await;
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     Ending,
     bench::Bench,
-    stage::{SOON, Stage, Wishes, manifest, secret},
+    stage::{PATIENCE, SOON, Stage, Wishes, manifest, secret},
 };
 
 /// RS-132, the operator's half.
@@ -27,7 +27,7 @@ pub(crate) async fn bad_manifests(bench: &Bench) -> Ending {
     let sound = ["npm", "pypi", "d", "inner", "origin", "pushed"];
     let ours = |one: &&Value| sound.iter().any(|name| one["metadata"]["name"] == *name);
     for neighbour in neighbours.iter().filter(ours) {
-        stage.api.until_ready(&Object::of(neighbour), SOON).await;
+        stage.api.until_ready(&Object::of(neighbour), PATIENCE).await;
     }
     let (mut rejected, mut told, mut slowest) = (0, 0, std::time::Duration::ZERO);
     for bad in bad::manifests() {
@@ -46,7 +46,7 @@ pub(crate) async fn bad_manifests(bench: &Bench) -> Ending {
         assert!(condition.message.contains(bad.field), "{manifest}: wanted {}: {condition:?}", bad.field);
         slowest = slowest.max(took);
         stage.api.delete(&object).await.ok();
-        stage.api.until_gone(&object, SOON).await;
+        stage.api.until_gone(&object, PATIENCE).await;
     }
     println!(
         "figure: bad manifests: {rejected} rejected by the API server, {told} Ready=False, after {slowest:.1?} at most"
@@ -66,7 +66,7 @@ pub(crate) async fn last_good(bench: &Bench) -> Ending {
     let remote = stage.remote_at("one", "http://127.0.0.1:9/", json!({}));
     stage.api.apply(&remote).await;
     let object = Object::of(&remote);
-    stage.api.until_ready(&object, SOON).await;
+    stage.api.until_ready(&object, PATIENCE).await;
     let before = stage.rows();
     let broken = stage.remote_at("one", "http://127.0.0.1:9/", json!({ "patterns": ["("] }));
     stage.api.apply(&broken).await;
@@ -74,7 +74,7 @@ pub(crate) async fn last_good(bench: &Bench) -> Ending {
     assert!(condition.message.contains("spec.patterns[0]"), "{condition:?}");
     assert_eq!(stage.rows(), before, "the last good configuration stays");
     stage.api.apply(&remote).await;
-    stage.api.until_ready(&object, SOON).await;
+    stage.api.until_ready(&object, PATIENCE).await;
     Ok(())
 }
 
@@ -99,7 +99,7 @@ pub(crate) async fn missing_secret(bench: &Bench) -> Ending {
     let condition = stage.until_refused(&object, "SecretInvalid").await;
     assert!(condition.message.contains("login") && !condition.message.contains("hunter2"), "{condition:?}");
     stage.api.apply(&stage.secret("login", json!({ "username": "me", "password": "hunter2" }))).await;
-    stage.api.until_ready(&object, SOON).await;
+    stage.api.until_ready(&object, PATIENCE).await;
     let sealed =
         "SELECT count(*) FROM objects WHERE kind = 'Secret' AND sealed AND document NOT LIKE '%hunter2%'";
     assert_eq!(stage.site.sql(sealed), "1", "a password is stored sealed");
@@ -131,7 +131,7 @@ pub(crate) async fn other_namespace(bench: &Bench) -> Ending {
     // Nor does a member of a Virtual come from there.
     let far = manifest("Remote", other, "far", json!({ "type": "npm", "baseURL": "https://h/" }));
     stage.api.apply(&far).await;
-    stage.api.until_ready(&Object::of(&far), SOON).await;
+    stage.api.until_ready(&Object::of(&far), PATIENCE).await;
     let virt = stage.manifest("Virtual", "v", json!({ "type": "npm", "members": ["far"] }));
     stage.api.apply(&virt).await;
     let condition = stage.until_refused(&Object::of(&virt), "MemberNotFound").await;
@@ -172,7 +172,7 @@ pub(crate) async fn ceilings(bench: &Bench) -> Ending {
                 let condition = stage.until_refused(&Object::of(&remote), "NotPermitted").await;
                 assert!(condition.message.contains(field), "{condition:?}");
             }
-            None => drop(stage.api.until_ready(&Object::of(&remote), SOON).await),
+            None => drop(stage.api.until_ready(&Object::of(&remote), PATIENCE).await),
         }
     }
     Ok(())
@@ -192,7 +192,7 @@ pub(crate) async fn by_the_database(bench: &Bench) -> Ending {
     let _operator = stage.operator().await;
     for (number, remote) in remotes.iter().enumerate() {
         if number != 7 {
-            stage.api.until_ready(&Object::of(remote), SOON).await;
+            stage.api.until_ready(&Object::of(remote), PATIENCE).await;
         }
     }
     let condition = stage.until_refused(&Object::of(&remotes[7]), "StoreRefused").await;
@@ -202,7 +202,7 @@ pub(crate) async fn by_the_database(bench: &Bench) -> Ending {
     let mut mended = remotes[7].clone();
     mended["spec"]["suspend"] = json!(true);
     stage.api.apply(&mended).await;
-    stage.api.until_ready(&Object::of(&mended), SOON).await;
+    stage.api.until_ready(&Object::of(&mended), PATIENCE).await;
     Ok(())
 }
 
@@ -212,7 +212,7 @@ pub(crate) async fn foreign_grants(bench: &Bench) -> Ending {
     let _operator = stage.operator().await;
     let theirs = manifest("Local", &stage.namespaces[1], "theirs", json!({ "type": "docker" }));
     stage.api.apply(&theirs).await;
-    stage.api.until_ready(&Object::of(&theirs), SOON).await;
+    stage.api.until_ready(&Object::of(&theirs), PATIENCE).await;
     let grants = json!({ "grants": [{ "repositories": ["mine", "theirs"], "actions": ["push"] }] });
     let robot = stage.manifest("Robot", "ci", grants);
     stage.api.apply(&robot).await;
@@ -224,6 +224,6 @@ pub(crate) async fn foreign_grants(bench: &Bench) -> Ending {
     // By pattern it is granted what is its own, and nothing else; so it is ready.
     let grants = json!({ "grants": [{ "repositories": ["mine", "t*"], "actions": ["push"] }] });
     stage.api.apply(&stage.manifest("Robot", "ci", grants)).await;
-    stage.api.until_ready(&Object::of(&robot), SOON).await;
+    stage.api.until_ready(&Object::of(&robot), PATIENCE).await;
     Ok(())
 }

@@ -9,12 +9,14 @@ use artifactapi_tests::{
     metrics::samples_at,
     wait,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     Ending,
     bench::{Bench, EDITOR, VIEWER},
-    stage::{SOON, Stage, secret},
+    stage::{PATIENCE, Stage, secret},
 };
 
 pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
@@ -42,7 +44,7 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
     ];
     for one in &all {
         stage.api.apply(one).await;
-        stage.api.until_ready(&Object::of(one), SOON).await;
+        stage.api.until_ready(&Object::of(one), PATIENCE).await;
     }
     // A Secret that somebody damages is mended.
     let damage = json!({ "data": { "username": null } });
@@ -52,7 +54,7 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
         let found = stage.api.get(&pull).await.unwrap_or_default();
         found["data"]["username"].is_string()
     };
-    wait::until("the Secret to be mended", SOON, mended).await;
+    wait::until("the Secret to be mended", PATIENCE, mended).await;
     let lost =
         json!({ "type": "npm", "baseURL": "https://a/", "tls": { "caConfigMapRef": { "name": "none" } } });
     let lost = stage.manifest("Remote", "lost", lost);
@@ -85,19 +87,38 @@ pub(crate) async fn own_namespace(bench: &Bench) -> Ending {
     for one in &all {
         stage.api.delete(&Object::of(one)).await.ok();
         // A purge takes its time.
-        stage.api.until_gone(&Object::of(one), Duration::from_secs(30)).await;
+        stage.api.until_gone(&Object::of(one), PATIENCE).await;
     }
-    let audited = stage.audited();
+    let audited = all_audited(&stage).await;
     let refused: Vec<&Value> =
         audited.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "its roles are enough: {refused:#?}");
     assert!(audited.len() > 10, "{}", audited.len());
     // What it is given and never uses is too much.
-    let mut needless = roles::unused(&audited);
-    // An event that repeats itself is patched.
-    needless.retain(|right| right != "patch events.k8s.io/events");
+    let needless = needless(&audited);
     assert!(needless.is_empty(), "its roles are no more than it needs: {needless:?}");
     Ok(())
+}
+
+/// Requests of the operator, once every right was made use of or that was waited for in vain: an object is gone before
+/// the log has who let it go.
+async fn all_audited(stage: &Stage<'_>) -> Vec<Value> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let audited = stage.audited();
+        if needless(&audited).is_empty() || Instant::now() > end {
+            return audited;
+        }
+        wait::breathe().await;
+    }
+}
+
+/// Rights of the operator that it has not made use of.
+fn needless(audited: &[Value]) -> Vec<String> {
+    let mut needless = roles::unused(audited);
+    // An event that repeats itself is patched.
+    needless.retain(|right| right != "patch events.k8s.io/events");
+    needless
 }
 
 /// People look and change by roles that are published beside the operator's.
@@ -115,7 +136,7 @@ pub(crate) async fn people(bench: &Bench) -> Ending {
     // Rights are looked up in a cache that a watch fills.
     let editor = person(EDITOR);
     let may = async || editor.may("patch", "artifactapi.io", "robots", &namespace).await;
-    wait::until("the roles to be known", SOON, may).await;
+    wait::until("the roles to be known", PATIENCE, may).await;
     for (verb, viewer, editor) in
         [("list", true, true), ("watch", true, true), ("create", false, true), ("patch", false, true)]
     {
@@ -143,9 +164,13 @@ pub(crate) async fn without_a_role(bench: &Bench) -> Ending {
     let remote = stage.remote_at("one", "http://127.0.0.1:9/", json!({}));
     stage.api.apply(&remote).await;
     let ready = operator.page("readyz");
-    let waiting = async || http::get(&ready).await.status == 503;
-    wait::until("it to say that it waits", SOON * 2, waiting).await;
-    stage.api.until_ready(&Object::of(&remote), Duration::from_secs(75)).await;
+    let waiting = async || {
+        // At first nobody listens.
+        http::try_request(Method::GET, &ready, &[]).await.is_ok_and(|told| told.status == 503)
+    };
+    wait::until("it to say that it waits", PATIENCE, waiting).await;
+    // It waits a minute for what it cannot list.
+    stage.api.until_ready(&Object::of(&remote), Duration::from_secs(60) + PATIENCE).await;
     assert_eq!(http::get(&ready).await.status, 200);
     let told = http::get(&format!("{ready}?verbose")).await.text();
     assert!(told.contains(&format!("Remote in {closed}: ")) && told.contains("forbidden"), "{told}");
@@ -156,7 +181,7 @@ pub(crate) async fn without_a_role(bench: &Bench) -> Ending {
     roles::grant(&stage.api, &stage.namespace, Some(&[stage.namespace.clone(), closed.clone()])).await;
     let late = crate::stage::manifest("Local", &closed, "late", json!({ "type": "docker" }));
     stage.api.apply(&late).await;
-    stage.api.until_ready(&Object::of(&late), Duration::from_secs(30)).await;
+    stage.api.until_ready(&Object::of(&late), PATIENCE).await;
     operator.stop().await;
     Ok(())
 }

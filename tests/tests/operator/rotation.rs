@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::{
     Ending,
     bench::Bench,
-    stage::{SOON, Stage},
+    stage::{PATIENCE, Stage},
 };
 
 /// The bound of RS-38.
@@ -41,9 +41,9 @@ pub(crate) async fn secrets(bench: &Bench) -> Ending {
     let closed = json!({ "auth": { "secretRef": { "name": "login" } }, "access": { "read": "anonymous" } });
     let remote = stage.remote("closed", &upstream, closed);
     stage.api.apply(&remote).await;
-    stage.api.until_ready(&Object::of(&remote), SOON).await;
+    stage.api.until_ready(&Object::of(&remote), PATIENCE).await;
     let base = stage.site.remote("closed");
-    stage.until_served(&(base.clone() + "cached.bin"), SOON, http::Fetched::is_ok).await;
+    stage.until_served(&(base.clone() + "cached.bin"), PATIENCE, http::Fetched::is_ok).await;
 
     // Clients who ask for what is cached notice nothing of all that follows.
     let (stop, asked, failed) =
@@ -66,7 +66,7 @@ pub(crate) async fn secrets(bench: &Bench) -> Ending {
     stage.until_served(&(base.clone() + "after.bin"), ROTATED, http::Fetched::is_ok).await;
     let took = rotated.elapsed();
     let seen = upstream.requests().len();
-    stage.until_served(&(base.clone() + "before.bin"), SOON, http::Fetched::is_ok).await;
+    stage.until_served(&(base.clone() + "before.bin"), PATIENCE, http::Fetched::is_ok).await;
     let shown: Vec<String> = upstream.requests()[seen..]
         .iter()
         .map(|request| request.header("authorization").unwrap_or_default().to_owned())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use artifactapi_tests::{
     Upstream,
-    http::{self, PATIENCE},
+    http::{self, PATIENCE as ANSWER},
     kubernetes::Object,
     upstream::{Behaviour, Gate},
 };
@@ -14,7 +14,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     Ending,
     bench::{Bench, crds},
-    stage::{SOON, Stage},
+    stage::{PATIENCE, SOON, Stage},
 };
 
 pub(crate) async fn first_byte(bench: &Bench) -> Ending {
@@ -96,9 +96,9 @@ pub(crate) async fn deleted_while_pulled(bench: &Bench) -> Ending {
     let _proxy = stage.site.proxy().await;
     let remote = stage.remote("files", &upstream, json!({}));
     stage.api.apply(&remote).await;
-    stage.api.until_ready(&Object::of(&remote), SOON).await;
+    stage.api.until_ready(&Object::of(&remote), PATIENCE).await;
     let base = stage.site.remote("files");
-    stage.until_served(&(base.clone() + "small.bin"), SOON, http::Fetched::is_ok).await;
+    stage.until_served(&(base.clone() + "small.bin"), PATIENCE, http::Fetched::is_ok).await;
 
     let mut begins = JoinSet::new();
     for _ in 0..CLIENTS {
@@ -114,9 +114,10 @@ pub(crate) async fn deleted_while_pulled(bench: &Bench) -> Ending {
         pulls.spawn(one.finish());
     }
     stage.api.delete(&Object::of(&remote)).await.ok();
-    stage.api.until_gone(&Object::of(&remote), SOON).await;
+    stage.api.until_gone(&Object::of(&remote), PATIENCE).await;
     // Those who come now are told so.
-    let told = stage.until_served(&(base.clone() + "small.bin"), SOON, |answer| answer.status == 404).await;
+    let told =
+        stage.until_served(&(base.clone() + "small.bin"), PATIENCE, |answer| answer.status == 404).await;
     assert!(told.complete);
     gate.open();
     let opened = Instant::now();
@@ -125,7 +126,7 @@ pub(crate) async fn deleted_while_pulled(bench: &Bench) -> Ending {
         .iter()
         .filter(|one| one.complete && one.body.len() == whole && one.body.iter().all(|byte| *byte == 3));
     let whole_ones = whole_ones.count();
-    assert!(opened.elapsed() < PATIENCE, "{:?}", opened.elapsed());
+    assert!(opened.elapsed() < ANSWER, "{:?}", opened.elapsed());
     assert_eq!(whole_ones, CLIENTS, "none that was being served is cut off");
     println!("figure: a Remote deleted under {CLIENTS} clients: {whole_ones} running pulls ended whole");
     assert_eq!(stage.site.sql("SELECT count(*) FROM objects WHERE kind = 'Remote'"), "0");

@@ -8,14 +8,17 @@ use artifactapi_tests::{
     Missing, Server, Site, Upstream,
     http::{self, Fetched},
     kubernetes::{Api, Condition, Object, roles},
+    metrics::samples_at,
     wait,
 };
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
 
-/// The bound of the requirements for what the operator says about an object.
+/// The bound of the requirements for what the operator says about an object: for trials that are about it.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
+/// Longest wait for what has to come, where it does not matter how soon: the machine may do much else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the operator is started with.
 #[derive(Default)]
@@ -136,7 +139,7 @@ impl<'a> Stage<'a> {
     /// Waits for `Ready=False` with `reason`; the condition.
     pub(crate) async fn until_refused(&self, object: &Object<'_>, reason: &str) -> Condition {
         let refused = |one: &Condition| !one.holds() && one.reason == reason;
-        self.api.until(object, "Ready", SOON, refused).await.0
+        self.api.until(object, "Ready", PATIENCE, refused).await.0
     }
 
     /// Waits until the proxy answers `url` so; what it answered.
@@ -182,12 +185,14 @@ impl<'a> Stage<'a> {
     /// Requests that the operator has made: method and path of everything it wrote, refusals, and so on.
     pub(crate) fn audited(&self) -> Vec<Value> {
         let user = format!("system:serviceaccount:{}:{}", self.namespace, roles::ACCOUNT);
-        let lines = self.kubernetes.audit();
-        let events = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let log = self.kubernetes.audit();
+        // Most lines are of other trials, and there are many.
+        let lines = log.lines().filter(|line| line.contains(&user));
+        let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.filter(|event| event["user"]["username"] == user.as_str()).collect()
     }
 
-    /// What the operator has written but its lease and events: verb, resource and name.
+    /// What the operator has written but its lease and events: verb, resource with what of it, and name.
     pub(crate) fn writes(&self) -> Vec<String> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let is_write = |event: &Value| {
@@ -196,10 +201,33 @@ impl<'a> Stage<'a> {
         };
         let shown = |event: &Value| {
             let object = &event["objectRef"];
-            let [resource, name] = ["resource", "name"].map(|field| text(&object[field]));
-            format!("{} {resource} {name}", text(&event["verb"]))
+            let [resource, name, part] =
+                ["resource", "name", "subresource"].map(|field| text(&object[field]));
+            let part = if part.is_empty() { part } else { format!("/{part}") };
+            format!("{} {resource}{part} {name}", text(&event["verb"]))
         };
         self.audited().iter().filter(|event| is_write(event)).map(shown).collect()
+    }
+
+    /// The same but for the first `before`, which an operator has written that runs no more: once this one has nothing left
+    /// to write, and the log has what it has written. An object shows a status before the log does.
+    pub(crate) async fn settled(&self, operator: &Server, before: usize) -> Vec<String> {
+        let look = async || {
+            let samples = samples_at(&operator.page("metrics")).await;
+            let sample = |name: &str| samples[&format!("artifactapi_operator_{name}")];
+            let counted = sample("writes_total{to=\"status\"}");
+            let is_idle = ["queue_depth", "statuses_waiting"].iter().all(|name| sample(name) == 0.0);
+            let writes = self.writes().split_off(before);
+            let logged = writes.iter().filter(|write| write.contains("/status ")).count();
+            // More than it has counted is for the trial to find.
+            let is_settled = is_idle && counted > 0.0 && logged as f64 >= counted;
+            if is_settled {
+                Ok(writes)
+            } else {
+                Err(format!("{counted} statuses, and in the log {writes:?}"))
+            }
+        };
+        wait::until_good("the operator to have written all, and the log to have it", PATIENCE, look).await
     }
 }
 
