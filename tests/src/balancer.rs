@@ -28,6 +28,9 @@ use crate::{
 pub const BACKEND: &str = "x-bench-backend";
 /// Longest wait for one answer of a backend's `/readyz`.
 const PROBE: Duration = Duration::from_secs(1);
+/// So many answers in a row that do not come in time take a backend out (Kubernetes' `failureThreshold`): a machine that
+/// stands still for a moment would take out all of them at once.
+const LATE: u32 = 3;
 
 /// A running balancer; it ends with its connections when it is dropped.
 pub struct Balancer {
@@ -134,7 +137,7 @@ impl Balancer {
     }
 
     /// Looks at `/readyz` of every backend all the time, with such a pause in between, and takes it out and in
-    /// accordingly, as Kubernetes does.
+    /// accordingly: at once when it says so or takes no connection, after a while when it only does not answer.
     ///
     /// # Panics
     /// Never: no holder of the lock panics.
@@ -150,16 +153,18 @@ impl Balancer {
 }
 
 async fn follow(number: usize, period: Duration, client: Client, shared: Arc<Shared>) {
+    let mut late = 0;
     loop {
         let (url, decided) = {
             let backend = &shared.lock().backends[number];
             (format!("http://{}/readyz", backend.address), backend.decided)
         };
-        let ready = client.get(url).send().await.is_ok_and(|answer| answer.status() == 200);
-        {
+        let answer = client.get(url).send().await;
+        late = if answer.as_ref().is_err_and(reqwest::Error::is_timeout) { late + 1 } else { 0 };
+        if !(1..LATE).contains(&late) {
             let backend = &mut shared.lock().backends[number];
             if backend.decided == decided {
-                backend.takes = ready;
+                backend.takes = answer.is_ok_and(|answer| answer.status() == 200);
             }
         }
         tokio::time::sleep(period).await;

@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::{Client, Method, redirect::Policy};
+use reqwest::{Client, ClientBuilder, Method, redirect::Policy};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
@@ -106,10 +106,22 @@ impl Oracle {
     /// # Panics
     /// Never: a client needs nothing of the machine.
     pub fn new(patience: Duration) -> Arc<Self> {
+        Self::with(|client| client.timeout(patience))
+    }
+
+    /// The same, but gives up a request only when nothing has come for as long as `pause`, however long all of it takes.
+    ///
+    /// # Panics
+    /// Never: a client needs nothing of the machine.
+    pub fn new_with_pauses(pause: Duration) -> Arc<Self> {
+        Self::with(|client| client.read_timeout(pause))
+    }
+
+    fn with(limit: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Arc<Self> {
         use_ring();
         // Each request has a connection of its own, so that none is answered by a backend that has gone.
         let client = Client::builder().redirect(Policy::none()).no_proxy().pool_max_idle_per_host(0);
-        let client = client.timeout(patience).build().expect("a client needs nothing of the machine");
+        let client = limit(client).build().expect("a client needs nothing of the machine");
         Arc::new(Oracle {
             truth: Mutex::default(),
             history: Mutex::default(),

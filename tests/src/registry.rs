@@ -23,12 +23,16 @@ use bytes::Bytes;
 use http::HeaderMap;
 use reqwest::{Body, Client, Method, redirect::Policy};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 pub use ledger::Ledger;
 pub use manifests::{NewManifest, Pushed, image_of, index_of};
 pub use upload::{Form, Session};
 
-use crate::http::{Fetched, PATIENCE, use_ring};
+use crate::{
+    http::{Fetched, PATIENCE, use_ring},
+    wait,
+};
 
 /// Why a request did not do what it was asked to.
 #[derive(Clone, Debug)]
@@ -51,6 +55,24 @@ impl Refused {
     /// Whether the answer names this code of the specification.
     pub fn is(&self, code: &str) -> bool {
         self.text.contains(&format!("\"{code}\""))
+    }
+}
+
+/// Does `act` again for as long as the answer is 503, within [`PATIENCE`]: a machine that is too busy for a statement in
+/// time may be asked again, by whoever does the same when it has had its effect already.
+///
+/// # Errors
+/// [`Refused`], as `act` says it.
+pub async fn patiently<T, F>(mut act: impl FnMut() -> F) -> Result<T, Refused>
+where
+    F: Future<Output = Result<T, Refused>>,
+{
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match act().await {
+            Err(refused) if refused.status == Some(503) && Instant::now() < end => wait::breathe().await,
+            other => return other,
+        }
     }
 }
 

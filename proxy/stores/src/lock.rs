@@ -38,3 +38,31 @@ impl ProcessLock {
         }
     }
 }
+
+/// What `attempt` gives when the lock it takes is free, for which it may have to be called often: a process that was forked
+/// in another test has a copy of the lock until it runs its program, and a server notices the end of a session late.
+///
+/// # Panics
+/// When it is not free within ten seconds.
+#[cfg(any(test, feature = "suite"))]
+pub(crate) async fn once_free<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let taken = async {
+        loop {
+            match attempt().await {
+                Some(taken) => return taken,
+                None => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), taken).await.expect("what was dropped is free")
+}
+
+/// The same for what says that it is in use.
+#[cfg(test)]
+pub(crate) async fn opened<T>(mut open: impl AsyncFnMut() -> Result<T, OpenError>) -> T {
+    let opened = once_free(async || match open().await {
+        Err(OpenError::InUse(_)) => None,
+        opened => Some(opened),
+    });
+    opened.await.unwrap()
+}

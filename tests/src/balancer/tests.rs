@@ -162,5 +162,5 @@ async fn readiness_is_followed() {
     wait::until("backend 2 to be in", PATIENCE, async || balancer.is_in(2)).await;
     backends[0].off().await;
     wait::until("backend 0 to be out", PATIENCE, async || !balancer.is_in(0)).await;
-    assert!(balancer.is_in(1));
+    wait::until("backend 1 to be in", PATIENCE, async || balancer.is_in(1)).await;
 }

@@ -33,7 +33,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Asks for `targets` by turns, `rate` times a second, whether earlier answers have come or not.
+    /// Asks for `targets` by turns, `rate` times a second, whether earlier answers have come or not; only when those of a
+    /// whole second are missing it waits for one. A machine that is too slow would have ever more to do, until the
+    /// oracle gives up.
     ///
     /// # Panics
     /// When there are no targets.
@@ -77,6 +79,9 @@ async fn run(oracle: Arc<Oracle>, targets: Vec<Target>, rate: u32, mut stop: wat
             _ = stop.changed() => break,
         }
         while requests.try_join_next().is_some() {}
+        if requests.len() >= rate as usize {
+            continue;
+        }
         let target = targets[turn % targets.len()].clone();
         let wanted = form(&oracle, &target, turn / targets.len());
         let oracle = oracle.clone();

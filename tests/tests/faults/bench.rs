@@ -2,8 +2,8 @@
 
 use artifactapi_tests::{
     Proxy, RemoteManifest, Upstream,
-    http::{self, Fetched},
-    manifest,
+    http::{self, Fetched, PATIENCE},
+    manifest, wait,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -52,6 +52,14 @@ impl Bench {
     /// Replaces the manifests.
     pub(crate) fn reconfigure(&self, more: &Value) {
         self.proxy.apply(&Self::manifests(self.kind, &self.upstream, more));
+    }
+
+    /// The same where nothing else shows that they are in service.
+    pub(crate) async fn reconfigured(&self, more: &Value) {
+        let loads = || self.proxy.logs().matches("manifests are loaded").count();
+        let before = loads();
+        self.reconfigure(more);
+        wait::until("the manifests to be loaded", PATIENCE, async || loads() > before).await;
     }
 
     /// URL of `path` in repository `name`.

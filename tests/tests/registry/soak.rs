@@ -18,7 +18,7 @@ use artifactapi_tests::{
     fixtures::noise,
     http::PATIENCE,
     metrics,
-    registry::{Image, Registry},
+    registry::{Image, Registry, patiently},
     wait,
 };
 use bytes::Bytes;
@@ -226,7 +226,7 @@ async fn settle(subject: &Subject, world: &World, stores: &Stores<'_>) {
     let served = pushers::served(world).await;
     for (number, (image, digest)) in served.iter().enumerate() {
         if number % 2 == 0 {
-            let deleted = world.images[*image].delete_manifest(0, digest).await;
+            let deleted = patiently(|| world.images[*image].delete_manifest(0, digest)).await;
             deleted.unwrap_or_else(|refused| panic!("{refused}"));
         }
     }

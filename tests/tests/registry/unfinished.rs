@@ -12,7 +12,7 @@ use artifactapi_tests::{
     Services,
     fixtures::noise,
     http::PATIENCE,
-    registry::{Refused, Registry},
+    registry::{Refused, Registry, patiently},
     wait,
 };
 use serde_json::json;
@@ -73,17 +73,6 @@ async fn begin(registry: &Registry, number: usize) -> Result<(), Refused> {
     image.patch(route.next(), &mut session, noise(number as u64, size)).await
 }
 
-/// The same; a machine that is too busy may be asked again.
-async fn patiently(registry: &Registry, number: usize) -> Result<(), Refused> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match begin(registry, number).await {
-            Err(refused) if refused.status == Some(503) && Instant::now() < end => wait::breathe().await,
-            other => return other,
-        }
-    }
-}
-
 /// See the module.
 pub(crate) async fn expire(services: &Services) -> Ending {
     let wanted = (SESSIONS * scale()).min(MOST);
@@ -103,7 +92,7 @@ pub(crate) async fn expire(services: &Services) -> Ending {
         clients.spawn(async move {
             let (mut taken, mut refused) = (0, 0);
             for number in (client..wanted).step_by(CLIENTS) {
-                match patiently(&registry, number).await {
+                match patiently(|| begin(&registry, number)).await {
                     Ok(()) => taken += 1,
                     Err(full) if full.status == Some(429) && full.is("TOOMANYREQUESTS") => refused += 1,
                     Err(other) => panic!("{number}: {other}"),

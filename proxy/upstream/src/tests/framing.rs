@@ -93,21 +93,19 @@ async fn head_has_a_length_and_no_body() {
     assert!(bytes.is_empty() && error.is_none(), "{error:?}");
 }
 
-/// RS-90: nothing waits for ever. Limits are real time and short.
+/// RS-90: nothing waits for ever. Limits are real time, and short where they are to be met.
 #[tokio::test]
 async fn rs_90_silence_ends_in_a_timeout() {
-    let mut spec = loopback("http://127.0.0.1/");
-    spec.timeouts.first_byte = Duration::from_millis(80);
-    spec.timeouts.idle = Duration::from_millis(80);
-
     let mute = Server::start(|_| raw("", Then::Stall)).await;
-    spec.base_url = Url::parse(&mute.url("/")).unwrap();
+    let mut spec = loopback(&mute.url("/"));
+    spec.timeouts.first_byte = Duration::from_millis(80);
     let error = refused(send(&upstream(), &spec, get(&mute.url("/a?token=c4n4ry"))).await);
     assert!(matches!(error, UpstreamError::Timeout { layer: Layer::Http, .. }), "{error:?}");
     assert!(!error.to_string().contains("c4n4ry"));
 
     let stalling = Server::start(|_| raw("HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nhe", Then::Stall)).await;
-    spec.base_url = Url::parse(&stalling.url("/")).unwrap();
+    let mut spec = loopback(&stalling.url("/"));
+    spec.timeouts.idle = Duration::from_millis(80);
     let response = send(&upstream(), &spec, get(&stalling.url("/a"))).await.unwrap();
     let (bytes, error) = read(response).await;
     assert_eq!(bytes, b"he");

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use artifactapi_tests::registry::{Form, Image, NewManifest, Refused, Route, image_of, sha256};
+use artifactapi_tests::registry::{Form, Image, NewManifest, Refused, Route, image_of, patiently, sha256};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::ready, stream};
 use tokio::time::Instant;
@@ -57,9 +57,10 @@ async fn push_one(world: &World, name: &str, mode: Mode, dice: &mut Dice) -> Res
         layers.push((digest, bytes.len()));
     }
     let config = Bytes::from(format!("{{\"name\":\"{name}\"}}"));
-    image.push(Form::PostPut, &config, &route).await?;
+    patiently(|| image.push(Form::PostPut, &config, &route)).await?;
     let manifest = image_of(&config, &layers);
-    if let Err(refused) = image.put_manifest(route.next(), name, &manifest).await {
+    // The same manifest of the same image every time: one that had its effect unheard would be known to nobody.
+    if let Err(refused) = patiently(|| image.put_manifest(route.next(), name, &manifest)).await {
         if is_unknown(&refused) && promised.elapsed() >= GRACE {
             world.counts.late.fetch_add(1, Relaxed);
             return Ok(());
@@ -87,12 +88,12 @@ async fn layer(
     dice: &mut Dice,
 ) -> Result<String, Refused> {
     let digest = sha256(bytes);
-    if image.has_blob(route.next(), &digest).await? {
+    if patiently(|| image.has_blob(route.next(), &digest)).await? {
         world.counts.skipped.fetch_add(1, Relaxed);
         return Ok(digest);
     }
     if let Some(from) = from
-        && image.mount(route.next(), &digest, Some(from)).await?
+        && patiently(|| image.mount(route.next(), &digest, Some(from))).await?
     {
         world.counts.mounted.fetch_add(1, Relaxed);
         return Ok(digest);
@@ -100,7 +101,7 @@ async fn layer(
     let forms = Form::all(30_000);
     let form = forms[dice.roll(forms.len())];
     world.counts.uploaded.fetch_add(1, Relaxed);
-    image.push(form, bytes, route).await
+    patiently(|| image.push(form, bytes, route)).await
 }
 
 /// Deletes manifests by their digest or their tag, as long as enough are left.
@@ -120,11 +121,13 @@ pub(super) async fn delete(world: Arc<World>, number: usize) {
         let entries = image.registry().entries();
         let by_tag = dice.roll(2) == 0;
         let reference = if by_tag { &chosen.tag } else { &chosen.digest };
-        if let Err(refused) = image.delete_manifest(dice.roll(entries), reference).await {
+        let entry = dice.roll(entries);
+        if let Err(refused) = patiently(|| image.delete_manifest(entry, reference)).await {
             world.breach(format!("a deletion: {refused}"));
         }
         world.counts.deleted.fetch_add(1, Relaxed);
-        match image.manifest(dice.roll(entries), reference).await {
+        let entry = dice.roll(entries);
+        match patiently(|| image.manifest(entry, reference)).await {
             Ok(None) => {}
             Ok(Some(_)) => world.breach(format!("{reference} is served after its deletion")),
             Err(refused) => world.breach(format!("a deleted manifest: {refused}")),
@@ -159,13 +162,13 @@ pub(super) async fn read(world: Arc<World>, number: usize) {
 
 /// What is wrong with a manifest that should be there.
 async fn whole(image: &Image, entry: usize, reference: &str) -> Option<String> {
-    let manifest = match image.manifest(entry, reference).await {
+    let manifest = match patiently(|| image.manifest(entry, reference)).await {
         Ok(Some(manifest)) => manifest,
         Ok(None) => return Some("not there".to_owned()),
         Err(refused) => return Some(refused.to_string()),
     };
     for digest in Image::named_by(&manifest) {
-        if let Err(refused) = image.verify_blob(entry, &digest).await {
+        if let Err(refused) = patiently(|| image.verify_blob(entry, &digest)).await {
             return Some(format!("dangling: {refused}"));
         }
     }
@@ -194,7 +197,7 @@ pub(super) async fn served(world: &World) -> Vec<(usize, String)> {
 async fn is_served(world: &World, number: usize, image: usize, digest: &str) -> bool {
     let client = &world.images[image];
     let entry = number % client.registry().entries();
-    let is_there = async || matches!(client.manifest(entry, digest).await, Ok(Some(_)));
+    let is_there = async || matches!(patiently(|| client.manifest(entry, digest)).await, Ok(Some(_)));
     if !is_there().await {
         return false;
     }
@@ -210,7 +213,7 @@ async fn is_served(world: &World, number: usize, image: usize, digest: &str) -> 
 pub(super) async fn named(world: &World, manifests: &[(usize, String)]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (image, digest) in manifests {
-        if let Ok(Some(manifest)) = world.images[*image].manifest(0, digest).await {
+        if let Ok(Some(manifest)) = patiently(|| world.images[*image].manifest(0, digest)).await {
             names.extend(Image::named_by(&manifest));
         }
     }

@@ -13,13 +13,16 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::blobs::{
-    mount::Mount,
-    suite::{self, pattern, put, read_all},
+use crate::{
+    blobs::{
+        mount::Mount,
+        suite::{self, pattern, put, read_all},
+    },
+    lock::opened,
 };
 
 async fn open(root: &Path) -> FsBlobs {
-    FsBlobs::open(root).await.unwrap()
+    opened(async || FsBlobs::open(root).await).await
 }
 
 fn place_of(root: &Path, digest: &Digest) -> PathBuf {

@@ -33,7 +33,7 @@ use super::{
 
 /// Connections of one replica, but for the one that listens and that of a turn: 20 together (RS-85).
 pub(super) const CONNECTIONS: usize = 18;
-/// Longest time to connect, encrypt and log in.
+/// Longest time to connect, encrypt and log in; tests on a busy machine give their pools more.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
 /// Longest time the server works on one statement, or waits for a lock.
 pub(super) const STATEMENT: Duration = Duration::from_secs(2);
@@ -63,6 +63,7 @@ pub(super) struct Pool {
     gate: Gate,
     statements: Arc<SqlStatements>,
     place: String,
+    pub(super) connect: Duration,
 }
 
 impl Pool {
@@ -77,7 +78,8 @@ impl Pool {
             .build()
             .map_err(|error| error.to_string())?;
         let permits = Semaphore::new(CONNECTIONS);
-        Ok(Pool { pool, permits, gate: Gate::default(), statements, place: settings.place() })
+        let (gate, place) = (Gate::default(), settings.place());
+        Ok(Pool { pool, permits, gate, statements, place, connect: CONNECT })
     }
 
     pub(super) fn statements(&self) -> &SqlStatements {
@@ -140,7 +142,7 @@ impl Pool {
         };
         // What has ended unnoticed is no news.
         self.pool.retain(|client, _| !client.is_closed());
-        let timeouts = Timeouts { wait: None, create: Some(CONNECT), recycle: None };
+        let timeouts = Timeouts { wait: None, create: Some(self.connect), recycle: None };
         let cause = match self.pool.timeout_get(&timeouts).await {
             Ok(client) => {
                 if probe.is_some() {
@@ -149,7 +151,7 @@ impl Pool {
                 return Ok(Lease { client, _permit: permit });
             }
             Err(PoolError::Timeout(_)) => {
-                format!("{} does not answer: no connection within {} s", self.place, CONNECT.as_secs())
+                format!("{} does not answer: no connection within {} s", self.place, self.connect.as_secs())
             }
             Err(PoolError::Backend(error)) => format!("{}: {}", self.place, describe(&error)),
             Err(other) => format!("{}: {other}", self.place),

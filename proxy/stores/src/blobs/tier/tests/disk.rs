@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use super::*;
-use crate::{OpenError, blobs::mount::Mount};
+use crate::{OpenError, blobs::mount::Mount, lock::opened};
 
 fn copy_of(root: &Path, digest: &Digest) -> PathBuf {
     let hex = digest.to_hex();
@@ -63,7 +63,7 @@ async fn rs_97_a_restart_keeps_copies_and_sweeps_what_was_staged() {
     }
     drop(blobs);
     fs::write(root.path().join("staging/99-1"), "half a body").unwrap();
-    let blobs = open(ROOMY).await.unwrap();
+    let blobs = opened(async || open(ROOMY).await).await;
     assert_eq!(fs::read_dir(root.path().join("staging")).unwrap().count(), 0);
     until(|| std::future::ready(blobs.counts().bytes == 3 * MIB as u64)).await;
     for (digest, body) in digests.iter().zip(&bodies) {
@@ -76,7 +76,7 @@ async fn rs_97_a_restart_keeps_copies_and_sweeps_what_was_staged() {
         let touched = Command::new("touch").args(["-d", &ago]).arg(copy_of(root.path(), digest)).status();
         assert!(touched.unwrap().success());
     }
-    let blobs = open(2 * MIB as u64).await.unwrap();
+    let blobs = opened(async || open(2 * MIB as u64).await).await;
     until(|| std::future::ready(blobs.counts().evictions == 1)).await;
     assert!(!copy_of(root.path(), &digests[1]).exists(), "a smaller bound: the longest unused goes");
     assert_eq!(blobs.counts().bytes, 2 * MIB as u64);
@@ -87,17 +87,15 @@ async fn rs_01_copies_of_another_boot_are_hashed_before_they_are_used() {
     let Some(minio) = minio("rs_01_copies_of_another_boot_are_hashed_before_they_are_used") else { return };
     let minio = &*minio;
     let (root, settings) = (scratch(), settings(minio));
-    let open = async || {
-        TieredBlobs::open(S3Blobs::new(settings.clone()).unwrap(), root.path(), ROOMY).await.unwrap()
-    };
-    let blobs = open().await;
+    let open = async || TieredBlobs::open(S3Blobs::new(settings.clone()).unwrap(), root.path(), ROOMY).await;
+    let blobs = open().await.unwrap();
     let (good, bad) = (body(1, MIB), body(2, MIB));
     let (good_digest, bad_digest) = (put(&blobs, &good).await, put(&blobs, &bad).await);
     drop(blobs);
     // A power cut: the name is there, the bytes are not.
     fs::write(copy_of(root.path(), &bad_digest), vec![0; MIB]).unwrap();
     fs::write(root.path().join("boot"), "another boot\n").unwrap();
-    let blobs = open().await;
+    let blobs = opened(open).await;
     assert!(read_all(&*blobs.open(&bad_digest).await.unwrap(), MIB).await == bad);
     assert_eq!(blobs.counts().damaged, 1);
     assert_eq!(blobs.s3().tally().counts().gets, 1);
