@@ -25,11 +25,8 @@ const LAYER: usize = 24 << 20;
 const SPEED: u64 = 4 << 20;
 /// Reads a second.
 const RATE: u32 = 20;
-/// The pause before the end of proxies that nobody may notice: on a machine that does much else, it may take longer than
-/// the chart's default until the last one has heard that a pod is to get no more connections.
-const PAUSE: u64 = 15;
 /// The name of the Deployment of the proxies.
-pub(crate) const PROXIES: &str = "site-artifactapi-proxy";
+const PROXIES: &str = "site-artifactapi-proxy";
 
 /// Each of the two proxies is deleted while a client pulls and another one pushes: both succeed.
 pub(crate) async fn deleted(bench: &Bench) -> Ending {
@@ -86,12 +83,6 @@ async fn crane(directory: &Path, arguments: &[&str]) -> Result<(), String> {
 /// An upgrade, a rollback, and the deletion of all proxies one by one, under a load of reads and pushes: none fails.
 pub(crate) async fn rolled(bench: &Bench) -> Ending {
     let release = site(bench).await?;
-    let stores = bench.stores().await?;
-    let mut steady = values(bench, stores);
-    steady["proxy"]["preStopSeconds"] = json!(PAUSE);
-    let before = release.pods("proxy").await;
-    release.put("upgrade", &steady).await;
-    gone(&release, &before).await;
     let upstream = Upstream::start_at(bench.node().machine()).await;
     let oracle = Oracle::new(ANSWER);
     let url = release.url().await;
@@ -115,7 +106,8 @@ pub(crate) async fn rolled(bench: &Bench) -> Ending {
         http::get_until(&target.url, http::Fetched::is_ok).await;
         targets.push(target);
     }
-    let mut changed = steady.clone();
+    let stores = bench.stores().await?;
+    let mut changed = values(bench, stores);
     changed["proxy"]["podAnnotations"] = json!({ "test/round": "2" });
     let revision = release.helm(&["history", release.name, "--max", "1", "-o", "json"]).await;
     let revision: serde_json::Value = serde_json::from_str(&revision).expect("JSON");

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::{
     Ending,
     bench::{BUSYBOX, Bench, IDLE, PATIENCE, Stores, deployment},
-    disruptions::PROXIES,
     release::{Release, merge, remote},
     site::{SITE, registry, site, values},
 };
@@ -27,9 +26,6 @@ pub(crate) async fn kept(bench: &Bench) -> Ending {
     }
     let release = site(bench).await?;
     let stores = bench.stores().await?;
-    // Whatever the trial before has made of it.
-    release.put("upgrade", &values(bench, stores)).await;
-    bench.rolled_out(SITE, PROXIES).await;
     for namespace in [FRIENDS, STRANGERS] {
         bench.namespace(namespace, "restricted").await;
         bench.apply(&[deployment(namespace, "one", BUSYBOX, &IDLE, json!({}))]).await;
