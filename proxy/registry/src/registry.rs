@@ -11,6 +11,7 @@ use artifactapi_model::{
     },
 };
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     RegistryError,
@@ -26,6 +27,8 @@ pub const MAX_TAGS: usize = 64;
 
 /// Manifests above this size are read on a thread of their own, in bytes.
 const LARGE: usize = 64 << 10;
+/// Large manifests that are read and stored at a time: what was read may be many times what came.
+const PUSHED: usize = 2;
 /// Bytes of annotations after which a page of referrers ends.
 const MAX_ANNOTATIONS: u64 = 4 << 20;
 
@@ -33,6 +36,8 @@ const MAX_ANNOTATIONS: u64 = 4 << 20;
 #[derive(Clone)]
 pub struct Registry {
     bodies: Bodies,
+    /// Room for the large manifests that are being pushed.
+    room: Arc<Semaphore>,
     /// Rows of Locals.
     pub rows: Arc<dyn RegistryStore>,
     /// Announces blobs.
@@ -85,7 +90,8 @@ impl Registry {
         uploads: Arc<dyn UploadStore>,
         blobs: Arc<dyn BlobStore>,
     ) -> Self {
-        Registry { bodies: Bodies::default(), rows, metadata, uploads, blobs }
+        let room = Arc::new(Semaphore::new(PUSHED));
+        Registry { bodies: Bodies::default(), room, rows, metadata, uploads, blobs }
     }
 
     /// The blob an image calls `digest`. `renew`: the client will rely on the answer.
@@ -180,7 +186,8 @@ impl Registry {
                 got
             }
         };
-        let parsed = parse(body.clone(), content_type).await?;
+        // The room is there until everything is stored, since what was read is held until then.
+        let (parsed, _room) = self.parse(body.clone(), content_type).await?;
         let mut all: Vec<&Tag> = tags.iter().collect();
         if let Reference::Tag(tag) = reference {
             all.push(tag);
@@ -203,6 +210,23 @@ impl Registry {
             Put::MissingManifest(digest) => Err(RegistryError::ManifestChildUnknown(digest)),
             Put::Immutable(tag) => Err(RegistryError::ImmutableTag(tag)),
         }
+    }
+
+    /// Reads a manifest. A large one takes longer than other requests should wait, and has its room for as long as
+    /// anyone holds what was read: the client may be gone before that is.
+    async fn parse(
+        &self,
+        body: Bytes,
+        content_type: Option<&str>,
+    ) -> Result<(Parsed, Option<OwnedSemaphorePermit>), RegistryError> {
+        if body.len() <= LARGE {
+            return Ok((manifest::parse(&body, content_type)?, None));
+        }
+        let room = self.room.clone().acquire_owned().await.ok();
+        let content_type = content_type.map(str::to_owned);
+        let read = move || Ok((manifest::parse(&body, content_type.as_deref())?, room));
+        let read = tokio::task::spawn_blocking(read).await;
+        read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     /// Deletes a tag, or a manifest with its tags; effective at once.
@@ -351,19 +375,12 @@ fn weight(referrer: &Referrer) -> u64 {
     referrer.annotations.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
 }
 
-/// Reads a manifest. A large one takes longer than other requests should wait.
-async fn parse(body: Bytes, content_type: Option<&str>) -> Result<Parsed, RegistryError> {
-    if body.len() <= LARGE {
-        return manifest::parse(&body, content_type);
-    }
-    let content_type = content_type.map(str::to_owned);
-    let parsed = tokio::task::spawn_blocking(move || manifest::parse(&body, content_type.as_deref())).await;
-    parsed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-}
-
 /// # Errors
 /// [`RegistryError::ReadOnly`], [`RegistryError::NoDeletes`].
 fn deletable(local: &Local) -> Result<(), RegistryError> {
     writable(local)?;
     if local.spec.allow_deletes { Ok(()) } else { Err(RegistryError::NoDeletes) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -101,6 +101,70 @@ fn rs_13_ambiguous_manifests_are_refused() {
         let error = parse(text.as_bytes(), content_type);
         assert!(matches!(error, Err(RegistryError::ManifestInvalid(_))), "{text:.200}: {error:?}");
     }
+}
+
+#[test]
+fn a_refusal_says_what_is_wrong() {
+    let mut cases = Vec::new();
+    for (key, value, sentence) in [
+        ("manifests", json!([]), "\"manifests\" does not belong into a application/"),
+        ("manifests", Value::Null, "\"manifests\" does not belong into a application/"),
+        ("mediaType", json!(1), "mediaType is no media type"),
+        ("mediaType", json!("a b"), "mediaType is no media type"),
+        ("artifactType", json!({}), "artifactType is no media type"),
+        ("schemaVersion", json!("2"), "schemaVersion must be 2"),
+        ("schemaVersion", json!(2.0), "schemaVersion must be 2"),
+        ("annotations", json!([]), "annotations are no object"),
+        ("annotations", json!({"a": null}), "an annotation is no text"),
+        ("subject", Value::Null, "subject is no descriptor"),
+        ("config", Value::Null, "config is no descriptor"),
+        ("config", json!([{}]), "config is no descriptor"),
+        ("layers", json!("x"), "layers is no list"),
+        ("layers", json!([layer(1), [layer(2)]]), "layers[1] is no descriptor"),
+        ("layers", json!([{"size": 0}]), "layers[0] has no mediaType"),
+        ("layers", json!([{"size": 0, "mediaType": ""}]), "layers[0] has no mediaType"),
+        ("layers", json!([{"size": 0, "mediaType": "\u{e4}"}]), "mediaType is no media type"),
+        ("layers", json!([{"mediaType": "x", "size": -1}]), "layers[0] has no size"),
+        ("layers", json!([{"mediaType": "x", "size": 1.5}]), "layers[0] has no size"),
+        ("layers", json!([{"mediaType": "x", "size": 1, "digest": 1}]), "digest is no media type"),
+        ("layers", json!([{"mediaType": "x", "size": 1, "digest": null}]), "layers[0].digest: a digest is"),
+        ("subject", json!({"mediaType": "x", "size": 1, "digest": "md5:1"}), "subject.digest: a digest is"),
+    ] {
+        let mut manifest = image();
+        manifest[key] = value;
+        cases.push((manifest.to_string(), sentence));
+    }
+    let twice = image().to_string().replacen("\"size\":2", "\"size\":2,\"\\u0073ize\":3", 1);
+    for (text, sentence) in [
+        (twice.as_str(), "an object has one key twice at line 1 column "),
+        (r#"{"x":[{"a":{"b":1,"c":{"b":2},"b":3}}]}"#, "an object has one key twice at line 1 column "),
+        (r#"{"x":1e999}"#, "number out of range at line 1 column "),
+        (r#"{"x":"\ud800"}"#, "unexpected end of hex escape at line 1 column "),
+        ("{}{", "trailing characters at line 1 column 3"),
+        ("[]", "it is no JSON object"),
+        ("null", "it is no JSON object"),
+    ] {
+        cases.push((text.to_owned(), sentence));
+    }
+    for (text, sentence) in cases {
+        let Err(RegistryError::ManifestInvalid(reason)) = parse(text.as_bytes(), Some(OCI_MANIFEST)) else {
+            panic!("{text} is taken");
+        };
+        assert!(reason.starts_with(sentence), "{text}: {reason}");
+    }
+}
+
+#[test]
+fn null_stands_for_what_is_absent() {
+    let mut manifest = image();
+    for key in ["mediaType", "artifactType", "annotations", "layers"] {
+        manifest[key] = Value::Null;
+    }
+    let parsed = read(&manifest, Some(OCI_MANIFEST)).unwrap();
+    assert_eq!((parsed.blobs.len(), parsed.annotations.len()), (1, 0));
+    let mut index = index();
+    index["manifests"] = Value::Null;
+    assert_eq!(read(&index, Some(OCI_INDEX)).unwrap().children, []);
 }
 
 proptest! {
