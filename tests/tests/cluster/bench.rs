@@ -209,6 +209,11 @@ impl Bench {
                 Err(why) => println!("{why}"),
             }
         }
+        for asked in [&["exec", "ip", "neigh"][..], &["exec", "iptables-save", "-t", "nat"]] {
+            let told = self.node().run(asked).unwrap_or_else(|why| why);
+            let ours = told.lines().filter(|line| !line.contains("kube-system"));
+            println!("--- {}\n{}", asked.join(" "), ours.collect::<Vec<_>>().join("\n"));
+        }
         self.show_pods().await;
         for part in
             ["kubelet", "kube-scheduler", "kube-controller-manager", "offer_volumes_again", "kube-apiserver"]
