@@ -6,7 +6,7 @@ use artifactapi_formats::{LinkSigner, Location, PlanError, Resource, Revalidatio
 use artifactapi_model::{
     ArtifactKey, Mutability, Remote,
     policy::Refusal,
-    ports::{BlobError, UpstreamMethod, UpstreamRequest, upstream::UrlSource},
+    ports::{BlobError, UpstreamMethod, UpstreamRequest, metadata::ArtifactRow, upstream::UrlSource},
     repository::{OnUpstreamGone, RemoteSpec},
 };
 use url::Url;
@@ -30,9 +30,6 @@ pub(crate) const HOLD_BACK: u64 = 64 << 10;
 /// How long after a document upstream may still be writing what belongs to it: a publisher signs in seconds, and a mirror
 /// may bring one of the two an hour before the other.
 const SETTLED: Duration = Duration::from_secs(3_600);
-
-/// Two answers of upstream within this time are of one time.
-const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// How much of a body a caller needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +168,7 @@ impl Engine {
         if !rules.suspended && self.contradicted(remote, resource, &key, &entry, need.depth()).await? {
             return self.fetch(job().unconditionally(), None, need).await;
         }
-        let decision = self.decide_beside(remote, resource, &entry, &rules, need.depth()).await?;
+        let decision = self.decide_beside(remote, resource, &entry, &rules).await?;
         let stand_in = may_stand_in(freshness, &rules, now);
         match decision {
             Decision::Serve { .. } => {
@@ -192,36 +189,27 @@ impl Engine {
         }
     }
 
-    /// What becomes of `entry` by its age, and, when it belongs to another document (a detached signature), by that
-    /// one's: whoever has checked it before that document last changed checks it again, and well after that it stays as
-    /// it is for as long as the document does. In between upstream may not have written it anew yet, so that its own age
-    /// counts; then the document is looked at first, since the two must be of one time.
+    /// What becomes of `entry`: by its age, or, when it belongs to another document (a detached signature), by that one's.
+    /// Upstream may write the two some time apart. So whatever was checked before the document last changed is checked
+    /// again, for a while also whenever the document has been, and then stays as it is for as long as the document does.
     async fn decide_beside(
         self: &Arc<Self>,
         remote: &Remote,
         resource: &Resource,
         entry: &HotEntry,
         rules: &Rules,
-        depth: u8,
     ) -> Result<Decision, FetchError> {
-        let (now, checked_at) = (self.ports.clock.now(), entry.row.checked_at);
-        let by_age = decide(Some(Held { checked_at }), rules, now);
-        let Some(path) = resource.fresh_with.as_ref().filter(|_| !rules.suspended) else { return Ok(by_age) };
-        let Some(companion) = self.held(remote, path).await? else { return Ok(by_age) };
-        let changed_at = companion.row.stored_at;
-        if checked_at < changed_at {
-            return Ok(Decision::Revalidate);
-        }
-        if checked_at >= changed_at + SETTLED {
-            return Ok(Decision::Serve { fresh_for: None });
-        }
-        if matches!(by_age, Decision::Serve { .. }) || companion.is_resting(now) {
-            return Ok(by_age);
-        }
-        // Most clients have just asked for the document.
-        let is_checked = now.since(companion.row.checked_at) <= AT_ONCE
-            || self.ask_again(remote, path, &companion, depth + 1).await.is_ok();
-        Ok(if is_checked { Decision::Revalidate } else { by_age })
+        let checked_at = entry.row.checked_at;
+        let companion = match &resource.fresh_with {
+            Some(path) if !rules.suspended => self.held(remote, path).await?,
+            _ => None,
+        };
+        let Some(companion) = companion else {
+            return Ok(decide(Some(Held { checked_at }), rules, self.ports.clock.now()));
+        };
+        let ArtifactRow { stored_at: changed_at, checked_at: confirmed_at, .. } = companion.row;
+        let is_of_one_time = checked_at >= changed_at + SETTLED || checked_at >= confirmed_at.max(changed_at);
+        Ok(if is_of_one_time { Decision::Serve { fresh_for: None } } else { Decision::Revalidate })
     }
 
     /// Joins or starts the fill of a key and waits for as much as `need` asks. `stand_in` is served when

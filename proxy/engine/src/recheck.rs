@@ -73,23 +73,13 @@ impl Engine {
     pub(crate) async fn refresh_indexes(self: &Arc<Self>, job: &Job) -> Result<(), FetchError> {
         for index in job.resource.indexes.iter().filter(|index| index.when != IndexUse::HeldPrefix) {
             let Some(entry) = self.held(&job.remote, &index.path).await? else { continue };
-            self.ask_again(&job.remote, &index.path, &entry, job.depth + 1).await?;
+            let resource = self.plan_document(&job.remote, &index.path)?;
+            let key = Self::key(&job.remote, &resource);
+            let need = Need::Whole { depth: job.depth + 1 };
+            let refresh = Job::new(&job.remote, &resource, key, resource.mutability, need).replacing(&entry);
+            Box::pin(self.fetch(refresh, None, need)).await?;
         }
         Ok(())
-    }
-
-    /// Asks upstream again for the document at `path`, which is stored as `entry`, whatever its age.
-    pub(crate) async fn ask_again(
-        self: &Arc<Self>,
-        remote: &Remote,
-        path: &str,
-        entry: &Arc<HotEntry>,
-        depth: u8,
-    ) -> Result<(), FetchError> {
-        let resource = self.plan_document(remote, path)?;
-        let (key, need) = (Self::key(remote, &resource), Need::Whole { depth });
-        let again = Job::new(remote, &resource, key, resource.mutability, need).replacing(entry);
-        Box::pin(self.fetch(again, None, need)).await.map(drop)
     }
 
     async fn still_agrees(&self, entry: &HotEntry, checksums: &Checksums) -> Result<bool, FetchError> {

@@ -119,8 +119,9 @@ pub struct Resource {
     pub scope: Option<String>,
     /// How a stale copy is revalidated.
     pub revalidation: Revalidation,
-    /// Canonical path of the document this one belongs to, as a detached signature does: whatever the TTL,
-    /// it is fresh exactly while it was fetched after the stored copy of that document last changed.
+    /// Canonical path of the document this one belongs to, as a detached signature does: whatever the TTL, it is as
+    /// fresh as the stored copy of that document. It is checked again when it was last checked before that one changed,
+    /// and, in the first hour after a change, before that one was last checked.
     pub fresh_with: Option<String>,
     /// What the path itself says about the body (an OCI digest, a checksum-named repodata file).
     pub checksums: Checksums,

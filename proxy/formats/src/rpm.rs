@@ -18,8 +18,8 @@
 //!   must agree. When it does not, upstream has moved on: revalidate `repomd.xml` once, compare again, then
 //!   fail. The index is `Held` and not `Required`, since refreshing `repomd.xml` behind the back of a client
 //!   that has just read it would break that client.
-//! - `repomd.xml.asc` and `.key` carry [`Resource::fresh_with`]: they are fresh exactly while they were
-//!   fetched after the stored `repomd.xml` last changed.
+//! - `repomd.xml.asc` and `.key` carry [`Resource::fresh_with`]: they are of the same time as the stored `repomd.xml`,
+//!   which upstream may have written some time before them.
 //!
 //! Packages point at the `repomd.xml` of every directory above them; its facts lead to `primary.xml`, whose
 //! facts give each package's checksum and size.
