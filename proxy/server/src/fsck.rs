@@ -79,6 +79,9 @@ impl fmt::Display for Report {
         for digest in &self.damaged {
             writeln!(f, "damaged blob {digest}{}", done(", quarantined"))?;
         }
+        if self.unread > 0 {
+            writeln!(f, "{} blobs could not be read; the log says why", self.unread)?;
+        }
         for key in &self.artifacts_without_bytes {
             writeln!(f, "artifact without its bytes {key:?}{}", done(", forgotten"))?;
         }
@@ -91,7 +94,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} blobs ({} bytes), {} artifacts, {} derived documents: {} damaged blobs, {} rows without bytes, \
-             {} blobs without rows, {} announced without bytes, {} being deleted, {} that could not be read",
+             {} blobs without rows, {} announced without bytes, {} being deleted",
             self.blobs,
             self.bytes,
             self.artifacts,
@@ -102,8 +105,7 @@ impl fmt::Display for Report {
                 + self.pushed_without_bytes.len(),
             self.unreferenced,
             self.empty,
-            self.deleting,
-            self.unread
+            self.deleting
         )
     }
 }
