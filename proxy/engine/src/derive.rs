@@ -113,7 +113,7 @@ impl Engine {
         };
         let row = match making {
             Making::Made(row) => row,
-            Making::Ours(_lease) => self.make(remote, resource, base, entry, &inputs).await?,
+            Making::Ours(_) | Making::Left(_) => self.make(remote, resource, base, entry, &inputs).await?,
         };
         let body = self.small_body(&row.digest, row.size).await;
         let gzip = match row.gzip {

@@ -182,10 +182,12 @@ impl Engine {
         request.resume = start.taken.as_ref().and_then(resume_at);
         failpoint("fill.request.before");
         let mut response = self.send_anew(job, request.clone(), &mut checksums).await?;
+        let mut confirmed = previous;
         if previous.is_some_and(|previous| head::is_about_another(&previous.row, &response)) {
             // It may have looked at the date alone: which body it means by this is not known, and not asked again.
             let anew = UpstreamRequest { if_none_match: None, if_modified_since: None, ..request };
             response = self.send_anew(job, anew, &mut checksums).await?;
+            confirmed = None;
         }
         failpoint("fill.head.after");
         match response.status {
@@ -193,7 +195,7 @@ impl Engine {
             StatusCode::PARTIAL_CONTENT if start.taken.is_some() => {
                 self.take_body(job, pilot, start, response, checksums).await
             }
-            StatusCode::NOT_MODIFIED => match previous {
+            StatusCode::NOT_MODIFIED => match confirmed {
                 Some(previous) => self.confirm(job, &start, previous, Some(&response.headers)).await,
                 None => Err(FetchError::UpstreamStatus(304)),
             },
@@ -227,7 +229,7 @@ impl Engine {
 
     /// Compares a stored tag with upstream's by HEAD. `None`: it changed, or upstream does not say.
     async fn compare_by_head(
-        &self,
+        self: &Arc<Self>,
         job: &Job,
         start: &Start<'_>,
         previous: &Arc<HotEntry>,
@@ -255,7 +257,7 @@ impl Engine {
 
     /// Upstream says that the stored body still stands.
     async fn confirm(
-        &self,
+        self: &Arc<Self>,
         job: &Job,
         start: &Start<'_>,
         previous: &Arc<HotEntry>,
@@ -275,9 +277,11 @@ impl Engine {
         match recorded {
             Ok(true) => self.tell_changed(&job.key),
             Ok(false) => {
-                // Good for those who wait; whoever comes later finds what is stored instead.
-                tracing::debug!(key = ?job.key, "another fill has replaced what was confirmed");
-                return Ok(Finished::Confirmed(entry));
+                tracing::debug!(key = ?job.key, "what was confirmed is not stored any more");
+                self.hot.remove(&job.key);
+                // What another fill has replaced it with; else it has been evicted, and is good for those who wait.
+                let instead = self.lookup(&job.key).await?;
+                return Ok(instead.map_or(Finished::Confirmed(entry), Finished::Landed));
             }
             Err(error) => {
                 tracing::warn!(key = ?job.key, error = %error, "a confirmation could not be recorded");

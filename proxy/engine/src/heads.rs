@@ -1,10 +1,10 @@
 //! HEAD of a body that is not stored: upstream is asked the same, and the body is not fetched but for a tag's manifest.
-//! A rollout's nodes all ask at once, before any of them fetches anything: those of one replica share an answer, and for
-//! a tag, of which something is stored by that, all replicas do.
+//! A rollout's nodes all ask at once, before any of them fetches anything: those of one replica share an answer, and of a
+//! tag whose manifest is stored by that, all replicas do.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{self, Arc, PoisonError},
 };
 
 use artifactapi_formats::{PublicBase, Resource};
@@ -13,7 +13,10 @@ use artifactapi_model::{
     ports::{UpstreamMethod, UpstreamRequest},
 };
 use http::StatusCode;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
 
 use crate::{
     Engine,
@@ -26,11 +29,12 @@ use crate::{
 /// What upstream has said of a body. `None`: nothing, it is to be had as any other.
 type Answer = Result<Option<Head>, FetchError>;
 /// The last answer and when it came, for those who were waiting for it.
-type Turn = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
+type Last = Option<(Instant, Answer)>;
+type Turn = Arc<Mutex<Last>>;
 
 /// Questions under way.
 #[derive(Default)]
-pub(crate) struct Heads(Mutex<HashMap<ArtifactKey, Turn>>);
+pub(crate) struct Heads(sync::Mutex<HashMap<ArtifactKey, Turn>>);
 
 impl Heads {
     fn turn(&self, key: &ArtifactKey) -> Turn {
@@ -56,19 +60,30 @@ impl Engine {
             return Err(FetchError::Suspended);
         }
         let began = Instant::now();
-        let mut last = self.heads.turn(&key).lock_owned().await;
+        let last = self.heads.turn(&key).lock_owned().await;
         let answer = match &*last {
             Some((came, answer)) if *came >= began => answer.clone(),
-            _ => {
-                let answer = self.ask_for_head(remote, resource, &key).await;
-                *last = Some((Instant::now(), answer.clone()));
-                answer
-            }
+            _ => self.ask_for_all(remote, resource, last).await,
         };
-        drop(last);
         let describe =
             |head| self.describe_growing(remote, resource, base, &head, CacheOutcome::Bypass, Body::Absent);
         Ok(answer?.map(describe))
+    }
+
+    /// Asks in a task of its own: others wait for the answer when the client that caused it has left.
+    async fn ask_for_all(
+        self: &Arc<Self>,
+        remote: &Remote,
+        resource: &Resource,
+        mut last: OwnedMutexGuard<Last>,
+    ) -> Answer {
+        let (engine, remote, resource) = (self.clone(), remote.clone(), resource.clone());
+        let asking = tokio::spawn(async move {
+            let answer = engine.ask_for_head(&remote, &resource, &Self::key(&remote, &resource)).await;
+            *last = Some((Instant::now(), answer.clone()));
+            answer
+        });
+        asking.await.unwrap_or(Err(FetchError::Abandoned))
     }
 
     async fn ask_for_head(
@@ -86,11 +101,13 @@ impl Engine {
                 match self.making(&Digest::of(format!("head\n{key:?}").as_bytes()), stored).await? {
                     Making::Made(()) => return Ok(None),
                     Making::Ours(lease) => lease,
+                    // It was told nothing that could be stored: whoever has waited for that asks now, all at once.
+                    Making::Left(_) => None,
                 }
             }
             None => None,
         };
-        if let Some(absence) = self.shared_absence(key).await {
+        if let Some(absence) = self.shared_absence(remote, key).await {
             return Err(absence);
         }
         let (request, known) = self.locate(remote, resource, 0).await?;

@@ -288,6 +288,30 @@ async fn rs_80_many_heads_at_once_ask_once_whatever_the_answer() {
 }
 
 #[tokio::test]
+async fn rs_80_a_head_goes_on_for_others_when_its_client_leaves() {
+    let bench = Arc::new(Bench::new(PackageType::Generic).await);
+    let leave = bench.upstream.hold("f.bin");
+    bench.upstream.put("f.bin", body(pattern(MIB)));
+    let ask = || {
+        let bench = bench.clone();
+        tokio::spawn(async move { bench.request(Method::Head, "f.bin").await })
+    };
+    let first = ask();
+    while bench.upstream.all().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = ask();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    assert!(first.await.is_err());
+    leave.add_permits(10);
+    assert_eq!(second.await.unwrap().unwrap().size, Some(MIB as u64));
+    assert_eq!(bench.upstream.all().len(), 1);
+}
+
+#[tokio::test]
 async fn a_deserted_fetch_is_given_up_unless_half_done() {
     for (sent, finishes) in [(MIB / 4, false), (3 * MIB / 4, true)] {
         let bench = Bench::new(PackageType::Generic).await;

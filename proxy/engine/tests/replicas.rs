@@ -465,6 +465,26 @@ async fn an_absence_is_asked_for_once() {
     assert_eq!(cluster.upstream.gets(), 1);
 }
 
+/// A twin's word is over when upstream's is, however often it is passed on meanwhile.
+#[tokio::test(start_paused = true)]
+async fn rs_93_an_absence_does_not_outlive_its_time_for_being_asked_for() {
+    let cluster = Cluster::of(2).await;
+    let (first, second) = (&cluster.replicas[0], &cluster.replicas[1]);
+    let pass = async |seconds| first.pass(Duration::from_secs(seconds)).await;
+    assert!(first.fetch("file").await.is_err());
+    settle().await;
+    pass(5).await;
+    assert!(second.fetch("file").await.is_err());
+    assert_eq!(cluster.upstream.gets(), 1);
+    cluster.upstream.put("file", body("there by now"));
+    pass(54).await;
+    assert!(first.fetch("file").await.is_err() && second.fetch("file").await.is_err());
+    pass(2).await;
+    assert_eq!(second.fetch("file").await.unwrap(), b"there by now");
+    assert_eq!(first.fetch("file").await.unwrap(), b"there by now");
+    assert_eq!(cluster.upstream.gets(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn rs_84_without_a_coordinator_each_replica_fetches_once() {
     let cluster = Cluster::of(3).await;

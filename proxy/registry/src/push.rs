@@ -146,12 +146,32 @@ impl Registry {
         }
         for from in sources {
             match self.rows.mount(from, &image, digest, local.spec.quota).await? {
-                Linking::Linked => return Ok(Some(*digest)),
+                Linking::Linked => {
+                    let is_whole = self.has_bytes(local, name, digest).await?;
+                    return Ok(is_whole.then_some(*digest));
+                }
                 Linking::OverQuota => return Err(over_quota(local)),
                 Linking::Missing | Linking::BeingDeleted => {}
             }
         }
         Ok(None)
+    }
+
+    /// Whether what the image was just given has its bytes: of a sha256 that was known before.
+    async fn has_bytes(
+        &self,
+        local: &Local,
+        name: &ImageName,
+        digest: &OciDigest,
+    ) -> Result<bool, RegistryError> {
+        match digest {
+            OciDigest::Sha256(_) => Ok(true),
+            OciDigest::Sha512(_) => match self.blob(local, name, digest, true).await {
+                Ok(_) => Ok(true),
+                Err(RegistryError::BlobUnknown(_)) => Ok(false),
+                Err(error) => Err(error),
+            },
+        }
     }
 
     /// Bytes a session has.

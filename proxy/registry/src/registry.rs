@@ -186,8 +186,7 @@ impl Registry {
                 got
             }
         };
-        // The room is there until everything is stored, since what was read is held until then.
-        let (parsed, _room) = self.parse(body.clone(), content_type).await?;
+        let (parsed, room) = self.parse(body.clone(), content_type).await?;
         let mut all: Vec<&Tag> = tags.iter().collect();
         if let Reference::Tag(tag) = reference {
             all.push(tag);
@@ -204,16 +203,22 @@ impl Registry {
             children: parsed.children,
             tags: all.into_iter().map(|tag| NewTag { tag: tag.clone(), immutable: immutable(tag) }).collect(),
         };
-        match self.rows.put_manifest(&key(local, name), &new).await? {
-            Put::Stored => Ok(Stored { digest, subject: new.subject, tags: tags.to_vec() }),
+        let (rows, image, subject) = (self.rows.clone(), key(local, name), new.subject);
+        // In a task of its own: what was read keeps its room until it is stored, also when the client is gone before.
+        let put = tokio::spawn(async move {
+            let _room = room;
+            rows.put_manifest(&image, &new).await
+        });
+        match put.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))? {
+            Put::Stored => Ok(Stored { digest, subject, tags: tags.to_vec() }),
             Put::MissingBlob(digest) => Err(RegistryError::ManifestBlobUnknown(digest)),
             Put::MissingManifest(digest) => Err(RegistryError::ManifestChildUnknown(digest)),
             Put::Immutable(tag) => Err(RegistryError::ImmutableTag(tag)),
         }
     }
 
-    /// Reads a manifest. A large one takes longer than other requests should wait, and has its room for as long as
-    /// anyone holds what was read: the client may be gone before that is.
+    /// Reads a manifest. A large one takes longer than other requests should wait, and needs room for as long as what was
+    /// read is held.
     async fn parse(
         &self,
         body: Bytes,

@@ -87,14 +87,14 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     KEPT_HEADERS.iter().filter_map(|name| kept(name)).collect()
 }
 
-/// Whether `response` is a 304 that names another strong validator than the stored body has: it stands for a body that
-/// is not ours, and must not be taken for a confirmation (RFC 9111, 4.3.4).
+/// Whether `response` is a 304 that names another entity tag than the stored body has: it stands for a body that is not
+/// ours, and must not be taken for a confirmation (RFC 9111, 4.3.4; compared weakly, RFC 9110, 8.8.3.2).
 pub(crate) fn is_about_another(stored: &ArtifactRow, response: &UpstreamResponse) -> bool {
-    let is_strong = |etag: &&str| etag.starts_with('"');
-    let named = response.headers.get(header::ETAG).and_then(|value| value.to_str().ok()).map(str::trim);
+    let opaque = |etag: &'_ str| etag.trim().trim_start_matches("W/").to_owned();
+    let named = response.headers.get(header::ETAG).and_then(|value| value.to_str().ok());
     response.status == StatusCode::NOT_MODIFIED
-        && match (stored.header("etag").filter(is_strong), named.filter(is_strong)) {
-            (Some(stored), Some(named)) => stored != named,
+        && match (stored.header("etag"), named) {
+            (Some(stored), Some(named)) => opaque(stored) != opaque(named),
             _ => false,
         }
 }

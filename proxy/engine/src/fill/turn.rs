@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use artifactapi_model::{
-    ArtifactKey, Timestamp,
+    ArtifactKey, Remote, Timestamp,
     ports::{blobs::MAX_READ, metadata::ArtifactRow},
 };
 use bytes::Bytes;
@@ -101,9 +101,10 @@ impl Engine {
         }
         if shared
             && job.previous.is_none()
-            && let Some(absence) = self.shared_absence(&job.key).await
+            && let Some(absence) = self.shared_absence(&job.remote, &job.key).await
         {
-            return Err(absence);
+            // Not an error of ours, which would be shared anew, and never be over while somebody asks.
+            return Ok(Finished::Failed(Arc::new(absence)));
         }
         let start = Start { fetch_seq: start.fetch_seq, pinned: start.pinned, previous, taken };
         self.run_fill(job, pilot, start).await
@@ -115,11 +116,13 @@ impl Engine {
         let reader = self.reader_of(entry).await?;
         taken.go_on();
         while taken.written() < entry.row.size {
-            let block = reader.read_at(taken.written(), MAX_READ).await?;
-            if block.is_empty() {
+            let before = taken.written();
+            let block = reader.read_at(before, MAX_READ).await?;
+            taken.take(block).await?;
+            // The store has no more, or more than was announced: then it is another body.
+            if taken.written() == before {
                 break;
             }
-            taken.take(block).await?;
         }
         let Poured { staged, hashed, .. } = taken.finish()?;
         if hashed.digest != entry.row.digest {
@@ -150,14 +153,22 @@ impl Engine {
         matches!(decide(Some(held), &rules, self.ports.clock.now()), Decision::Serve { .. })
     }
 
-    /// The absence of `key` that a twin has learned of.
-    pub(crate) async fn shared_absence(&self, key: &ArtifactKey) -> Option<FetchError> {
+    /// The absence of `key` that a twin has learned of from upstream; remembered here for no longer than there.
+    pub(crate) async fn shared_absence(&self, remote: &Remote, key: &ArtifactKey) -> Option<FetchError> {
         let word = self.ports.coordinator.get(&absence_key(key)).await.ok()??;
-        match &word[..] {
-            b"missing" => Some(FetchError::NotFound { gone: false }),
-            b"gone" => Some(FetchError::NotFound { gone: true }),
-            _ => None,
+        let (kind, until) = std::str::from_utf8(&word).ok()?.split_once(' ')?;
+        let gone = match kind {
+            "missing" => false,
+            "gone" => true,
+            _ => return None,
+        };
+        let now = self.ports.clock.now();
+        let until = Timestamp(until.parse().ok()?).min(now + remote.spec.negative_ttl);
+        if until <= now {
+            return None;
         }
+        self.negative.put(key.clone(), until, gone);
+        Some(FetchError::NotFound { gone })
     }
 
     /// Tells twins that upstream does not have `key`, until `negativeTTL` is over.
@@ -166,7 +177,8 @@ impl Engine {
             return;
         }
         let (coordinator, key) = (self.ports.coordinator.clone(), absence_key(key));
-        let word = Bytes::from_static(if gone { b"gone" } else { b"missing" });
+        let until = self.ports.clock.now() + life;
+        let word = Bytes::from(format!("{} {}", if gone { "gone" } else { "missing" }, until.0));
         tokio::spawn(async move {
             let _ = coordinator.put(&key, word, life).await;
         });

@@ -52,6 +52,7 @@ impl Engine {
                 return Ok((generation, row, since));
             }
             Making::Ours(lease) => lease,
+            Making::Left(lease) => Some(lease),
         };
         let began = Instant::now();
         let last = match last {

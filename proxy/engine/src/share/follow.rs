@@ -124,7 +124,7 @@ impl Engine {
         taken: &mut Option<Tee<'_>>,
     ) -> Result<Option<Arc<HotEntry>>, FetchError> {
         let Some(entry) = self.known(job, row).await else { return Ok(None) };
-        if let Some(taken) = taken.take() {
+        if let Some(taken) = taken.take().filter(|taken| taken.written() > 0) {
             self.complete(taken, &entry).await?;
         }
         Ok(Some(entry))

@@ -21,6 +21,8 @@ pub(crate) enum Making<T> {
     Made(T),
     /// Ours, for as long as this lives; without a lease perhaps others' as well.
     Ours(Option<Held>),
+    /// Ours by now: a twin that had the lease has stored nothing.
+    Left(Held),
 }
 
 impl Engine {
@@ -49,7 +51,7 @@ where
 {
     let key = format!("make/{}", inputs.to_hex());
     let late = Instant::now() + PATIENCE;
-    let (mut pause, longest) = PAUSES;
+    let ((mut pause, longest), mut has_waited) = (PAUSES, false);
     loop {
         if let Some(made) = stored().await? {
             return Ok(Making::Made(made));
@@ -57,13 +59,17 @@ where
         match claim(coordinator, &key, address).await {
             Claim::Ours(held) => {
                 // A twin may have stored it and let go since the last look.
-                return Ok(stored().await?.map_or(Making::Ours(Some(held)), Making::Made));
+                return Ok(match stored().await? {
+                    Some(made) => Making::Made(made),
+                    None if has_waited => Making::Left(held),
+                    None => Making::Ours(Some(held)),
+                });
             }
             Claim::Unknown => return Ok(Making::Ours(None)),
-            Claim::Theirs(_) => {}
+            Claim::Theirs(_) => has_waited = true,
         }
         if Instant::now() >= late {
-            tracing::warn!(%inputs, "a twin keeps the lease of a document and does not store it: making it without");
+            tracing::warn!(%inputs, "a twin keeps a lease and stores nothing: going on without");
             return Ok(Making::Ours(None));
         }
         tokio::time::sleep(pause).await;
@@ -157,9 +163,7 @@ mod tests {
         let _lost = twins.common.acquire(&key, "there", TTL).await.unwrap().unwrap();
         let began = Instant::now();
         let made = async {
-            let Making::Ours(Some(held)) = twins.ask().await else {
-                panic!("it is ours when the lease ends")
-            };
+            let Making::Left(held) = twins.ask().await else { panic!("it is ours when the lease ends") };
             assert!(began.elapsed() < TTL + Duration::from_secs(1), "{:?}", began.elapsed());
             twins.row.store(true, Relaxed);
             drop(held);
