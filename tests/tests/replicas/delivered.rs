@@ -28,7 +28,7 @@ pub(crate) async fn by_the_store(services: &mut Services) {
     });
     upstream.put_with("big", packument.to_string(), &[("content-type", "application/json")]);
     let documents = [
-        RemoteManifest::new("files", PackageType::Generic, &upstream).document(),
+        RemoteManifest::new("files", PackageType::Generic, &upstream).set("delivery", "auto").document(),
         RemoteManifest::new("packages", PackageType::Npm, &upstream).set("delivery", "redirect").document(),
     ];
     let cluster = Options::new(manifest::join(&documents))
