@@ -12,6 +12,9 @@ use reqwest::{Client, Method, redirect::Policy};
 /// Longest wait for one answer: a test that meets it has found a hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longest time until somebody takes a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// Makes ring the process's TLS provider.
 pub fn use_ring() {
     static ONCE: Once = Once::new();
@@ -25,8 +28,12 @@ fn client() -> &'static Client {
     CLIENT.get_or_init(|| {
         use_ring();
         // Each test has a runtime of its own, and pooled connections die with theirs.
-        let client = Client::builder().redirect(Policy::none()).pool_max_idle_per_host(0).timeout(PATIENCE);
-        client.no_proxy().build().expect("a client needs nothing of the machine")
+        let client = Client::builder().redirect(Policy::none()).no_proxy().pool_max_idle_per_host(0);
+        client
+            .connect_timeout(CONNECT)
+            .timeout(PATIENCE)
+            .build()
+            .expect("a client needs nothing of the machine")
     })
 }
 
@@ -137,17 +144,17 @@ pub async fn head(url: &str) -> Fetched {
     request(Method::HEAD, url, &[]).await
 }
 
-/// Asks again until `good` holds.
+/// Asks again until `good` holds, also when no answer comes.
 ///
 /// # Panics
 /// When it does not hold within [`PATIENCE`]; says what came last.
 pub async fn get_until(url: &str, good: impl Fn(&Fetched) -> bool) -> Fetched {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let fetched = get(url).await;
-        if good(&fetched) {
-            return fetched;
-        }
+        let fetched = match try_request(Method::GET, url, &[]).await {
+            Ok(fetched) if good(&fetched) => return fetched,
+            fetched => fetched,
+        };
         assert!(tokio::time::Instant::now() < end, "{url} never came to what was awaited: {fetched:?}");
         crate::wait::breathe().await;
     }
