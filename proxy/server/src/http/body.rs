@@ -117,18 +117,18 @@ impl ReplyBody {
         self.source = Source::Empty;
     }
 
-    /// Lets the body keep `record` and, where it is more than one piece, `turn`.
-    pub fn watched(mut self, mut record: Record, turn: impl FnOnce() -> Turn) -> Self {
-        match &self.source {
-            Source::Empty => {
-                if let Some(entry) = record.entry() {
-                    entry.complete = true;
-                }
-            }
-            Source::Memory(_) => {}
-            Source::Blocks(_) | Source::Sequence(_) | Source::Passed(..) => self.turn = Some(turn()),
+    /// Lets the body keep `record`, and `turn` for as long as the request is open.
+    pub fn watched(mut self, mut record: Record, turn: Turn) -> Self {
+        if let (Source::Empty, Some(entry)) = (&self.source, record.entry()) {
+            entry.complete = true;
         }
         self.record = Some(record);
+        self.holding(turn)
+    }
+
+    /// Lets the body keep `turn` alone.
+    pub(super) fn holding(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
         self
     }
 

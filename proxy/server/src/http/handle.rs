@@ -51,7 +51,7 @@ pub async fn handle(
     connection: Connection,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
-    connection.progress.begin_request();
+    let turn = Turn::new(connection.progress.clone());
     let (parts, body) = request.into_parts();
     let id = RequestId::of(parts.headers.get(&X_REQUEST_ID));
     let mut record = app.access.open(Entry {
@@ -94,7 +94,7 @@ pub async fn handle(
     if let Some(entry) = record.entry() {
         entry.status = response.status().as_u16();
     }
-    response.map(|body| body.watched(record, || Turn::new(connection.progress)))
+    response.map(|body| body.watched(record, turn))
 }
 
 fn checked(parts: &Parts) -> Result<(), Refused> {
