@@ -188,3 +188,26 @@ impl Body for ReplyBody {
         self.source.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::http::progress::{Fate, Progress, Watch};
+
+    #[tokio::test]
+    async fn rs_64_a_small_answer_that_nobody_takes_is_let_go_of_too() {
+        let progress: Arc<Progress> = Arc::default();
+        let mut watch = Watch::new(progress.clone());
+        let source = Source::Memory("ok".into());
+        let mut body = ReplyBody::new(source).watched(Record::unread(), Turn::new(progress));
+        assert_eq!(watch.look(), Fate::Stays);
+        // HTTP/2 keeps both until there is a window for the block.
+        let block = body.frame().await;
+        assert!((0..10).any(|_| watch.look() == Fate::Closed));
+        drop((block, body));
+    }
+}
