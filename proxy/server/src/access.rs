@@ -33,6 +33,7 @@ use artifactapi_model::{
 };
 use http::{HeaderMap, StatusCode, request::Parts};
 
+pub(crate) use self::throttle::owner;
 use self::{
     cache::{Cache, Remembered},
     credentials::{Shown, shown},

@@ -10,7 +10,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::MissedTickBehavior,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     forwarded::Ends,
     handle::{Connection, handle},
+    places::Places,
     progress::{self, Counted, Fate, Progress, Watch},
     tls::Tls,
 };
@@ -45,7 +46,7 @@ pub struct Server {
     app: Arc<App>,
     tls: Option<Arc<Tls>>,
     builder: Builder<TokioExecutor>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     connections: TaskTracker,
     leaving: CancellationToken,
 }
@@ -57,7 +58,7 @@ impl Server {
             app,
             tls,
             builder: builder(),
-            places: Arc::new(Semaphore::new(most)),
+            places: Places::new(most),
             connections: TaskTracker::new(),
             leaving: CancellationToken::new(),
         })
@@ -84,13 +85,16 @@ impl Server {
         &self,
         listener: &TcpListener,
     ) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
-        // The semaphore is never closed.
-        let place = self.places.clone().acquire_owned().await.ok();
+        let place = self.places.next().await;
         let (stream, peer) = listener.accept().await?;
         Ok((stream, peer, place))
     }
 
     fn spawn(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, place: Option<OwnedSemaphorePermit>) {
+        let Some(place) = self.places.give(place, peer.ip()) else {
+            tracing::debug!(client.address = %peer, "one address has too many of the last connections");
+            return;
+        };
         let server = self.clone();
         self.connections.spawn(async move {
             let _place = place;
@@ -243,7 +247,8 @@ mod tests {
         let answer = requests.send_request(request).await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "piecepiece");
         assert!(began.elapsed() >= SLOW);
-        connection.await.unwrap().unwrap();
+        let left = tokio::time::timeout(SLOW, connection).await;
+        left.expect("it is asked to leave").unwrap().unwrap();
         server.await.unwrap();
         let idle = began.elapsed() - SLOW;
         assert!(idle >= progress::PERIOD * 4 && idle <= progress::PERIOD * 6, "{idle:?}");
