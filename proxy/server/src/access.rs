@@ -33,6 +33,7 @@ use artifactapi_model::{
 };
 use http::{HeaderMap, StatusCode, request::Parts};
 
+pub(crate) use self::throttle::owner;
 use self::{
     cache::{Cache, Remembered},
     credentials::{Shown, shown},
@@ -87,7 +88,8 @@ pub struct Gate {
     accounts: Arc<dyn Accounts>,
     cache: Cache,
     signer: Signer,
-    throttle: Throttle,
+    failures: Throttle,
+    guesses: Throttle,
     clock: Arc<dyn Clock>,
     uses: Mutex<HashSet<TokenId>>,
 }
@@ -99,7 +101,8 @@ impl Gate {
             cache: Cache::new(accounts.clone()),
             accounts,
             signer: Signer::new(key),
-            throttle: Throttle::default(),
+            failures: Throttle::of_failures(),
+            guesses: Throttle::of_guesses(),
             clock,
             uses: Mutex::default(),
         }
@@ -131,7 +134,8 @@ impl Gate {
             Shown::Nothing => Ok(Caller::ANONYMOUS),
             Shown::Token(token) => self.of_token(&token, client).await,
             Shown::Signed(text) => self.of_signed(text).await,
-            Shown::Unusable => Err(self.failed(client)),
+            // It asks nobody, so there is no harm in it: most of these are passwords of other registries.
+            Shown::Unusable => Err(AuthProblem::Wrong),
         }
     }
 
@@ -213,9 +217,12 @@ impl Gate {
 
     async fn of_token(&self, token: &RobotToken, client: IpAddr) -> Result<Caller, AuthProblem> {
         let hash = token.hash();
-        // One that counted a moment ago is asked for again whatever its neighbours do.
-        let is_known = self.cache.remembered(&hash) == Remembered::Good;
-        if !is_known && let Some(wait) = self.throttle.blocks(client) {
+        let remembered = self.cache.remembered(&hash);
+        // One that counted is asked for again whatever its neighbours do.
+        if remembered != Remembered::Good
+            && let Some(wait) = self.failures.blocks(client)
+            && (remembered == Remembered::Bad || self.guesses.blocks(client).is_some())
+        {
             return Err(AuthProblem::Throttled(wait));
         }
         let found = self.cache.holder(&hash).await.map_err(|_| AuthProblem::Unavailable)?;
@@ -234,10 +241,13 @@ impl Gate {
         Ok(Caller { account: Account::Robot(robot), scopes: Some(claims.scopes) })
     }
 
-    /// Counts a failed login.
+    /// Counts a token that was looked up and is nobody's.
     fn failed(&self, client: IpAddr) -> AuthProblem {
-        match self.throttle.count(client) {
-            Some(wait) => AuthProblem::Throttled(wait),
+        match self.failures.count(client) {
+            Some(wait) => {
+                let _ = self.guesses.count(client);
+                AuthProblem::Throttled(wait)
+            }
             None => AuthProblem::Wrong,
         }
     }

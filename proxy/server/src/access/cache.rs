@@ -36,8 +36,10 @@ const TURNS: usize = 64;
 pub(super) enum Remembered {
     /// It counted when it was last asked for.
     Good,
-    /// It did not, or nothing is.
-    NotGood,
+    /// It did not a moment ago.
+    Bad,
+    /// Nothing.
+    Nothing,
 }
 
 /// A token that counts.
@@ -80,11 +82,13 @@ impl Cache {
         }
     }
 
-    /// What is remembered of the token with this hash, however old.
+    /// What is remembered of the token with this hash: that it counted, however long ago; that it did not, as long as
+    /// that is not asked for again.
     pub(super) fn remembered(&self, hash: &Digest) -> Remembered {
         match self.entries.get(hash) {
             Some(entry) if entry.robot.is_some() => Remembered::Good,
-            _ => Remembered::NotGood,
+            Some(entry) if self.is_current(&entry) => Remembered::Bad,
+            _ => Remembered::Nothing,
         }
     }
 
@@ -123,8 +127,11 @@ impl Cache {
     }
 
     fn current(&self, hash: &Digest) -> Option<Entry> {
-        let doubt = self.doubts.load(Ordering::Acquire);
-        self.entries.get(hash).filter(|entry| entry.doubt == doubt && Instant::now() < entry.due)
+        self.entries.get(hash).filter(|entry| self.is_current(entry))
+    }
+
+    fn is_current(&self, entry: &Entry) -> bool {
+        entry.doubt == self.doubts.load(Ordering::Acquire) && Instant::now() < entry.due
     }
 }
 

@@ -57,7 +57,7 @@ impl Gate {
             },
             Shown::Signed(_) | Shown::Unusable if all_open(snapshot, &scopes) => (None, Caller::ANONYMOUS),
             // One short-lived token is not traded for another: it would never end.
-            Shown::Signed(_) | Shown::Unusable => return Err(self.failed(client).into()),
+            Shown::Signed(_) | Shown::Unusable => return Err(AuthProblem::Wrong.into()),
         };
         let issued = self.clock.now();
         let scopes = granted(snapshot, &caller, &scopes);

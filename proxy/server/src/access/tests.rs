@@ -231,6 +231,61 @@ async fn who_guesses_has_to_wait_and_who_is_known_has_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_fails_locks_out_nobody_else_behind_the_same_address() {
+    let bench = Bench::new();
+    for _ in 0..35 {
+        bench.status(&wrong(), Action::Pull).await;
+    }
+    let stale = wrong();
+    for second in 0..120 {
+        bench.status(&wrong(), Action::Pull).await;
+        for _ in 0..50 {
+            assert_ne!(bench.status(&stale, Action::Pull).await, 200, "the same again and again: {second}");
+        }
+        let unseen = basic(&bench.token(&["closed=pull"]).await);
+        let asks = bench.trade("scope=repository:closed/a:pull", &unseen).await;
+        assert!(asks.is_ok(), "{second}");
+        let unseen = basic(&bench.token(&["closed=pull"]).await);
+        assert_eq!(bench.status(&unseen, Action::Pull).await, 200, "{second}");
+        bench.wait(Duration::from_millis(900)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn guesses_of_one_address_ask_the_database_ten_times_a_second_at_most() {
+    let bench = Bench::new();
+    let guess = async || {
+        for _ in 0..100 {
+            bench.status(&wrong(), Action::Pull).await;
+        }
+        bench.store.calls()
+    };
+    let before = guess().await;
+    for _ in 0..10 {
+        bench.wait(Duration::from_millis(100)).await;
+        guess().await;
+    }
+    let asked = bench.store.calls() - before;
+    assert!((9..=12).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_ours_asks_nobody_and_is_held_against_nobody() {
+    let bench = Bench::new();
+    let token = RobotToken::generate().unwrap();
+    let mistyped = format!("Bearer {}-", &token.expose()[..token.expose().len() - 1]);
+    let calls = bench.store.calls();
+    for foreign in ["Basic dXNlcjpwYXNzd29yZA==", "Basic !!!", "Bearer x", &mistyped] {
+        for _ in 0..100 {
+            assert_eq!(bench.status(foreign, Action::Pull).await, 401, "{foreign}");
+            assert_eq!(bench.trade("scope=repository:closed/a:pull", foreign).await, Err(401), "{foreign}");
+        }
+    }
+    assert_eq!(bench.store.calls(), calls);
+    assert_eq!(bench.status(&wrong(), Action::Pull).await, 401, "this is the first that counts");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_lived_token_is_good_for_what_was_asked_and_is_allowed() {
     let bench = Bench::new();
     let token = bench.token(&["closed=pull,delete", "other=pull"]).await;

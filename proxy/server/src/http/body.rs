@@ -117,18 +117,18 @@ impl ReplyBody {
         self.source = Source::Empty;
     }
 
-    /// Lets the body keep `record` and, where it is more than one piece, `turn`.
-    pub fn watched(mut self, mut record: Record, turn: impl FnOnce() -> Turn) -> Self {
-        match &self.source {
-            Source::Empty => {
-                if let Some(entry) = record.entry() {
-                    entry.complete = true;
-                }
-            }
-            Source::Memory(_) => {}
-            Source::Blocks(_) | Source::Sequence(_) | Source::Passed(..) => self.turn = Some(turn()),
+    /// Lets the body keep `record`, and `turn` for as long as the request is open.
+    pub fn watched(mut self, mut record: Record, turn: Turn) -> Self {
+        if let (Source::Empty, Some(entry)) = (&self.source, record.entry()) {
+            entry.complete = true;
         }
         self.record = Some(record);
+        self.holding(turn)
+    }
+
+    /// Lets the body keep `turn` alone.
+    pub(super) fn holding(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
         self
     }
 
@@ -186,5 +186,28 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         self.source.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::http::progress::{Fate, Progress, Watch};
+
+    #[tokio::test]
+    async fn rs_64_a_small_answer_that_nobody_takes_is_let_go_of_too() {
+        let progress: Arc<Progress> = Arc::default();
+        let mut watch = Watch::new(progress.clone());
+        let source = Source::Memory("ok".into());
+        let mut body = ReplyBody::new(source).watched(Record::unread(), Turn::new(progress));
+        assert_eq!(watch.look(), Fate::Stays);
+        // HTTP/2 keeps both until there is a window for the block.
+        let block = body.frame().await;
+        assert!((0..10).any(|_| watch.look() == Fate::Closed));
+        drop((block, body));
     }
 }

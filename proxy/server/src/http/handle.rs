@@ -51,7 +51,7 @@ pub async fn handle(
     connection: Connection,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
-    connection.progress.begin_request();
+    let turn = Turn::new(connection.progress.clone());
     let (parts, body) = request.into_parts();
     let id = RequestId::of(parts.headers.get(&X_REQUEST_ID));
     let mut record = app.access.open(Entry {
@@ -94,7 +94,7 @@ pub async fn handle(
     if let Some(entry) = record.entry() {
         entry.status = response.status().as_u16();
     }
-    response.map(|body| body.watched(record, || Turn::new(connection.progress)))
+    response.map(|body| body.watched(record, turn))
 }
 
 fn checked(parts: &Parts) -> Result<(), Refused> {
@@ -293,8 +293,8 @@ async fn catalog(
     let client = app.outside.client_of(&connection.ends, &parts.headers);
     let caller = app.gate.anyone(&parts.headers, client).await?;
     admit::note(record, &caller);
-    let base = public_base(app, connection, parts, "/v2/")?;
-    locals::catalog(app, snapshot, &caller, query, &base.prefix).await
+    let prefix = public_prefix(app, connection, parts, "/v2/")?;
+    locals::catalog(app, snapshot, &caller, query, &prefix).await
 }
 
 /// Serves from a Local, or takes a push to it.
@@ -311,9 +311,8 @@ async fn local(
     if let Some(entry) = record.entry() {
         entry.repository = Some(face.clone());
     }
-    let base = public_base(app, connection, parts, &format!("/v2/{}/", face.name))?;
-    let request =
-        locals::Request { app, connection, repository, parts, query, prefix: base.prefix, snapshot };
+    let prefix = public_prefix(app, connection, parts, &format!("/v2/{}/", face.name))?;
+    let request = locals::Request { app, connection, repository, parts, query, prefix, snapshot };
     locals::answer(&request, path, body, record).await
 }
 
@@ -335,16 +334,30 @@ async fn united(
     virtuals::answer(&asked, body, record).await
 }
 
-/// How the client reaches `prefix`.
+/// How the client reaches `prefix`. Only for requests that have been let in: this may be the first time that its host
+/// name is believed.
 pub(super) fn public_base(
     app: &App,
     connection: &Connection,
     parts: &Parts,
     prefix: &str,
 ) -> Result<PublicBase, Refused> {
-    let ends = &connection.ends;
-    let url = app.outside.url_of(ends, &parts.uri, &parts.headers);
-    let url = url.map_err(|error| Refused::malformed(error.to_string()))?;
-    let url = if app.outside.public_url.is_some() { url } else { app.origins.admit(url, ends) };
+    let url = public_url(app, connection, parts)?;
+    let url = if app.outside.public_url.is_some() { url } else { app.origins.admit(url, &connection.ends) };
     Ok(PublicBase { origin: url.origin, prefix: format!("{}{prefix}", url.prefix) })
+}
+
+/// The path by which the client reaches `prefix`, whatever host it asks.
+pub(super) fn public_prefix(
+    app: &App,
+    connection: &Connection,
+    parts: &Parts,
+    prefix: &str,
+) -> Result<String, Refused> {
+    Ok(format!("{}{prefix}", public_url(app, connection, parts)?.prefix))
+}
+
+fn public_url(app: &App, connection: &Connection, parts: &Parts) -> Result<PublicUrl, Refused> {
+    let url = app.outside.url_of(&connection.ends, &parts.uri, &parts.headers);
+    url.map_err(|error| Refused::malformed(error.to_string()))
 }

@@ -1,7 +1,7 @@
-//! Whether a client still takes what it asked for (RS-64).
+//! Whether a client still asks for something, and takes what it asked for (RS-64).
 //!
-//! A connection counts what it has written; bodies say when it is the client's turn to make room. A watcher
-//! looks every few seconds and needs no clock on the path itself.
+//! A connection counts what it has written and which requests are open; bodies say when it is the client's turn to
+//! make room. A watcher looks every few seconds and needs no clock on the path itself.
 
 use std::{
     io::{self, IoSlice},
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How often a connection is looked at.
 pub const PERIOD: Duration = Duration::from_secs(15);
-/// Looks without progress after which it is closed: 60 s.
+/// Looks without a request after which it is asked to leave, and without progress after which it is closed: 60 s.
 const PATIENCE: u32 = 4;
 /// Fewer bytes than this in a period are no progress; pings alone come to less.
 const LEAST: u64 = 1024;
@@ -29,14 +29,22 @@ pub struct Progress {
     written: AtomicU64,
     blocked: AtomicBool,
     waiting_for_client: AtomicUsize,
+    /// Requests so far.
     requests: AtomicU64,
+    /// Those whose answer has not ended.
+    open: AtomicUsize,
 }
 
-impl Progress {
-    /// Counts a request.
-    pub fn begin_request(&self) {
-        self.requests.fetch_add(1, Relaxed);
-    }
+/// What is to become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Stays,
+    /// Its client has asked for nothing for 60 s: it is to end once all that was answered is sent.
+    Leaves,
+    /// It has sent no request within a period, or its client has taken nothing for 60 s, or has been asked to leave
+    /// and has not.
+    Closed,
 }
 
 /// Watches one connection from outside.
@@ -44,35 +52,47 @@ impl Progress {
 pub struct Watch {
     progress: Arc<Progress>,
     written: u64,
+    requests: u64,
     still: u32,
+    idle: u32,
+    leaves: bool,
 }
 
 impl Watch {
     /// Begins to watch.
     pub fn new(progress: Arc<Progress>) -> Self {
-        Watch { progress, written: 0, still: 0 }
+        Watch { progress, written: 0, requests: 0, still: 0, idle: 0, leaves: false }
     }
 
-    /// One look; call it every [`PERIOD`]. `true`: the connection has sent no request within a period, or its
-    /// client has taken nothing for 60 s, and should be closed.
-    pub fn is_stuck(&mut self) -> bool {
+    /// One look; call it every [`PERIOD`].
+    pub fn look(&mut self) -> Fate {
         let progress = &self.progress;
-        if progress.requests.load(Relaxed) == 0 {
-            return true;
+        let requests = progress.requests.load(Relaxed);
+        if requests == 0 {
+            return Fate::Closed;
         }
+        let is_idle = requests == self.requests && progress.open.load(Relaxed) == 0;
         let written = progress.written.load(Relaxed);
-        let waits = progress.blocked.load(Relaxed) || progress.waiting_for_client.load(Relaxed) > 0;
-        if waits && written.saturating_sub(self.written) < LEAST {
-            self.still += 1;
-        } else {
-            self.still = 0;
+        let takes_nothing = written.saturating_sub(self.written) < LEAST;
+        // What has been answered may still be on its way; who leaves has 60 s without progress for that, like others.
+        let waits = progress.blocked.load(Relaxed)
+            || progress.waiting_for_client.load(Relaxed) > 0
+            || self.leaves && is_idle;
+        self.still = if waits && takes_nothing { self.still + 1 } else { 0 };
+        self.idle = if is_idle { self.idle + 1 } else { 0 };
+        (self.written, self.requests) = (written, requests);
+        if self.still >= PATIENCE {
+            return Fate::Closed;
         }
-        self.written = written;
-        self.still >= PATIENCE
+        // The first of them does not say for how long.
+        if self.idle > PATIENCE && !std::mem::replace(&mut self.leaves, true) {
+            return Fate::Leaves;
+        }
+        Fate::Stays
     }
 }
 
-/// Held by a body; says whose turn it is.
+/// Held by a request, and then by its answer's body: it is open for as long. Says whose turn it is.
 #[derive(Debug)]
 pub struct Turn {
     progress: Arc<Progress>,
@@ -80,8 +100,10 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// It is ours.
+    /// A request has begun; the turn is ours.
     pub fn new(progress: Arc<Progress>) -> Self {
+        progress.requests.fetch_add(1, Relaxed);
+        progress.open.fetch_add(1, Relaxed);
         Turn { progress, clients: false }
     }
 
@@ -103,6 +125,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.take();
+        self.progress.open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -177,43 +200,80 @@ mod tests {
 
     use super::*;
 
-    fn looks_until_stuck(watch: &mut Watch) -> Option<u32> {
-        (1..=20).find(|_| watch.is_stuck())
+    /// Fates of the next looks up to the last, without those that let it stay.
+    fn fates(watch: &mut Watch) -> Vec<(u32, Fate)> {
+        let mut looks = (1..=20).map(|look| (look, watch.look())).filter(|(_, fate)| *fate != Fate::Stays);
+        let mut fates = Vec::new();
+        for (look, fate) in &mut looks {
+            fates.push((look, fate));
+            if fate == Fate::Closed {
+                break;
+            }
+        }
+        fates
     }
 
     #[test]
     fn rs_64_a_connection_without_a_request_is_closed() {
-        assert!(Watch::new(Arc::default()).is_stuck());
+        assert_eq!(Watch::new(Arc::default()).look(), Fate::Closed);
+    }
+
+    #[test]
+    fn rs_64_an_idle_connection_is_asked_to_leave_and_closed_if_it_does_not() {
+        let progress = Arc::new(Progress::default());
+        let mut watch = Watch::new(progress.clone());
+        let request = Turn::new(progress.clone());
+        assert_eq!(fates(&mut watch), [], "a long upload, or an upstream that takes its time");
+        drop(request);
+        for _ in 0..10 {
+            drop(Turn::new(progress.clone()));
+            assert_eq!(watch.look(), Fate::Stays, "one request in each period is enough");
+        }
+        // Another answers what keeps it alive, which is written too.
+        progress.written.fetch_add(17, Relaxed);
+        assert_eq!(fates(&mut watch), [(PATIENCE + 1, Fate::Leaves), (2 * PATIENCE + 1, Fate::Closed)]);
+    }
+
+    #[test]
+    fn rs_64_an_answer_that_is_still_on_its_way_is_not_cut_off() {
+        let progress = Arc::new(Progress::default());
+        drop(Turn::new(progress.clone()));
+        let mut watch = Watch::new(progress.clone());
+        let slow = (1..=50).map(|_| {
+            progress.written.fetch_add(LEAST, Relaxed);
+            watch.look()
+        });
+        let fates: Vec<_> = slow.filter(|fate| *fate != Fate::Stays).collect();
+        assert_eq!(fates, [Fate::Leaves], "nothing new is wanted, what is buffered is sent to its end");
     }
 
     #[tokio::test]
     async fn rs_64_a_client_that_takes_nothing_is_let_go_of() {
         let (ours, mut theirs) = tokio::io::duplex(4096);
         let progress = Arc::new(Progress::default());
-        progress.begin_request();
+        let _request = Turn::new(progress.clone());
         let mut stream = Counted::new(ours, progress.clone());
         let mut watch = Watch::new(progress);
-        assert_eq!(looks_until_stuck(&mut watch), None, "an idle connection is none of its business");
+        assert_eq!(fates(&mut watch), [], "it waits for us");
         stream.write_all(&[0; 4096]).await.unwrap();
         let more = tokio::spawn(async move { stream.write_all(&[0; 8192]).await.map(|()| stream) });
         tokio::task::yield_now().await;
-        assert!(!watch.is_stuck(), "it has just moved");
-        assert_eq!(looks_until_stuck(&mut watch), Some(PATIENCE));
+        assert_eq!(watch.look(), Fate::Stays, "it has just moved");
+        assert_eq!(fates(&mut watch), [(PATIENCE, Fate::Closed)]);
         theirs.read_exact(&mut [0; 12288]).await.unwrap();
         more.await.unwrap().unwrap();
-        assert_eq!(looks_until_stuck(&mut watch), None);
+        assert_eq!(fates(&mut watch), []);
     }
 
     #[test]
     fn rs_64_a_stream_without_window_is_let_go_of_and_a_slow_upstream_is_waited_for() {
         let progress = Arc::new(Progress::default());
-        progress.begin_request();
         let mut turn = Turn::new(progress.clone());
         let mut watch = Watch::new(progress);
-        assert_eq!(looks_until_stuck(&mut watch), None);
+        assert_eq!(fates(&mut watch), []);
         turn.give();
-        assert_eq!(looks_until_stuck(&mut watch), Some(PATIENCE));
+        assert_eq!(fates(&mut watch), [(PATIENCE, Fate::Closed)]);
         turn.take();
-        assert_eq!(looks_until_stuck(&mut watch), None);
+        assert_eq!(fates(&mut watch), []);
     }
 }

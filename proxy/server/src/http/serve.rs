@@ -5,12 +5,12 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+    server::{conn::auto::Builder, graceful::GracefulConnection},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::MissedTickBehavior,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,7 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     forwarded::Ends,
     handle::{Connection, handle},
-    progress::{self, Counted, Progress, Watch},
+    places::Places,
+    progress::{self, Counted, Fate, Progress, Watch},
     tls::Tls,
 };
 use crate::App;
@@ -45,7 +46,7 @@ pub struct Server {
     app: Arc<App>,
     tls: Option<Arc<Tls>>,
     builder: Builder<TokioExecutor>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     connections: TaskTracker,
     leaving: CancellationToken,
 }
@@ -57,7 +58,7 @@ impl Server {
             app,
             tls,
             builder: builder(),
-            places: Arc::new(Semaphore::new(most)),
+            places: Places::new(most),
             connections: TaskTracker::new(),
             leaving: CancellationToken::new(),
         })
@@ -84,13 +85,16 @@ impl Server {
         &self,
         listener: &TcpListener,
     ) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
-        // The semaphore is never closed.
-        let place = self.places.clone().acquire_owned().await.ok();
+        let place = self.places.next().await;
         let (stream, peer) = listener.accept().await?;
         Ok((stream, peer, place))
     }
 
     fn spawn(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, place: Option<OwnedSemaphorePermit>) {
+        let Some(place) = self.places.give(place, peer.ip()) else {
+            tracing::debug!(client.address = %peer, "one address has too many of the last connections");
+            return;
+        };
         let server = self.clone();
         self.connections.spawn(async move {
             let _place = place;
@@ -121,34 +125,19 @@ impl Server {
         Ok(())
     }
 
-    /// Serves one connection to its end: by either side, for want of progress, or since we leave.
+    /// Serves one connection to its end.
     async fn converse<S>(&self, stream: S, connection: Connection)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut watch = Watch::new(connection.progress.clone());
+        let watch = Watch::new(connection.progress.clone());
         let app = self.app.clone();
         let service = service_fn(move |request| {
             let (app, connection) = (app.clone(), connection.clone());
             async move { Ok::<_, std::convert::Infallible>(handle(app, connection, request).await) }
         });
         let conversation = self.builder.serve_connection(TokioIo::new(stream), service);
-        let mut conversation = std::pin::pin!(conversation);
-        let mut looks = tokio::time::interval(progress::PERIOD);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        looks.reset();
-        let mut leaves = false;
-        loop {
-            tokio::select! {
-                // How a conversation ends is the client's affair; requests have their own records.
-                _ = conversation.as_mut() => return,
-                () = self.leaving.cancelled(), if !leaves => {
-                    leaves = true;
-                    conversation.as_mut().graceful_shutdown();
-                }
-                _ = looks.tick() => if watch.is_stuck() { return },
-            }
-        }
+        attend(conversation, watch, &self.leaving).await;
     }
 
     /// Stops accepting, lets every connection end its requests, and waits for that at most `limit`. Returns
@@ -158,6 +147,30 @@ impl Server {
         self.connections.close();
         let _ = tokio::time::timeout(limit, self.connections.wait()).await;
         self.connections.len()
+    }
+}
+
+/// Stays with a conversation to its end: by either side, for want of requests or progress, or since we leave.
+async fn attend(conversation: impl GracefulConnection, mut watch: Watch, leaving: &CancellationToken) {
+    let mut conversation = std::pin::pin!(conversation);
+    let mut looks = tokio::time::interval(progress::PERIOD);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks.reset();
+    let mut leaves = false;
+    loop {
+        tokio::select! {
+            // How a conversation ends is the client's affair; requests have their own records.
+            _ = conversation.as_mut() => return,
+            () = leaving.cancelled(), if !leaves => {
+                leaves = true;
+                conversation.as_mut().graceful_shutdown();
+            }
+            _ = looks.tick() => match watch.look() {
+                Fate::Stays => {}
+                Fate::Leaves => conversation.as_mut().graceful_shutdown(),
+                Fate::Closed => return,
+            },
+        }
     }
 }
 
@@ -181,4 +194,63 @@ fn builder() -> Builder<TokioExecutor> {
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper::client::conn::http2;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::http::{
+        body::{ReplyBody, Source},
+        progress::Turn,
+    };
+
+    /// How long an answer takes that is long under way.
+    const SLOW: Duration = Duration::from_secs(600);
+
+    /// A piece of an answer at once, and one after a long time.
+    fn slow() -> Source {
+        let pieces = stream::iter([Duration::ZERO, SLOW]).then(|pause| async move {
+            tokio::time::sleep(pause).await;
+            Ok(Bytes::from_static(b"piece"))
+        });
+        Source::Passed(pieces.boxed(), None)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rs_64_an_idle_http2_connection_gives_its_place_back_and_a_slow_answer_keeps_it() {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let progress: Arc<Progress> = Arc::default();
+        let watch = Watch::new(progress.clone());
+        let stream = Counted::new(ours, progress.clone());
+        let server = tokio::spawn(async move {
+            let service = service_fn(move |_| {
+                let body = ReplyBody::new(slow()).holding(Turn::new(progress.clone()));
+                async move { Ok::<_, std::convert::Infallible>(Response::new(body)) }
+            });
+            let builder = builder();
+            attend(builder.serve_connection(TokioIo::new(stream), service), watch, &CancellationToken::new())
+                .await;
+        });
+        // It answers pings, as every client does.
+        let client = http2::handshake(TokioExecutor::new(), TokioIo::new(theirs));
+        let (mut requests, connection) = client.await.unwrap();
+        let connection = tokio::spawn(connection);
+        let began = Instant::now();
+        let request = Request::get("http://proxy.test/").body(Empty::<Bytes>::new()).unwrap();
+        let answer = requests.send_request(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "piecepiece");
+        assert!(began.elapsed() >= SLOW);
+        let left = tokio::time::timeout(SLOW, connection).await;
+        left.expect("it is asked to leave").unwrap().unwrap();
+        server.await.unwrap();
+        let idle = began.elapsed() - SLOW;
+        assert!(idle >= progress::PERIOD * 4 && idle <= progress::PERIOD * 6, "{idle:?}");
+    }
 }

@@ -37,7 +37,7 @@ use super::{
     body::ReplyBody,
     errors::Refused,
     fetched::{self, Failed},
-    handle::{Connection, public_base},
+    handle::{Connection, public_prefix},
     locals,
     target::{self, Target},
 };
@@ -227,8 +227,7 @@ impl Asked<'_> {
                 fetched::attempt(app, connection, parts, &target, post, record).await
             }
             Member::Local(local) => {
-                let base = public_base(app, connection, parts, &self.prefix)?;
-                let prefix = base.prefix;
+                let prefix = public_prefix(app, connection, parts, &self.prefix)?;
                 let request = locals::Read { app, repository: local, parts, query, prefix };
                 Ok(locals::read(&request, path, record).await?)
             }

@@ -179,6 +179,14 @@ impl Record {
     }
 }
 
+#[cfg(test)]
+impl Record {
+    /// One that nobody reads.
+    pub fn unread() -> Self {
+        Record { entry: None, log: AccessLog::new(Arc::new(Metrics::new())) }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
