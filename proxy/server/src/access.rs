@@ -33,7 +33,6 @@ use artifactapi_model::{
 };
 use http::{HeaderMap, StatusCode, request::Parts};
 
-pub(crate) use self::throttle::owner;
 use self::{
     cache::{Cache, Remembered},
     credentials::{Shown, shown},

@@ -1,7 +1,6 @@
 //! The HTTP surface. A request passes, in this order:
 //!
-//! 1. [`serve`]: connections, their limits and their end; [`places`] are shared out, and [`progress`] lets go of clients
-//!    that ask for nothing or take nothing;
+//! 1. [`serve`]: connections, their limits and their end; [`progress`] lets go of clients that take nothing;
 //! 2. [`route`]: the raw target → a typed route, and [`target`]: the repository it means;
 //! 3. [`handle`]: who may do that ([`admit`]), which URL clients know us by ([`forwarded`]), then the engine
 //!    ([`fetched`]; [`virtuals`] finds the member that answers first) or a Local ([`locals`]);
@@ -25,7 +24,6 @@ pub mod locals;
 pub mod metrics_page;
 pub mod origins;
 pub mod passed;
-pub mod places;
 pub mod post;
 pub mod progress;
 pub mod range;

@@ -58,7 +58,7 @@ impl Throttle {
 }
 
 /// Who has `client` has all of its IPv6 network.
-pub(crate) fn owner(client: IpAddr) -> IpAddr {
+fn owner(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
         v4 @ IpAddr::V4(_) => v4,
