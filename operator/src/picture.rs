@@ -251,7 +251,7 @@ impl Picture {
     pub fn strays(&self) -> Vec<Declared> {
         let places = self.repositories.iter().flat_map(BTreeMap::keys);
         let is_stray = |(namespace, name): &&(String, String)| {
-            !self.called(name).any(|(object, _)| object.namespace == *namespace && object.kind != "Virtual")
+            !self.called(name).any(|(object, _)| object.namespace == *namespace)
         };
         places.filter(is_stray).flat_map(|(namespace, name)| self.others_at(namespace, name, None)).collect()
     }
@@ -293,7 +293,7 @@ impl Picture {
         let (before, after) = (places(self), places(now));
         for place in before.keys().chain(after.keys()).filter(|place| before.get(*place) != after.get(*place))
         {
-            for kind in ["Remote", "Local"] {
+            for kind in ["Remote", "Local", "Virtual"] {
                 let object = ObjectRef { kind, namespace: place.0.clone(), name: place.1.clone() };
                 if now.rows.contains_key(&object) {
                     different.insert(object);
