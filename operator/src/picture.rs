@@ -12,7 +12,7 @@ use artifactapi_stores::postgres::Declared;
 use serde_json::Value;
 
 use crate::{
-    seen::custom_kind,
+    seen::{Seen, custom_kind},
     sink::{Contents, Delta, Row, StoredRow},
 };
 
@@ -204,6 +204,12 @@ impl Picture {
                 && kept.generation == row.generation
                 && kept.digest == Some(row.digest())
         })
+    }
+
+    /// Whether a later generation of an object is stored than was seen.
+    pub fn is_ahead_of(&self, seen: &Seen) -> bool {
+        let kept = self.rows.get(&seen.object).filter(|kept| kept.uid.as_ref() == Some(&seen.uid));
+        kept.is_some_and(|kept| kept.generation > Some(seen.generation))
     }
 
     /// Stored repositories of a name.

@@ -1,5 +1,6 @@
 //! The operator against a cluster of a few maps and a sink in memory.
 
+mod behind;
 mod bench;
 mod branches;
 mod deletions;
