@@ -4,6 +4,7 @@
 //! comes together.
 
 pub mod api;
+pub mod behind;
 pub mod besides;
 pub mod ceilings;
 pub mod conditions;

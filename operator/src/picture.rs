@@ -12,7 +12,7 @@ use artifactapi_stores::postgres::Declared;
 use serde_json::Value;
 
 use crate::{
-    seen::custom_kind,
+    seen::{Seen, custom_kind},
     sink::{Contents, Delta, Row, StoredRow},
 };
 
@@ -206,6 +206,12 @@ impl Picture {
         })
     }
 
+    /// Whether a later generation of an object is stored than was seen.
+    pub fn is_ahead_of(&self, seen: &Seen) -> bool {
+        let kept = self.rows.get(&seen.object).filter(|kept| kept.uid.as_ref() == Some(&seen.uid));
+        kept.is_some_and(|kept| kept.generation > Some(seen.generation))
+    }
+
     /// Stored repositories of a name.
     pub fn called(&self, name: &str) -> impl Iterator<Item = (&ObjectRef, &Kept)> {
         let found = self.names.get(name).into_iter().flatten();
@@ -251,7 +257,7 @@ impl Picture {
     pub fn strays(&self) -> Vec<Declared> {
         let places = self.repositories.iter().flat_map(BTreeMap::keys);
         let is_stray = |(namespace, name): &&(String, String)| {
-            !self.called(name).any(|(object, _)| object.namespace == *namespace && object.kind != "Virtual")
+            !self.called(name).any(|(object, _)| object.namespace == *namespace)
         };
         places.filter(is_stray).flat_map(|(namespace, name)| self.others_at(namespace, name, None)).collect()
     }
@@ -293,7 +299,7 @@ impl Picture {
         let (before, after) = (places(self), places(now));
         for place in before.keys().chain(after.keys()).filter(|place| before.get(*place) != after.get(*place))
         {
-            for kind in ["Remote", "Local"] {
+            for kind in ["Remote", "Local", "Virtual"] {
                 let object = ObjectRef { kind, namespace: place.0.clone(), name: place.1.clone() };
                 if now.rows.contains_key(&object) {
                     different.insert(object);

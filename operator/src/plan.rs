@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use artifactapi_crds::manifests::ObjectRef;
-use artifactapi_model::{RepoName, account::RobotKey};
+use artifactapi_model::{PackageType, RepoName, account::RobotKey};
+use artifactapi_stores::postgres::Declared;
 
 use crate::{
     picture::{Facts, Kept, Picture},
@@ -25,7 +26,8 @@ pub struct Plan {
 
 /// Plans the change that `verdicts` ask for.
 pub fn plan(verdicts: &BTreeMap<ObjectRef, Verdict>, picture: &Picture, read: &Read) -> Plan {
-    let mut planner = Planner { picture, read, plan: Plan::default(), users: BTreeMap::new() };
+    let mut planner =
+        Planner { picture, read, plan: Plan::default(), kept: BTreeSet::new(), users: BTreeMap::new() };
     for (object, verdict) in verdicts {
         match verdict {
             Verdict::Accept(accepted) => planner.accept(accepted),
@@ -33,6 +35,7 @@ pub fn plan(verdicts: &BTreeMap<ObjectRef, Verdict>, picture: &Picture, read: &R
             Verdict::Refuse { outcome: _, withdraw: false } => {}
         }
     }
+    planner.successors();
     planner.references();
     planner.plan
 }
@@ -41,6 +44,8 @@ struct Planner<'a> {
     picture: &'a Picture,
     read: &'a Read,
     plan: Plan,
+    /// Repositories that exist after it, by namespace, name and type.
+    kept: BTreeSet<(String, RepoName, PackageType)>,
     /// Secrets and ConfigMaps whose users change: users that go, and users that come.
     users: BTreeMap<ObjectRef, (BTreeSet<ObjectRef>, BTreeSet<ObjectRef>)>,
 }
@@ -61,13 +66,13 @@ impl Planner<'_> {
                 self.plan.moved.insert(row.object.clone());
             }
         }
+        if facts.repository.is_some() {
+            let (namespace, name) = (&row.object.namespace, &row.object.name);
+            let own = declared.as_ref().map(|declared| declared.package_type);
+            self.plan.delta.retire.extend(self.picture.others_at(namespace, name, own));
+        }
         if let Some(declared) = declared {
-            let (namespace, name) = (&declared.namespace, declared.name.as_str());
-            self.plan.delta.retire.extend(self.picture.others_at(
-                namespace,
-                name,
-                Some(declared.package_type),
-            ));
+            self.kept.insert((declared.namespace.clone(), declared.name.clone(), declared.package_type));
             if !self.picture.is_declared(declared) {
                 self.plan.delta.declare.push(declared.clone());
             }
@@ -86,7 +91,7 @@ impl Planner<'_> {
         self.plan.delta.deletes.push(object.clone());
         self.plan.moved.insert(object.clone());
         match object.kind {
-            "Remote" | "Local" => {
+            "Remote" | "Local" | "Virtual" => {
                 let gone = self.picture.others_at(&object.namespace, &object.name, None);
                 self.plan.delta.retire.extend(gone);
             }
@@ -98,6 +103,13 @@ impl Planner<'_> {
             }
             _ => {}
         }
+    }
+
+    /// What goes with one object stays when another of its name and type takes its place in the same change.
+    fn successors(&mut self) {
+        let kept = &self.kept;
+        let place = |gone: &Declared| (gone.namespace.clone(), gone.name.clone(), gone.package_type);
+        self.plan.delta.retire.retain(|gone| !kept.contains(&place(gone)));
     }
 
     fn leave(&mut self, object: &ObjectRef, kept: Option<&Kept>) {

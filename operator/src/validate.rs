@@ -71,7 +71,7 @@ pub struct Accepted {
     pub row: Row,
     /// What others have to know of it.
     pub facts: Facts,
-    /// The repository it is; Virtuals and Robots are none.
+    /// The repository it is to stores; Robots are none, nor are Virtuals that merge no indexes.
     pub declared: Option<Declared>,
     /// The robot it is.
     pub robot: Option<Robot>,

@@ -32,6 +32,13 @@ pub struct ValidVirtual {
     pub read: ReadAccess,
 }
 
+impl ValidVirtual {
+    /// Whether the indexes of its members are made one, of which stores keep generations under an identity of its own.
+    pub fn is_merged(&self) -> bool {
+        merges(self.package_type, self.resolution)
+    }
+}
+
 /// Names that only one member is asked for.
 #[derive(Clone, Debug)]
 pub struct Reserved {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{MAX_PAUSE, Operator, PAUSE, SYNC, Stop, Term};
 use crate::{
+    behind,
     besides::touched,
     conditions::{Outcome, Reason},
     picture::{Facts, Picture},
@@ -144,6 +145,7 @@ impl Operator {
 
     /// Reconciles a batch; on failure all of it waits again.
     async fn reconcile(&mut self, batch: Vec<ObjectRef>) -> Result<(), Stop> {
+        let batch = self.believed(batch).await;
         let named: BTreeSet<ObjectRef> = batch
             .iter()
             .filter_map(|object| self.world.get(object))
@@ -167,6 +169,29 @@ impl Operator {
             }
         }
         result
+    }
+
+    /// Those of a batch that are what the cluster has, and not what it had before something that is stored; the others
+    /// are delayed.
+    async fn believed(&mut self, mut batch: Vec<ObjectRef>) -> Vec<ObjectRef> {
+        let Some(term) = &self.term else { return batch };
+        let seen = batch.iter().filter_map(|object| self.world.get(object));
+        let older = seen.filter(|seen| seen.deleting.is_none() && term.picture.is_ahead_of(seen));
+        let older: Vec<Seen> = older.cloned().collect();
+        let doubtful = behind::doubtful(&self.client, older).await;
+        batch.retain(|object| !doubtful.contains_key(object));
+        for (object, error) in doubtful {
+            tracing::warn!(object = %object, error, "an earlier generation than the one stored is not believed yet");
+            self.put_off(object);
+        }
+        batch
+    }
+
+    /// Has an object looked at again after a pause, which doubles.
+    fn put_off(&mut self, object: ObjectRef) {
+        let failures = self.delayed.get(&object).map_or(0, |(_, failures)| *failures);
+        let pause = (PAUSE * 2_u32.pow(failures.min(8))).min(MAX_PAUSE);
+        self.delayed.insert(object, (Instant::now() + pause, failures + 1));
     }
 
     /// Puts the finalizer on objects whose end is to be the end of their bytes, before they are stored; and takes it from
@@ -242,10 +267,8 @@ impl Operator {
             verdicts.insert(object.clone(), verdict);
         }
         for (object, error) in later {
-            let failures = self.delayed.get(&object).map_or(0, |(_, failures)| *failures);
-            let pause = (PAUSE * 2_u32.pow(failures.min(8))).min(MAX_PAUSE);
             tracing::warn!(object = %object, error, "what it names could not be read, and is tried again");
-            self.delayed.insert(object, (Instant::now() + pause, failures + 1));
+            self.put_off(object);
         }
         verdicts
     }

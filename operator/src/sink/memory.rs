@@ -77,6 +77,19 @@ impl MemorySink {
         state.rows.insert(row.object.clone(), (None, row));
     }
 
+    /// Has a repository exist, as proxies see to it where they need one: no version tells of it.
+    pub fn ensure(&self, declared: Declared) {
+        let place = (declared.namespace.clone(), declared.name.to_string(), declared.package_type);
+        self.state().repositories.insert(place, declared);
+    }
+
+    /// Retires all repositories of a name behind everyone's back.
+    pub fn retire(&self, name: &str) {
+        let mut state = self.state();
+        state.version += 1;
+        state.repositories.retain(|_, declared| declared.name.as_str() != name);
+    }
+
     /// Names of the repositories whose bytes were purged.
     pub fn purged(&self) -> BTreeSet<String> {
         self.state().purged.clone()

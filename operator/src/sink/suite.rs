@@ -78,6 +78,13 @@ async fn objects_come_change_and_go(sink: &dyn Sink, version: i64) -> i64 {
     };
     assert!(second > first);
     assert_eq!(rows(sink).await, [stored(&changed), stored(&secret)]);
+    let Written::Version(second) = sink.write(1, second, &put(&[&remote])).await.unwrap() else {
+        panic!("nobody was faster")
+    };
+    assert_eq!(rows(sink).await, [stored(&remote), stored(&secret)], "an earlier generation too");
+    let Written::Version(second) = sink.write(1, second, &put(&[&changed])).await.unwrap() else {
+        panic!("nobody was faster")
+    };
     let gone = Delta { deletes: vec![object("Virtual", "none"), secret.object], ..Delta::default() };
     let Written::Version(third) = sink.write(1, second, &gone).await.unwrap() else {
         panic!("nobody was faster")

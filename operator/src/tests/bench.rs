@@ -94,6 +94,16 @@ impl Cluster {
         Some((StatusCode::OK, stored))
     }
 
+    /// All objects of one of our kinds in a namespace.
+    fn list(&self, method: &Method, path: &str) -> Option<Value> {
+        let (namespace, plural) = path.split_once("/namespaces/")?.1.split_once('/')?;
+        let kind = Kind::ALL.into_iter().find(|kind| resource(*kind).plural == plural)?.as_str();
+        let is_meant = |object: &ObjectRef| object.kind == kind && object.namespace == namespace;
+        let items: Vec<&Value> =
+            self.objects.iter().filter(|(object, _)| is_meant(object)).map(|(_, found)| found).collect();
+        (*method == Method::GET).then(|| json!({ "metadata": {}, "items": items }))
+    }
+
     fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> (StatusCode, Value) {
         self.requests.push(format!("{method} {path}"));
         if let Some((code, beginning)) = self.failing
@@ -109,6 +119,9 @@ impl Cluster {
         }
         if let Some(answer) = self.secrets(method, path, &sent) {
             return answer;
+        }
+        if let Some(list) = self.list(method, path) {
+            return (StatusCode::OK, list);
         }
         let Some((object, part)) = place(path) else { return failure(404) };
         let Some(found) = self.objects.get_mut(&object) else { return failure(404) };

@@ -70,7 +70,11 @@ fn happening(dice: &mut Dice) -> Happening {
     match dice.roll(12) {
         0..=4 => Happening::Apply(some_remote(dice)),
         5 => Happening::Apply(local(namespace, name, dice.of(&["Retain", "Purge"]))),
-        6 => Happening::Apply(virt(namespace, name, &[dice.of(&NAMES)])),
+        6 => {
+            let mut manifest = virt(namespace, name, &[dice.of(&NAMES)]);
+            manifest["spec"]["resolution"] = json!(dice.of(&["firstMatch", "union"]));
+            Happening::Apply(manifest)
+        }
         7 => Happening::Apply(robot(namespace, name)),
         8 => {
             let key = dice.of(&["token", "nonsense"]);

@@ -5,6 +5,7 @@ pub mod database;
 pub mod directory;
 pub mod environment;
 pub mod good;
+mod identities;
 pub mod manifests;
 pub mod meeting;
 pub mod owners;

@@ -36,10 +36,18 @@ async fn all_kinds(stage: &Stage<'_>) {
         ))
         .await;
     stage.api.apply(&stage.manifest("Virtual", "v", json!({ "type": "npm", "members": ["a"] }))).await;
+    let charts = json!({ "type": "helm", "baseURL": "https://a/" });
+    stage.api.apply(&stage.manifest("Remote", "helm", charts)).await;
+    // Its indexes are merged, so that it is a repository of its own to stores.
+    stage
+        .api
+        .apply(&stage.manifest("Virtual", "charts", json!({ "type": "helm", "members": ["helm"] })))
+        .await;
     stage.api.apply(&stage.manifest("Local", "l", json!({ "type": "docker" }))).await;
     let grants = json!({ "grants": [{ "repositories": ["l"], "actions": ["pull", "push"] }] });
     stage.api.apply(&stage.manifest("Robot", "r", grants)).await;
-    for (kind, name) in [("Remote", "a"), ("Virtual", "v"), ("Local", "l"), ("Robot", "r")] {
+    let all = [("Remote", "a"), ("Virtual", "v"), ("Virtual", "charts"), ("Local", "l"), ("Robot", "r")];
+    for (kind, name) in all {
         stage.api.until_ready(&stage.object(kind, name), PATIENCE).await;
     }
     stage.until_refused(&stage.object("Remote", "bad"), "Invalid").await;
@@ -59,6 +67,7 @@ pub(crate) async fn repaired(bench: &Bench) -> Ending {
          FROM objects WHERE kind = 'Remote' AND name = 'a'",
         "UPDATE objects SET document = 'nonsense' WHERE kind = 'Secret'",
         "UPDATE repositories SET retired_at = now() WHERE name = 'l'",
+        "UPDATE repositories SET retired_at = now() WHERE name = 'charts'",
         "UPDATE robots SET grants = '*=pull,push,delete' WHERE name = 'r'",
         "INSERT INTO robots (namespace, name, source, grants) \
          SELECT namespace, 'stray', 'manifest', grants FROM robots WHERE name = 'r'",
@@ -109,5 +118,9 @@ pub(crate) async fn nothing(bench: &Bench) -> Ending {
     let more = stage.settled(&operator, writes.len()).await;
     assert_eq!(more, ["patch remotes/status later"], "a restart writes nothing of what is there");
     assert_eq!(stage.version(), version + 1);
+    // Nor does it undo what proxies do, which would do it again.
+    let _proxy = stage.site.proxy().await;
+    sleep(RESYNC * 3).await;
+    assert_eq!(stage.version(), version + 1, "operator and proxies agree on which repositories there are");
     Ok(())
 }

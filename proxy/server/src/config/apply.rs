@@ -9,10 +9,7 @@ use artifactapi_crds::{
 use artifactapi_model::{RepoName, Sealer, seal::SealError};
 use artifactapi_stores::postgres::{Changes, Config, Declared, StoredObject};
 
-use super::{
-    database::{self, ConfigError},
-    snapshot::is_merged,
-};
+use super::database::{self, ConfigError};
 
 /// Why manifests cannot be applied. Nothing has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +174,7 @@ fn declared(loaded: &Loaded) -> Vec<Declared> {
         .map(|spec| of(&spec.namespace, &spec.name, spec.package_type, spec.base_url.as_str()));
     let locals = loaded.locals.iter().map(|it| of(&it.namespace, &it.name, it.package_type, ""));
     // The others have nothing of their own that stores would keep.
-    let united = loaded.virtuals.iter().filter(|spec| is_merged(spec));
+    let united = loaded.virtuals.iter().filter(|spec| spec.is_merged());
     let united = united.map(|it| of(&it.namespace, &it.name, it.package_type, ""));
     remotes.chain(locals).chain(united).collect()
 }

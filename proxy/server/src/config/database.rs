@@ -1,7 +1,7 @@
 //! The configuration in PostgreSQL, followed: by notification, and by a slow look at its version in case one was
 //! missed. A replica takes it up whole or not at all; the last one stays in service while the database is away.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use artifactapi_crds::set::Set;
 use artifactapi_model::{
@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{good::Good, manifests::united};
+use super::{good::Good, identities::Identities, manifests::united};
 use crate::App;
 
 /// How often the version is looked at.
@@ -82,8 +82,7 @@ impl Database {
         let loaded = tokio::task::spawn_blocking(move || Set::load_over(texts, &stored)).await;
         let loaded = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         let next = self.good.next(loaded, &[]);
-        let mut identities: HashMap<_, _> =
-            repositories.into_iter().map(|(declared, identity)| (declared.name, identity)).collect();
+        let mut identities = Identities::of(repositories);
         let metadata: Arc<dyn MetadataStore> = self.store.clone();
         united(&next, &metadata, &mut identities).await?;
         self.good.take_up(app, next, &identities);

@@ -2,7 +2,7 @@
 //! until it is mended or deleted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -16,11 +16,12 @@ use artifactapi_model::{
     Local, Remote, RepoName,
     account::{Robot, RobotKey},
     ports::accounts::Others,
-    repository::{Deletion, LocalSpec, RemoteSpec, RepoIdentity},
+    repository::{Deletion, LocalSpec, RemoteSpec},
 };
 
 use super::{
     directory::Unreadable,
+    identities::Identities,
     purges::Purges,
     snapshot::{Known, LocalRepository, Member, Repository, Snapshot, VirtualRepository},
 };
@@ -100,12 +101,12 @@ impl Good {
 
     /// Puts `next` in service. `identities` says where stores know its repositories by; one that is missing there is not
     /// served.
-    pub fn take_up(&mut self, app: &Arc<App>, next: Next, identities: &HashMap<RepoName, RepoIdentity>) {
+    pub(super) fn take_up(&mut self, app: &Arc<App>, next: Next, identities: &Identities) {
         let Next { good, problems, unsound_robots: _ } = next;
         let mut snapshot = Snapshot::default();
         for spec in good.remotes.values() {
             let (name, package_type) = (&spec.name, spec.package_type);
-            let Some(identity) = identities.get(name).copied() else {
+            let Some(identity) = identities.get(&spec.namespace, name, package_type) else {
                 tracing::error!(remote.name = %name, "the database has no repository for it, so it is not served");
                 continue;
             };
@@ -115,7 +116,7 @@ impl Good {
         }
         for spec in good.locals.values() {
             let (name, package_type) = (&spec.name, spec.package_type);
-            let Some(identity) = identities.get(name).copied() else {
+            let Some(identity) = identities.get(&spec.namespace, name, package_type) else {
                 tracing::error!(local.name = %name, "the database has no repository for it, so it is not served");
                 continue;
             };
@@ -128,7 +129,7 @@ impl Good {
         for spec in good.virtuals.values() {
             let members = spec.members.iter().map(|name| Member::of(name, spec, &snapshot)).collect();
             let metrics = app.metrics.repository(&spec.name, spec.package_type);
-            let identity = identities.get(&spec.name).copied();
+            let identity = identities.get(&spec.namespace, &spec.name, spec.package_type);
             let repository = VirtualRepository::new(spec.clone(), members, identity, metrics).after(&before);
             snapshot.add(spec.name.clone(), Known::Virtual(Arc::new(repository)));
         }

@@ -1,20 +1,16 @@
 //! A directory of manifests, followed.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use artifactapi_crds::set::Set;
-use artifactapi_model::{
-    RepoName,
-    ports::{Accounts, MetadataError, MetadataStore, Observations},
-    repository::RepoIdentity,
-};
+use artifactapi_model::ports::{Accounts, MetadataError, MetadataStore, Observations};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     directory::{Files, Stamps},
     good::{Good, Next},
+    identities::Identities,
     meeting::Meeting,
-    snapshot::is_merged,
 };
 use crate::App;
 
@@ -82,17 +78,17 @@ impl Manifests {
         };
         let (loaded, unreadable) = blocking(read).await.map_err(failed)?;
         let next = self.good.next(loaded, &unreadable);
-        let mut identities = HashMap::new();
+        let mut identities = Identities::default();
         for spec in next.remotes() {
             let (namespace, base_url) = (&spec.namespace, spec.base_url.as_str());
             let identity =
                 metadata.ensure_repository(namespace, &spec.name, spec.package_type, base_url).await?;
-            identities.insert(spec.name.clone(), identity);
+            identities.insert(namespace, &spec.name, spec.package_type, identity);
         }
         for spec in next.locals() {
             let identity =
                 metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
-            identities.insert(spec.name.clone(), identity);
+            identities.insert(&spec.namespace, &spec.name, spec.package_type, identity);
         }
         united(&next, metadata, &mut identities).await?;
         self.accounts.declare_robots(&next.robots(), next.other_robots()).await?;
@@ -128,13 +124,13 @@ impl Manifests {
 pub(super) async fn united(
     next: &Next,
     metadata: &Arc<dyn MetadataStore>,
-    identities: &mut HashMap<RepoName, RepoIdentity>,
+    identities: &mut Identities,
 ) -> Result<(), MetadataError> {
-    for spec in next.virtuals().filter(|spec| is_merged(spec)) {
-        if !identities.contains_key(&spec.name) {
-            let identity =
-                metadata.ensure_repository(&spec.namespace, &spec.name, spec.package_type, "").await?;
-            identities.insert(spec.name.clone(), identity);
+    for spec in next.virtuals().filter(|spec| spec.is_merged()) {
+        let (namespace, name, package_type) = (&spec.namespace, &spec.name, spec.package_type);
+        if identities.get(namespace, name, package_type).is_none() {
+            let identity = metadata.ensure_repository(namespace, name, package_type, "").await?;
+            identities.insert(namespace, name, package_type, identity);
         }
     }
     Ok(())

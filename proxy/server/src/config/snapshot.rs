@@ -6,12 +6,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use artifactapi_crds::{
-    validate::{Reserved, ValidVirtual},
-    virtuals::Resolution,
-};
+use artifactapi_crds::validate::{Reserved, ValidVirtual};
 use artifactapi_engine::merged::Union;
-use artifactapi_formats::merge::merge_of;
 use artifactapi_model::{
     Local, PackageType, Remote, RepoId, RepoName,
     account::Protected,
@@ -243,7 +239,7 @@ impl VirtualRepository {
 
     /// Whether its indexes are merged, rather than one member's.
     pub fn is_merged(&self) -> bool {
-        is_merged(&self.spec)
+        self.spec.is_merged()
     }
 
     /// The only member, by its place, that may be asked about `name`; `None` when any may.
@@ -259,13 +255,6 @@ pub(super) fn reserved_for(spec: &ValidVirtual, name: &str) -> Option<usize> {
         |reserved: &&Reserved| spellings.iter().any(|spelling| reserved.patterns.matches(spelling));
     let reserved = spec.reserved.iter().find(is_meant)?;
     spec.members.iter().position(|member| *member == reserved.member)
-}
-
-/// Whether indexes of a Virtual of `spec` are merged. Those of whole systems always are: a name that belongs to one
-/// member is then a rule of the merge.
-pub fn is_merged(spec: &ValidVirtual) -> bool {
-    let is_system = matches!(spec.package_type, PackageType::Helm | PackageType::Rpm | PackageType::Alpine);
-    merge_of(spec.package_type).is_some() && (is_system || spec.resolution == Resolution::Union)
 }
 
 /// What a name stands for.

@@ -92,3 +92,33 @@ fn fingerprint(spec: &ValidVirtual, members: &[Remote]) -> Digest {
     let text = format!("{namespace}/{name} {resolution:?} {members:?} {reserved:?}");
     Digest::of(text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use artifactapi_formats::merge::merge_of;
+    use artifactapi_model::{PackageType, repository::ReadAccess};
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_to_be_merged_can_be() {
+        for package_type in PackageType::ALL {
+            for resolution in [Resolution::FirstMatch, Resolution::Union] {
+                let spec = ValidVirtual {
+                    name: "v".parse().unwrap(),
+                    namespace: "team".into(),
+                    package_type,
+                    members: vec![],
+                    resolution,
+                    reserved: vec![],
+                    read: ReadAccess::Anonymous,
+                };
+                let is_system =
+                    matches!(package_type, PackageType::Helm | PackageType::Rpm | PackageType::Alpine);
+                let is_meant = merge_of(package_type).is_some();
+                let is_meant = is_meant && (is_system || resolution == Resolution::Union);
+                assert_eq!(spec.is_merged(), is_meant, "{package_type} {resolution:?}");
+            }
+        }
+    }
+}

@@ -34,14 +34,15 @@ const REPOSITORIES: &str = "SELECT namespace, name, package_type, base_url, id, 
 const VERSION: &str = "SELECT version, database_id, stamp FROM config_version";
 const LOCK_VERSION: &str = "SELECT version FROM config_version FOR UPDATE";
 const SET_VERSION: &str = "UPDATE config_version SET version = $1, stamp = gen_random_uuid()::TEXT";
+/// An earlier generation replaces a later one too, as after a cluster was restored from a backup: to leave out a row and
+/// report it as written would have its object called ready while proxies serve another. That a change is not one of former
+/// times, fence and version see to; that its objects are what the cluster has, whoever makes it.
 const PUT_OBJECTS: &str = "INSERT INTO objects (kind, namespace, name, document, sealed, uid, generation, version) \
      SELECT *, $8 FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BOOLEAN[], $6::TEXT[], \
      $7::BIGINT[]) ON CONFLICT (kind, namespace, name) DO UPDATE SET document = excluded.document, \
      sealed = excluded.sealed, uid = excluded.uid, generation = excluded.generation, version = excluded.version \
      WHERE (objects.document, objects.sealed, objects.uid, objects.generation) \
-     IS DISTINCT FROM (excluded.document, excluded.sealed, excluded.uid, excluded.generation) \
-     AND (objects.uid IS DISTINCT FROM excluded.uid \
-     OR COALESCE(objects.generation <= excluded.generation, TRUE))";
+     IS DISTINCT FROM (excluded.document, excluded.sealed, excluded.uid, excluded.generation)";
 const DELETE_OBJECTS: &str = "DELETE FROM objects WHERE (kind, namespace, name) IN \
      (SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]))";
 /// Declares those that are not there as they should be, and counts them.
@@ -71,7 +72,7 @@ pub struct StoredObject {
     pub sealed: bool,
     /// Version of the configuration in which it last changed. The store sets it.
     pub version: i64,
-    /// Identity in Kubernetes; of the same one a lower generation never replaces a higher.
+    /// Identity in Kubernetes.
     pub uid: Option<String>,
     /// Generation there.
     pub generation: Option<i64>,

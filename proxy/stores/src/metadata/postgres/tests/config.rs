@@ -131,8 +131,8 @@ async fn a_configuration_changes_as_a_whole_and_its_version_only_rises() {
 }
 
 #[tokio::test]
-async fn an_older_generation_never_replaces_a_newer() {
-    let Some(server) = Server::start("an_older_generation_never_replaces_a_newer") else { return };
+async fn what_is_put_replaces_whatever_was_there() {
+    let Some(server) = Server::start("what_is_put_replaces_whatever_was_there") else { return };
     let store = server.store().await;
     let put = async |uid: &str, generation: i64, document: &str| {
         let object =
@@ -140,9 +140,11 @@ async fn an_older_generation_never_replaces_a_newer() {
         store.apply_config(&Changes { upserts: vec![object], ..Changes::default() }).await.unwrap()
     };
     assert_eq!(put("one", 2, "second").await, Applied::Version(1));
-    assert_eq!(put("one", 1, "first").await, Applied::Version(1));
+    assert_eq!(put("one", 2, "second").await, Applied::Version(1), "it is there");
     assert_eq!(put("one", 2, "rotated").await, Applied::Version(2), "the same generation may change");
-    assert_eq!(put("two", 1, "made again").await, Applied::Version(3), "another object of that name");
+    assert_eq!(put("one", 1, "first").await, Applied::Version(3), "a cluster was restored from a backup");
+    assert_eq!(store.load_config().await.unwrap().objects[0].document, "first");
+    assert_eq!(put("two", 1, "made again").await, Applied::Version(4), "another object of that name");
     assert_eq!(store.load_config().await.unwrap().objects[0].document, "made again");
 }
 
