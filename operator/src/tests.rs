@@ -4,6 +4,7 @@ mod bench;
 mod branches;
 mod deletions;
 mod election;
+mod reach;
 mod robots;
 mod sequences;
 mod upstreams;
