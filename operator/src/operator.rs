@@ -288,11 +288,13 @@ impl Operator {
         self.release(object, uid);
     }
 
-    /// Takes our finalizer from an object; should that fail, the next look at everything does it again.
+    /// Takes our finalizer from an object; should that fail, it is done again when the object is seen with other
+    /// finalizers, and at the latest with the next look at everything.
     fn release(&mut self, object: ObjectRef, uid: String) {
-        let client = self.client.clone();
+        let Some(seen) = self.world.get(&object).filter(|seen| seen.uid == uid) else { return };
+        let (client, finalizers) = (self.client.clone(), seen.finalizers.clone());
         let release = async move {
-            if let Err(failure) = purge::hold(&client, &object, &uid, false).await {
+            if let Err(failure) = purge::release(&client, &object, &uid, &finalizers).await {
                 tracing::warn!(object = %object, error = %failure, "a finalizer could not be taken away");
             }
         };
@@ -305,7 +307,7 @@ impl Operator {
         let overdue: Vec<Ended> = self
             .world
             .objects()
-            .filter(|seen| seen.is_held && seen.deleting.is_some_and(|since| since < before))
+            .filter(|seen| seen.is_held() && seen.deleting.is_some_and(|since| since < before))
             .filter(|seen| !self.purges.has(&seen.object))
             .map(|seen| Ended {
                 object: seen.object.clone(),

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use artifactapi_crds::{GROUP, VERSION, manifests::ObjectRef};
+use artifactapi_crds::{GROUP, VERSION, manifests::ObjectRef, schema::Kind};
 use artifactapi_model::{PackageType, RepoName, failpoint};
 use artifactapi_stores::postgres::Declared;
 use kube::{
@@ -166,32 +166,61 @@ fn repository_of(seen: &Seen) -> Option<Declared> {
     })
 }
 
-/// Puts our finalizer on an object, or takes it away; those of others stay.
+/// Puts our finalizer on an object; those of others stay.
 ///
 /// # Errors
 /// [`api::Failure`]; nothing is wrong when there is no such object any more.
-pub async fn hold(client: &Client, object: &ObjectRef, uid: &str, is_held: bool) -> Result<(), api::Failure> {
+pub async fn hold(client: &Client, object: &ObjectRef, uid: &str) -> Result<(), api::Failure> {
     let Some(kind) = custom_kind(object.kind) else { return Ok(()) };
-    let api = dynamic(client, kind, Some(&object.namespace));
-    let finalizers: &[&str] = if is_held { &[FINALIZER] } else { &[] };
     let patch = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": kind.as_str(),
-        "metadata": { "name": object.name, "uid": uid, "finalizers": finalizers },
+        "metadata": { "name": object.name, "uid": uid, "finalizers": [FINALIZER] },
     });
-    if !is_held {
-        failpoint("operator.finalizer.before_remove");
-    }
-    let params = PatchParams::apply(MANAGER).force();
+    patched(client, kind, object, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await?;
+    failpoint("operator.finalizer.after_add");
+    Ok(())
+}
+
+/// Takes our finalizer from an object that was seen with `finalizers`; those of others stay.
+///
+/// It may have come with a manifest, so that it is not ours by the API server's books and an apply would leave it there.
+/// Hence a patch of the whole list, which is refused if another is there by now.
+///
+/// # Errors
+/// [`api::Failure`], also when it has other finalizers by now; nothing is wrong when there is no such object any more.
+pub async fn release(
+    client: &Client,
+    object: &ObjectRef,
+    uid: &str,
+    finalizers: &[String],
+) -> Result<(), api::Failure> {
+    let Some(kind) = custom_kind(object.kind) else { return Ok(()) };
+    let others: Vec<&String> = finalizers.iter().filter(|one| *one != FINALIZER).collect();
+    let steps = json!([
+        { "op": "test", "path": "/metadata/uid", "value": uid },
+        { "op": "test", "path": "/metadata/finalizers", "value": finalizers },
+        { "op": "replace", "path": "/metadata/finalizers", "value": others },
+    ]);
+    let steps = serde_json::from_value(steps).map_err(|error| api::Failure::Other(error.to_string()))?;
+    failpoint("operator.finalizer.before_remove");
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    patched(client, kind, object, &params, &Patch::Json(steps)).await
+}
+
+async fn patched(
+    client: &Client,
+    kind: Kind,
+    object: &ObjectRef,
+    params: &PatchParams,
+    patch: &Patch<Value>,
+) -> Result<(), api::Failure> {
+    let api = dynamic(client, kind, Some(&object.namespace));
     let call = async {
-        match api.patch(&object.name, &params, &Patch::Apply(&patch)).await {
+        match api.patch(&object.name, params, patch).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             other => other.map(drop),
         }
     };
-    api::patiently(call).await?;
-    if is_held {
-        failpoint("operator.finalizer.after_add");
-    }
-    Ok(())
+    api::patiently(call).await
 }

@@ -39,8 +39,8 @@ pub struct Seen {
     pub generation: i64,
     /// Since when it is being deleted, in seconds since 1970.
     pub deleting: Option<i64>,
-    /// Whether our finalizer holds it.
-    pub is_held: bool,
+    /// What holds it, ours and those of others.
+    pub finalizers: Vec<String>,
     /// What somebody has asked for by annotation: a look at the upstream of a Remote, another token of a Robot.
     pub requested_at: Option<String>,
     /// The manifest without what the API server keeps for itself; without its spec when that is too large.
@@ -92,12 +92,17 @@ impl Seen {
                 .annotations
                 .and_then(|mut all| all.remove(REQUESTED_AT))
                 .filter(|value| !value.is_empty() && value.len() <= MAX_REQUEST),
-            is_held: metadata.finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER)),
+            finalizers: metadata.finalizers.unwrap_or_default(),
             manifest: Text::of(&manifest),
             is_oversized,
             status: Text::of(&take("status")),
             purges,
         })
+    }
+
+    /// Whether our finalizer holds it, whoever has set it.
+    pub fn is_held(&self) -> bool {
+        self.finalizers.iter().any(|one| one == FINALIZER)
     }
 
     /// By what the older of two is told.
@@ -110,7 +115,7 @@ impl Seen {
         self.uid == other.uid
             && self.generation == other.generation
             && self.deleting == other.deleting
-            && self.is_held == other.is_held
+            && self.finalizers == other.finalizers
             && self.requested_at == other.requested_at
             && self.manifest == other.manifest
     }

@@ -5,6 +5,7 @@ mod bench;
 mod branches;
 mod deletions;
 mod election;
+mod reach;
 mod repositories;
 mod robots;
 mod sequences;

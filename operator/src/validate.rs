@@ -87,20 +87,21 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
     if let Some(outcome) = name_conflict(seen, context) {
         return Verdict::Refuse { outcome, withdraw: true };
     }
+    // Whatever is wrong with it now, no last version goes on with more than is permitted.
+    let refuse = |outcome: Outcome| Verdict::Refuse {
+        outcome,
+        withdraw: is_of_another(seen, context) || last_goes_too_far(seen, context, batch),
+    };
     if seen.is_oversized {
         let message = format!("is larger than {} KiB, which nothing that makes sense is", MAX_SPEC >> 10);
         let outcome = Outcome::refused(&[FieldError::new("spec", "tooLarge", message)]);
-        return Verdict::Refuse { outcome, withdraw: is_of_another(seen, context) };
+        return refuse(outcome);
     }
     if let Some(outcome) = context.read.refusal(seen) {
-        return Verdict::Refuse { outcome, withdraw: is_of_another(seen, context) };
+        return refuse(outcome);
     }
     let manifest = seen.manifest.read();
     let facts = Facts::of(&seen.object, &manifest);
-    let refuse = |errors: &[FieldError]| Verdict::Refuse {
-        outcome: Outcome::refused(errors),
-        withdraw: is_of_another(seen, context) || last_goes_too_far(seen, context, batch),
-    };
     let row = Row {
         object: seen.object.clone(),
         uid: seen.uid.clone(),
@@ -114,7 +115,7 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
         Some(known) => Accepted { row, ..Accepted::clone(&known) },
         None => match sound(seen, row, manifest, facts.clone(), context) {
             Ok(accepted) => accepted,
-            Err(errors) => return refuse(&errors),
+            Err(errors) => return refuse(Outcome::refused(&errors)),
         },
     };
     let mut errors = context.ceilings.objections(&facts);
@@ -127,7 +128,7 @@ pub fn validate(seen: &Seen, context: &Context<'_>, batch: &BTreeMap<ObjectRef, 
     if let Some(digest) = digest {
         context.memo.insert(digest, Arc::new(accepted.clone()));
     }
-    if errors.is_empty() { Verdict::Accept(Box::new(accepted)) } else { refuse(&errors) }
+    if errors.is_empty() { Verdict::Accept(Box::new(accepted)) } else { refuse(Outcome::refused(&errors)) }
 }
 
 /// What is stored of a manifest that is sound.

@@ -41,7 +41,7 @@ impl Operator {
 
     /// Objects that are being deleted and held.
     pub(crate) fn held(&self) -> Vec<ObjectRef> {
-        let held = self.world.objects().filter(|seen| seen.is_held && seen.deleting.is_some());
+        let held = self.world.objects().filter(|seen| seen.is_held() && seen.deleting.is_some());
         held.map(|seen| seen.object.clone()).collect()
     }
 

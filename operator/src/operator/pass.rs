@@ -122,7 +122,7 @@ impl Operator {
         // Whose finalizer could not be set or taken away before.
         let held = self.world.objects().filter(|seen| {
             matches!(seen.kind, Kind::Remote | Kind::Local)
-                && seen.is_held != (seen.purges && seen.deleting.is_none())
+                && seen.is_held() != (seen.purges && seen.deleting.is_none())
                 && !self.purges.has(&seen.object)
         });
         let again: Vec<ObjectRef> = held.map(|seen| seen.object.clone()).chain(orphans).collect();
@@ -200,21 +200,28 @@ impl Operator {
         let seen = batch.iter().filter_map(|object| self.world.get(object));
         let has_bytes =
             |seen: &&Seen| matches!(seen.kind, Kind::Remote | Kind::Local) && seen.deleting.is_none();
-        let changes: Vec<(ObjectRef, String, bool)> = seen
+        let changes: Vec<(ObjectRef, String, bool, Vec<String>)> = seen
             .filter(has_bytes)
-            .filter(|seen| seen.purges != seen.is_held)
-            .map(|seen| (seen.object.clone(), seen.uid.clone(), seen.purges))
+            .filter(|seen| seen.purges != seen.is_held())
+            .map(|seen| (seen.object.clone(), seen.uid.clone(), seen.purges, seen.finalizers.clone()))
             .collect();
         let client = self.client.clone();
-        let holds = changes.into_iter().map(|(object, uid, is_held)| {
+        let holds = changes.into_iter().map(|(object, uid, purges, finalizers)| {
             let client = client.clone();
-            async move { (purge::hold(&client, &object, &uid, is_held).await, object) }
+            async move {
+                let result = match purges {
+                    true => purge::hold(&client, &object, &uid).await,
+                    false => purge::release(&client, &object, &uid, &finalizers).await,
+                };
+                (result, object)
+            }
         });
         let mut holds = stream::iter(holds).buffer_unordered(AT_ONCE);
         while let Some((result, object)) = holds.next().await {
             if let Err(failure) = result {
                 tracing::warn!(
-                    object = %object, error = %failure, "its finalizer could not be set: its end may leave bytes behind"
+                    object = %object, error = %failure,
+                    "its finalizer could not be set or taken away: until it is, its end leaves bytes behind or waits"
                 );
             }
         }
@@ -346,7 +353,7 @@ impl Operator {
                 }
                 Verdict::Gone => {
                     self.besides.forget(object);
-                    if let Some(seen) = self.world.get(object).filter(|seen| seen.is_held) {
+                    if let Some(seen) = self.world.get(object).filter(|seen| seen.is_held()) {
                         self.purges.begin(seen);
                     }
                     continue;

@@ -4,7 +4,7 @@
 //! secrets can be read by their owner only. A change of several files is seen in an order in which every moment is
 //! sound: what is named comes before what names it, and a name is given up before it is taken. Whose object it is stands
 //! in an annotation. The hidden file [`STATE`] has epoch and version; it is written last, so that a change that was
-//! broken off is found and made again.
+//! broken off is found and made again. An object that no file can be made for is refused, and costs no other.
 
 use std::{
     collections::BTreeSet,
@@ -15,6 +15,7 @@ use std::{
 };
 
 use artifactapi_crds::manifests::ObjectRef;
+use artifactapi_model::Digest;
 use artifactapi_stores::{
     exchange::Exchange,
     postgres::{Declared, Written},
@@ -33,6 +34,8 @@ pub const STATE: &str = ".operator.json";
 const LOCK: &str = ".operator.lock";
 /// Where a file is written before it takes its name.
 const DRAFT: &str = ".operator.draft";
+/// Longest name of a file, in bytes.
+const NAME_MAX: usize = 255;
 /// Annotation that says whose object it is.
 const OWNER: &str = "artifactapi.io/owner";
 
@@ -45,6 +48,29 @@ pub struct DirectorySink {
 struct State {
     epoch: i64,
     version: i64,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] io::Error),
+    /// Every other object may be written.
+    #[error("{0} cannot be a file: {1}")]
+    Object(ObjectRef, io::Error),
+}
+
+impl Failure {
+    fn of(object: &ObjectRef, error: io::Error) -> Self {
+        use io::ErrorKind::{InvalidData, InvalidFilename, InvalidInput, IsADirectory};
+        match error.kind() {
+            InvalidData | InvalidFilename | InvalidInput | IsADirectory => {
+                Failure::Object(object.clone(), error)
+            }
+            _ => Failure::Directory(error),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,7 +92,7 @@ impl DirectorySink {
     /// Does `work` alone, away from the runtime.
     async fn alone<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&Path) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, SinkError> {
         let directory = self.directory.clone();
         let place = self.directory.display().to_string();
@@ -75,9 +101,15 @@ impl DirectorySink {
             lock.lock()?;
             work(&directory)
         };
-        let done =
-            tokio::task::spawn_blocking(alone).await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        done.map_err(|error| SinkError::Unavailable(format!("the directory {place} cannot be used: {error}")))
+        let done = tokio::task::spawn_blocking(alone)
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error).into()));
+        done.map_err(|failure| match failure {
+            Failure::Directory(error) => {
+                SinkError::Unavailable(format!("the directory {place} cannot be used: {error}"))
+            }
+            Failure::Object(..) => SinkError::Refused(failure.to_string()),
+        })
     }
 }
 
@@ -107,24 +139,33 @@ fn put(directory: &Path, name: &str, contents: &[u8], mode: u32) -> io::Result<(
     fs::rename(&draft, directory.join(name))
 }
 
-fn remove(directory: &Path, object: &ObjectRef) -> io::Result<()> {
+fn remove(directory: &Path, object: &ObjectRef) -> Result<(), Failure> {
     match fs::remove_file(directory.join(name_of(object))) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::of(object, error)),
         _ => Ok(()),
     }
 }
 
-/// A dot separates, and no namespace has one.
+/// A dot separates, and no namespace has one. Where the name of the object is too long for one of a file, its digest
+/// stands there, after a sign that no object has in its name.
 fn name_of(object: &ObjectRef) -> String {
-    format!("{}.{}.{}.json", object.kind.to_ascii_lowercase(), object.namespace, object.name)
+    let place = format!("{}.{}", object.kind.to_ascii_lowercase(), object.namespace);
+    let name = format!("{place}.{}.json", object.name);
+    if name.len() <= NAME_MAX {
+        return name;
+    }
+    format!("{place}._{}.json", Digest::of(object.name.as_bytes()).to_hex())
 }
 
-fn put_row(directory: &Path, row: &Row) -> io::Result<()> {
-    let mut document: Value = serde_json::from_str(row.document.expose_secret())?;
-    let owner = Owner { uid: row.uid.clone(), generation: row.generation };
-    document["metadata"]["annotations"] = json!({ OWNER: serde_json::to_string(&owner)? });
-    let mode = if row.is_secret() { 0o600 } else { 0o644 };
-    put(directory, &name_of(&row.object), document.to_string().as_bytes(), mode)
+fn put_row(directory: &Path, row: &Row) -> Result<(), Failure> {
+    let written = || {
+        let mut document: Value = serde_json::from_str(row.document.expose_secret())?;
+        let owner = Owner { uid: row.uid.clone(), generation: row.generation };
+        document["metadata"]["annotations"] = json!({ OWNER: serde_json::to_string(&owner)? });
+        let mode = if row.is_secret() { 0o600 } else { 0o644 };
+        put(directory, &name_of(&row.object), document.to_string().as_bytes(), mode)
+    };
+    written().map_err(|error| Failure::of(&row.object, error))
 }
 
 /// The object in a file of ours; `None` in one that is not.
@@ -167,7 +208,7 @@ fn load(directory: &Path) -> io::Result<Contents> {
     Ok(Contents { version: state(directory)?.version, rows, records: None })
 }
 
-fn write(directory: &Path, epoch: i64, based_on: i64, delta: &Delta) -> io::Result<Written> {
+fn write(directory: &Path, epoch: i64, based_on: i64, delta: &Delta) -> Result<Written, Failure> {
     // Repositories and robots are recorded by the proxy that reads the manifests.
     let Delta { upserts, deletes, declare: _, retire: _, robots: _, robots_gone: _ } = delta;
     let mut state = state(directory)?;
@@ -218,7 +259,7 @@ impl Sink for DirectorySink {
     }
 
     async fn load(&self) -> Result<Contents, SinkError> {
-        self.alone(load).await
+        self.alone(|directory| Ok(load(directory)?)).await
     }
 
     async fn write(&self, epoch: i64, based_on: i64, delta: &Delta) -> Result<Written, SinkError> {
@@ -227,7 +268,7 @@ impl Sink for DirectorySink {
     }
 
     async fn complete(&self) -> Result<(), SinkError> {
-        self.alone(|directory| Exchange::new(directory.to_owned()).complete()).await
+        self.alone(|directory| Ok(Exchange::new(directory.to_owned()).complete()?)).await
     }
 
     /// The proxy purges a Local whose manifest is gone by itself; see its manifests.

@@ -50,6 +50,7 @@ pub(super) async fn sink_suite(sink: &dyn Sink) {
     let Contents { version, rows: none, records } = sink.load().await.unwrap();
     assert!(none.is_empty());
     let version = objects_come_change_and_go(sink, version).await;
+    let version = the_longest_names_are_names(sink, version).await;
     let version = a_change_is_made_for_one_version_only(sink, version).await;
     if records.is_some() {
         records_follow(sink, version).await;
@@ -92,6 +93,31 @@ async fn objects_come_change_and_go(sink: &dyn Sink, version: i64) -> i64 {
     assert_eq!(rows(sink).await, [stored(&changed)]);
     assert_eq!(sink.load().await.unwrap().version, third);
     third
+}
+
+/// As long as Kubernetes has them.
+async fn the_longest_names_are_names(sink: &dyn Sink, version: i64) -> i64 {
+    let before = rows(sink).await;
+    let long = |last: &str| {
+        let mut long = row("Secret", &format!("{}{last}", "s".repeat(252)), CANARY, None);
+        long.object.namespace = "n".repeat(63);
+        let document = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "namespace": long.object.namespace, "name": long.object.name },
+        });
+        Row { document: document.to_string().into(), ..long }
+    };
+    let (a, b) = (long("a"), long("b"));
+    let Written::Version(there) = sink.write(1, version, &put(&[&a, &b])).await.unwrap() else {
+        panic!("nobody was faster")
+    };
+    assert_eq!(rows(sink).await, [before.clone(), vec![stored(&a), stored(&b)]].concat());
+    let gone = Delta { deletes: vec![a.object, b.object], ..Delta::default() };
+    let Written::Version(gone) = sink.write(1, there, &gone).await.unwrap() else {
+        panic!("nobody was faster")
+    };
+    assert_eq!(rows(sink).await, before);
+    gone
 }
 
 async fn a_change_is_made_for_one_version_only(sink: &dyn Sink, version: i64) -> i64 {
@@ -160,7 +186,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::sink::{directory::DirectorySink, memory::MemorySink, postgres::PostgresSink};
+    use crate::sink::{SinkError, directory::DirectorySink, memory::MemorySink, postgres::PostgresSink};
 
     #[tokio::test]
     async fn memory() {
@@ -191,6 +217,24 @@ mod tests {
         let file = directory.path().join("remote.team.a.json");
         std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("\"1\"", "\"2\"")).unwrap();
         assert_ne!(rows(&sink).await[0], stored(&row("Remote", "a", "1", Some(1))));
+    }
+
+    #[tokio::test]
+    async fn whatever_no_file_can_be_made_for_is_refused_and_a_long_name_is_none_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let sink = DirectorySink::open(directory.path().to_owned()).unwrap();
+        std::fs::create_dir(directory.path().join("remote.team.taken.json")).unwrap();
+        let (taken, fine) = (row("Remote", "taken", "1", Some(1)), row("Remote", "fine", "1", Some(1)));
+        let refused = sink.write(1, 0, &put(&[&taken, &fine])).await;
+        let Err(SinkError::Refused(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.starts_with("Remote team/taken cannot be a file: "), "{why}");
+        let long = row("Secret", &"s".repeat(253), CANARY, None);
+        sink.write(1, 0, &put(&[&long, &fine])).await.unwrap();
+        let names = std::fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name());
+        let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        let name = names.iter().find(|name| name.starts_with("secret.team._")).unwrap();
+        assert!(name.ends_with(".json"), "the proxy goes by that: {name}");
+        assert!(names.contains(&"remote.team.fine.json".to_owned()), "{names:?}");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use artifactapi_crds::{manifests::ObjectRef, schema::Kind};
 use artifactapi_model::PublicUrl;
 use artifactapi_stores::MemoryMetadata;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::{
@@ -44,6 +44,8 @@ pub(super) struct Cluster {
     pub(super) events: Vec<(String, String)>,
     /// Secrets that were written by way of the API.
     pub(super) written: Vec<ObjectRef>,
+    /// Finalizers by the identity of their object and by who has applied them.
+    applied: BTreeMap<(String, String), Vec<Value>>,
     made: i64,
 }
 
@@ -104,7 +106,8 @@ impl Cluster {
         (*method == Method::GET).then(|| json!({ "metadata": {}, "items": items }))
     }
 
-    fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> (StatusCode, Value) {
+    fn answer(&mut self, method: &Method, uri: &Uri, body: &[u8]) -> (StatusCode, Value) {
+        let path = uri.path();
         self.requests.push(format!("{method} {path}"));
         if let Some((code, beginning)) = self.failing
             && (path.starts_with(beginning) || format!("{method} {path}").starts_with(beginning))
@@ -132,9 +135,14 @@ impl Cluster {
             }
             if part == Some("status") {
                 found["status"] = applied(&found["status"], &sent["status"]);
-            } else if let Some(finalizers) = sent.pointer("/metadata/finalizers") {
-                found["metadata"]["finalizers"] = finalizers.clone();
-                let is_free = finalizers.as_array().is_none_or(Vec::is_empty);
+            } else {
+                let after = match sent.as_array() {
+                    Some(steps) => stepped(found, steps),
+                    None => applied_finalizers(found, &sent, uri.query(), &mut self.applied),
+                };
+                let Some(finalizers) = after else { return failure(422) };
+                let is_free = finalizers.is_empty();
+                found["metadata"]["finalizers"] = json!(finalizers);
                 if is_free && found["metadata"].get("deletionTimestamp").is_some() {
                     let gone = found.clone();
                     self.objects.remove(&object);
@@ -144,6 +152,36 @@ impl Cluster {
         }
         (StatusCode::OK, found.clone())
     }
+}
+
+/// The finalizers after an apply: whoever applies takes away what they have applied before, and nothing of others.
+fn applied_finalizers(
+    found: &Value,
+    sent: &Value,
+    query: Option<&str>,
+    applied: &mut BTreeMap<(String, String), Vec<Value>>,
+) -> Option<Vec<Value>> {
+    let sent = sent.pointer("/metadata/finalizers")?.as_array()?;
+    let manager = query?.split('&').find_map(|part| part.strip_prefix("fieldManager="))?;
+    let uid = found["metadata"]["uid"].as_str()?;
+    let before = applied.insert((uid.to_owned(), manager.to_owned()), sent.clone()).unwrap_or_default();
+    let there = found["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let kept = there.into_iter().filter(|one| !before.contains(one) && !sent.contains(one));
+    Some(kept.chain(sent.iter().cloned()).collect())
+}
+
+/// The finalizers after a JSON patch of them; `None` when it is tested for something else than there is.
+fn stepped(found: &Value, steps: &[Value]) -> Option<Vec<Value>> {
+    let mut after = found.clone();
+    for step in steps {
+        let place = after.pointer_mut(step["path"].as_str()?)?;
+        match step["op"].as_str()? {
+            "test" if *place == step["value"] => {}
+            "replace" => *place = step["value"].clone(),
+            _ => return None,
+        }
+    }
+    after["metadata"]["finalizers"].as_array().cloned()
 }
 
 /// What becomes of a status of which one owner applies its part.
@@ -164,7 +202,7 @@ fn applied(before: &Value, part: &Value) -> Value {
 fn failure(code: u16) -> (StatusCode, Value) {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
-        "reason": match code { 404 => "NotFound", 403 => "Forbidden", 409 => "Conflict", _ => "InternalError" },
+        "reason": match code { 404 => "NotFound", 403 => "Forbidden", 409 => "Conflict", 422 => "Invalid", _ => "InternalError" },
         "message": format!("the cluster says {code}"),
     });
     (StatusCode::from_u16(code).unwrap(), status)
@@ -177,7 +215,7 @@ fn client_of(cluster: &Arc<Mutex<Cluster>>) -> Client {
         async move {
             let (head, body) = request.into_parts();
             let body = http_body_util::BodyExt::collect(body).await?.to_bytes();
-            let (status, answer) = cluster.lock().unwrap().answer(&head.method, head.uri.path(), &body);
+            let (status, answer) = cluster.lock().unwrap().answer(&head.method, &head.uri, &body);
             let response = Response::builder().status(status).header("content-type", "application/json");
             Ok::<_, kube::Error>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
         }

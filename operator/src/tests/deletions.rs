@@ -46,6 +46,37 @@ async fn whoever_changes_their_mind_keeps_the_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_finalizer_that_came_with_the_manifest_goes_as_well_and_those_of_others_stay() {
+    const OTHER: &str = "other.test/hold";
+    let with = |name: &str, policy: &str, finalizers: &[&str]| {
+        let mut manifest = local("team", name, policy);
+        manifest["metadata"]["finalizers"] = json!(finalizers);
+        manifest
+    };
+    let mut bench = Bench::new();
+    let purged = bench.apply(&with("purged", "Purge", &[FINALIZER]));
+    let shared = bench.apply(&with("shared", "Purge", &[OTHER, FINALIZER]));
+    let kept = bench.apply(&with("kept", "Retain", &[FINALIZER, OTHER]));
+    bench.settle().await;
+    assert_eq!(bench.cluster().objects[&kept]["metadata"]["finalizers"], json!([OTHER]));
+    bench.delete(&purged);
+    bench.delete(&shared);
+    bench.settle().await;
+    // Somebody changes the list, and the watch is late.
+    let changed = json!([OTHER, FINALIZER, "another.test/hold"]);
+    bench.cluster().objects.get_mut(&shared).unwrap()["metadata"]["finalizers"] = changed.clone();
+    bench.wait_for_purges().await;
+    assert!(!bench.cluster().objects.contains_key(&purged), "nothing holds it any more");
+    let held = bench.cluster().objects[&shared].clone();
+    assert_eq!(held["metadata"]["finalizers"], changed, "nothing is taken from a list nobody has seen");
+    bench.show(&held);
+    bench.settle().await;
+    bench.wait_for_purges().await;
+    let left = bench.cluster().objects[&shared]["metadata"]["finalizers"].clone();
+    assert_eq!(left, json!([OTHER, "another.test/hold"]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_leader_goes_on_with_a_purge() {
     let mut bench = Bench::new();
     let images = bench.apply(&local("team", "images", "Purge"));

@@ -111,6 +111,16 @@ pub(crate) async fn local(bench: &Bench) -> Ending {
     assert!(image.manifest(0, &digest).await.expect("an answer").is_none());
     assert_eq!(image.tags(0).await.expect("an answer"), Vec::<String>::new());
 
+    // A finalizer that came with the manifest, as from an export, belongs to whoever applied it, and holds no longer.
+    let mut exported = local("Purge");
+    exported["metadata"]["finalizers"] = json!(["artifactapi.io/purge"]);
+    stage.api.delete(&object).await.ok();
+    stage.api.until_gone(&object, PATIENCE).await;
+    stage.api.apply(&exported).await;
+    stage.api.until_ready(&object, PATIENCE).await;
+    stage.api.delete(&object).await.ok();
+    stage.api.until_gone(&object, Duration::from_secs(30)).await;
+
     // A policy that is taken back holds nothing any more.
     stage.api.apply(&local("Purge")).await;
     wait::until("the finalizer", PATIENCE, held).await;
