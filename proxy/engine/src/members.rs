@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use artifactapi_formats::{
-    Location, Plan, PlanError, Request, Resource, Subject, format_of, merge::merge_of,
-};
-use artifactapi_model::{Mutability, PackageType, Refusal, Remote, RepoPath};
+use artifactapi_formats::{Location, Plan, PlanError, Request, Resource, format_of, merge::merge_of};
+use artifactapi_model::{Mutability, Refusal, Remote, RepoPath};
 
 use crate::{Engine, error::FetchError, facts::planned, fetch::Need};
 
@@ -13,14 +11,6 @@ use crate::{Engine, error::FetchError, facts::planned, fetch::Need};
 const NEVER_ALONE: [&str; 6] = [".adb", ".apk", ".rpm", ".drpm", ".tgz", ".tar.gz"];
 
 impl Engine {
-    /// What `request` to a Virtual is about.
-    ///
-    /// # Errors
-    /// [`PlanError`], as the type's plan would give it.
-    pub fn subject(&self, package_type: PackageType, request: &Request<'_>) -> Result<Subject, PlanError> {
-        artifactapi_formats::subject(package_type, request, &self.links)
-    }
-
     /// Whether `remote` has the package that `request` is about: its document at `proof` (canonical path, then
     /// `?query`) exists, as its own rules of freshness say. A member whose `patterns` let neither the document nor
     /// what is asked for through is not asked: it has nothing of that name. What its blocklist names is still its

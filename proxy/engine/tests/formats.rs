@@ -5,8 +5,12 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use artifactapi_engine::{CacheOutcome, FetchError};
-use artifactapi_formats::Method;
-use artifactapi_model::{Digest, PackageType, ports::UpstreamMethod};
+use artifactapi_formats::{Method, PlanError};
+use artifactapi_model::{
+    Digest, PackageType, Remote, RepoName,
+    ports::{MetadataStore as _, UpstreamMethod},
+    repository::RemoteSpec,
+};
 use artifactapi_stores::MemoryBlobs;
 use support::*;
 
@@ -55,6 +59,26 @@ async fn rs_09_a_wheel_fetched_before_its_index_is_judged_when_the_index_comes()
     assert!(matches!(bench.get(WHEEL).await, Err(FetchError::Mismatch { algorithm: "sha256" })));
     bench.upstream.put(WHEEL, typed("", right.clone()));
     assert_eq!(bench.fetch(WHEEL).await.unwrap(), right);
+}
+
+#[tokio::test]
+async fn rs_34_the_link_that_one_remote_s_page_became_fetches_nothing_through_another() {
+    let mut bench = Bench::new(PackageType::Pypi).await;
+    let page = r#"{"meta":{"api-version":"1.0"},"name":"pkg","files":[{"filename":"pkg-1.0-py3-none-any.whl","url":"http://inside.test/pkg-1.0-py3-none-any.whl","hashes":{}}]}"#;
+    bench.upstream.put("simple/pkg/", typed("application/vnd.pypi.simple.v1+json", page));
+    bench.upstream.put("pkg-1.0-py3-none-any.whl", typed("", "PK inside"));
+    let page = String::from_utf8(bench.fetch("simple/pkg/").await.unwrap()).unwrap();
+    let link = &page[page.find("-/x/").unwrap()..];
+    let link = &link[..link.find(['"', '#']).unwrap()];
+    assert_eq!(bench.fetch(link).await.unwrap(), b"PK inside");
+
+    let asked = bench.upstream.all().len();
+    let other = RepoName::try_from("other").unwrap();
+    let identity = bench.metadata.ensure_repository("default", &other, PackageType::Pypi, "").await.unwrap();
+    bench.remote = Remote { identity, spec: Arc::new(RemoteSpec { name: other, ..spec(PackageType::Pypi) }) };
+    let refused = bench.get(link).await;
+    assert!(matches!(refused, Err(FetchError::Plan(PlanError::ForgedLink))));
+    assert_eq!(bench.upstream.all().len(), asked, "nobody was asked");
 }
 
 #[tokio::test]

@@ -51,11 +51,11 @@ impl PackageFormat for Helm {
     fn plan(
         &self,
         request: &Request<'_>,
-        _remote: &RemoteSpec,
+        remote: &RemoteSpec,
         links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
         let path = request.read_path()?;
-        if let Some(file) = links.open(&path)? {
+        if let Some(file) = links.open(remote, &path)? {
             return Ok(linked_file(file).into());
         }
         let name = path.file_name();
@@ -69,6 +69,10 @@ impl PackageFormat for Helm {
         let magic = if chart == name { Some(Magic::Gzip) } else { None };
         let indexes = indexes_above(&path).map(IndexRef::held).collect();
         Ok(Resource { magic, indexes, ..Resource::file(path, Mutability::Immutable) }.into())
+    }
+
+    fn version(&self) -> u32 {
+        2
     }
 
     fn fingerprint(&self, cx: &RewriteContext<'_>) -> String {

@@ -4,8 +4,12 @@
 //! client can choose a host, no table has to be kept, and any replica resolves any link. The last segment
 //! is the original file name without query, since clients parse names from it and append `.metadata` (pip)
 //! or `.prov` (Helm) to it.
+//!
+//! A link is good in the Remote whose index named the URL, and nowhere else: what the upstream of one names must not
+//! be fetched with the credentials and from the networks of another. What it is bound to are the Remote's names, so
+//! that links in lock files outlive its edits.
 
-use artifactapi_model::{RepoPath, Spelling, digest::Digest};
+use artifactapi_model::{RepoPath, Spelling, digest::Digest, repository::RemoteSpec};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use url::Url;
@@ -50,19 +54,19 @@ impl LinkSigner {
         LinkSigner { key }
     }
 
-    fn tag(&self, payload: &[u8]) -> [u8; TAG] {
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        mac.update(payload);
-        let full = mac.finalize().into_bytes();
+    fn tag(&self, remote: &RemoteSpec, payload: &[u8]) -> [u8; TAG] {
+        // What tells repositories apart; the namespace comes last, since nothing else bounds what is in it.
+        let owner = format!("{}\n{}\n{}", remote.package_type, remote.name, remote.namespace);
+        let full = hmac(&hmac(&self.key, owner.as_bytes()), payload);
         let mut tag = [0; TAG];
         tag.copy_from_slice(&full[..TAG]);
         tag
     }
 
-    /// The link (percent-encoded, relative to the repository's root) for `url`, which the index at
+    /// The link (percent-encoded, relative to the repository's root) for `url`, which the index of `remote` at
     /// canonical path `index` named. `None` when the URL is no http(s) URL with a file name or too long for
     /// a path segment: such an entry is left as it is.
-    pub fn link(&self, index: &str, url: &Url) -> Option<String> {
+    pub fn link(&self, remote: &RemoteSpec, index: &str, url: &Url) -> Option<String> {
         if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some()
         {
             return None;
@@ -72,28 +76,25 @@ impl LinkSigner {
         let name = target.path().rsplit('/').next().filter(|name| !name.is_empty())?.to_owned();
         RepoPath::parse(&name, Spelling::Plain).ok()?;
         let payload = format!("{index}\n{target}");
-        let mut token = self.tag(payload.as_bytes()).to_vec();
+        let mut token = self.tag(remote, payload.as_bytes()).to_vec();
         token.extend_from_slice(payload.as_bytes());
         let token = URL_SAFE_NO_PAD.encode(token);
         (token.len() <= MAX_TOKEN).then(|| format!("{PREFIX}{token}/{name}"))
     }
 
-    /// Opens the link at `path`, or `None` when the path is no signed link at all.
+    /// Opens the link at `path` in `remote`, or `None` when the path is no signed link at all.
     ///
     /// # Errors
-    /// [`PlanError::ForgedLink`] when it looks like one but this key did not make it.
-    pub fn open(&self, path: &RepoPath) -> Result<Option<NamedFile>, PlanError> {
-        let Some(rest) = path.as_str().strip_prefix(PREFIX) else { return Ok(None) };
+    /// [`PlanError::ForgedLink`] when it looks like one but was not made by this key for `remote`.
+    pub fn open(&self, remote: &RemoteSpec, path: &RepoPath) -> Result<Option<NamedFile>, PlanError> {
+        let Some(Token { bytes, name }) = Token::of(path)? else { return Ok(None) };
         let forged = || PlanError::ForgedLink;
-        let (token, name) = rest.split_once('/').ok_or_else(forged)?;
-        let token = URL_SAFE_NO_PAD.decode(token).map_err(|_| forged())?;
-        let (tag, payload) = token.split_at_checked(TAG).ok_or_else(forged)?;
+        let (tag, payload) = bytes.split_at_checked(TAG).ok_or_else(forged)?;
         // A 128-bit keyed hash leaks nothing usable through comparison time of its own recomputation.
-        if self.tag(payload) != *tag {
+        if self.tag(remote, payload) != *tag {
             return Err(forged());
         }
-        let payload = std::str::from_utf8(payload).map_err(|_| forged())?;
-        let (index, url) = payload.split_once('\n').ok_or_else(forged)?;
+        let (index, url) = split(payload)?;
         let mut url = Url::parse(url).map_err(|_| forged())?;
         let original = url.path().rsplit('/').next().unwrap_or_default().to_owned();
         let original = RepoPath::parse(&original, Spelling::Plain).map_err(|_| forged())?;
@@ -119,19 +120,70 @@ impl LinkSigner {
     }
 }
 
+/// The index that the link at `path` says it comes from, whoever made it; `None` when the path is no signed link at
+/// all. It tells where to look for whoever made the link, and nothing may be fetched on the strength of it.
+///
+/// # Errors
+/// [`PlanError::ForgedLink`] when it looks like one but nobody can have made it.
+pub(crate) fn claimed_index(path: &RepoPath) -> Result<Option<String>, PlanError> {
+    let Some(Token { bytes, .. }) = Token::of(path)? else { return Ok(None) };
+    let payload = bytes.get(TAG..).ok_or(PlanError::ForgedLink)?;
+    Ok(Some(split(payload)?.0.to_owned()))
+}
+
+/// A link taken apart; nobody says yet who made it.
+struct Token<'p> {
+    /// Keyed hash, then payload.
+    bytes: Vec<u8>,
+    /// File name, perhaps with something appended.
+    name: &'p str,
+}
+
+impl<'p> Token<'p> {
+    fn of(path: &'p RepoPath) -> Result<Option<Self>, PlanError> {
+        let Some(rest) = path.as_str().strip_prefix(PREFIX) else { return Ok(None) };
+        let (token, name) = rest.split_once('/').ok_or(PlanError::ForgedLink)?;
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| PlanError::ForgedLink)?;
+        Ok(Some(Token { bytes, name }))
+    }
+}
+
+/// Index and URL.
+fn split(payload: &[u8]) -> Result<(&str, &str), PlanError> {
+    let text = std::str::from_utf8(payload).map_err(|_| PlanError::ForgedLink)?;
+    text.split_once('\n').ok_or(PlanError::ForgedLink)
+}
+
+fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(text);
+    mac.finalize().into_bytes().into()
+}
+
 #[cfg(test)]
 mod tests {
+    use artifactapi_model::{PackageType, RepoName};
+
     use super::*;
+    use crate::testing;
+
+    fn remote() -> RemoteSpec {
+        testing::remote(PackageType::Pypi, "https://up.example.org/")
+    }
+
+    fn path(link: &str) -> RepoPath {
+        RepoPath::parse(link, Spelling::Plain).unwrap()
+    }
 
     fn open(signer: &LinkSigner, link: &str) -> Result<Option<NamedFile>, PlanError> {
-        signer.open(&RepoPath::parse(link, Spelling::Plain).unwrap())
+        signer.open(&remote(), &path(link))
     }
 
     #[test]
     fn a_link_opens_to_its_url_and_index() {
         let signer = LinkSigner::new([7; 32]);
         let url = Url::parse("https://files.example.org/a/b/pkg-1.0%2Blocal.whl#sha256=00").unwrap();
-        let link = signer.link("simple/pkg/", &url).unwrap();
+        let link = signer.link(&remote(), "simple/pkg/", &url).unwrap();
         assert!(link.ends_with("/pkg-1.0%2Blocal.whl"), "{link}");
         let file = open(&signer, &link).unwrap().unwrap();
         assert_eq!(file.url.as_str(), "https://files.example.org/a/b/pkg-1.0%2Blocal.whl");
@@ -146,14 +198,54 @@ mod tests {
     fn rs_34_no_client_chooses_a_host() {
         let signer = LinkSigner::new([7; 32]);
         let url = Url::parse("https://files.example.org/pkg.whl").unwrap();
-        let link = signer.link("simple/pkg/", &url).unwrap();
-        assert!(LinkSigner::new([8; 32]).open(&RepoPath::parse(&link, Spelling::Plain).unwrap()).is_err());
+        let link = signer.link(&remote(), "simple/pkg/", &url).unwrap();
+        assert!(open(&LinkSigner::new([8; 32]), &link).is_err());
         assert!(open(&signer, &link.replace("pkg.whl", "other.whl")).is_err());
         assert!(open(&signer, "-/x/AAAA/pkg.whl").is_err());
         assert!(open(&signer, "-/x/pkg.whl").is_err());
         assert_eq!(open(&signer, "simple/pkg/").unwrap(), None);
         for bad in ["ftp://h/f", "https://u:p@h/f", "https://h/dir/", "file:///etc/passwd"] {
-            assert_eq!(signer.link("i", &Url::parse(bad).unwrap()), None, "{bad}");
+            assert_eq!(signer.link(&remote(), "i", &Url::parse(bad).unwrap()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn rs_34_a_link_of_one_remote_is_none_of_another() {
+        let signer = LinkSigner::new([7; 32]);
+        let url = Url::parse("http://10.0.0.5:9200/_search?q=*").unwrap();
+        let link = signer.link(&remote(), "simple/x/", &url).unwrap();
+        let named = |name: &str, namespace: &str| RemoteSpec {
+            name: RepoName::try_from(name).unwrap(),
+            namespace: namespace.into(),
+            ..remote()
+        };
+        let another = [
+            named("s", "default"),
+            named("r", "other"),
+            named("r", ""),
+            RemoteSpec { package_type: PackageType::Helm, ..remote() },
+        ];
+        for other in another {
+            assert_eq!(signer.open(&other, &path(&link)), Err(PlanError::ForgedLink));
+            assert_ne!(signer.link(&other, "simple/x/", &url).unwrap(), link);
+        }
+        assert_eq!(claimed_index(&path(&link)).unwrap().as_deref(), Some("simple/x/"));
+    }
+
+    #[test]
+    fn a_link_outlives_edits_of_its_remote() {
+        let signer = LinkSigner::new([7; 32]);
+        let url = Url::parse("https://files.example.org/pkg.whl").unwrap();
+        let edited = RemoteSpec {
+            base_url: Url::parse("https://elsewhere.example.org/").unwrap(),
+            max_concurrent: 1,
+            ..remote()
+        };
+        let link = signer.link(&remote(), "simple/pkg/", &url).unwrap();
+        assert_eq!(signer.link(&edited, "simple/pkg/", &url).unwrap(), link);
+        assert_eq!(signer.open(&edited, &path(&link)).unwrap().unwrap().url, url);
+        // What is in people's lock files: another text here breaks every one of them.
+        let known = "kfJa9DESBxtaZZ77OXsyPnNpbXBsZS9wa2cvCmh0dHBzOi8vZmlsZXMuZXhhbXBsZS5vcmcvcGtnLndobA";
+        assert_eq!(link, format!("-/x/{known}/pkg.whl"));
     }
 }

@@ -6,7 +6,7 @@ use artifactapi_model::{
 };
 use url::Url;
 
-use crate::{Fact, IndexRef, LinkSigner, Location, Magic, NamedFile, Reach, Resource, link};
+use crate::{Fact, IndexRef, LinkSigner, Location, Magic, NamedFile, Reach, Resource, RewriteContext, link};
 
 /// What becomes of a file's URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,10 +84,10 @@ fn is_allowed(hosts: &FileHosts, url: &Url) -> bool {
 impl Placement {
     /// The path (percent-encoded, relative to the repository's root) or the absolute URL that clients get,
     /// when the index at canonical path `index` is rewritten. `None` leaves the file out.
-    pub(crate) fn reference(&self, index: &str, links: &LinkSigner) -> Option<Reference> {
+    pub(crate) fn reference(&self, index: &str, cx: &RewriteContext<'_>) -> Option<Reference> {
         match self {
             Placement::Below(path) => Some(Reference::Path(path.encode())),
-            Placement::Linked(url) => Some(match links.link(index, url) {
+            Placement::Linked(url) => Some(match cx.links.link(cx.remote, index, url) {
                 Some(path) => Reference::Path(path),
                 None => Reference::Url(url.to_string()),
             }),

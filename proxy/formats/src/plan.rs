@@ -92,7 +92,7 @@ pub enum PlanError {
     /// A query parameter has no usable value: 400.
     #[error("the query parameter {0} has no usable value")]
     Query(&'static str),
-    /// A signed link was not made by this system: 404.
+    /// A signed link was not made by this repository: 404.
     #[error("this link was not made by this repository")]
     ForgedLink,
 }

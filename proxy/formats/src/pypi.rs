@@ -56,11 +56,11 @@ impl PackageFormat for Pypi {
     fn plan(
         &self,
         request: &Request<'_>,
-        _remote: &RemoteSpec,
+        remote: &RemoteSpec,
         links: &LinkSigner,
     ) -> Result<Plan, PlanError> {
         let path = request.read_path()?;
-        if let Some(file) = links.open(&path)? {
+        if let Some(file) = links.open(remote, &path)? {
             return Ok(linked_file(file).into());
         }
         let resource = match name::place(path.as_str())? {
@@ -85,6 +85,10 @@ impl PackageFormat for Pypi {
             Place::Unknown => Resource::file(path, Mutability::Mutable),
         };
         Ok(resource.into())
+    }
+
+    fn version(&self) -> u32 {
+        2
     }
 
     fn rewrite(

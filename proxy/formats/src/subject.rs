@@ -6,9 +6,7 @@
 
 use artifactapi_model::{PackageType, PathError, RepoPath, Spelling};
 
-use crate::{
-    LinkSigner, PlanError, Request, docker, goproxy, merge::directory_of, npm, puppet, pypi, terraform,
-};
+use crate::{PlanError, Request, docker, goproxy, link, merge::directory_of, npm, puppet, pypi, terraform};
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,14 +60,11 @@ pub fn path(package_type: PackageType, raw_path: &str) -> Result<RepoPath, PathE
 ///
 /// # Errors
 /// [`PlanError`], as the type's plan would give it.
-pub fn subject(
-    package_type: PackageType,
-    request: &Request<'_>,
-    links: &LinkSigner,
-) -> Result<Subject, PlanError> {
+pub fn subject(package_type: PackageType, request: &Request<'_>) -> Result<Subject, PlanError> {
     let path = path(package_type, request.raw_path)?;
-    // A signed link carries the index that named the file.
-    let linked = links.open(&path)?.map(|file| file.index);
+    // A signed link carries the index that named the file. Whether it may be believed only the member can tell that
+    // made it, and no other serves it; until then it is a name like one that a client writes into a path.
+    let linked = link::claimed_index(&path)?;
     let about = linked.as_deref().unwrap_or(path.as_str());
     Ok(match package_type {
         PackageType::Docker => {
@@ -164,12 +159,12 @@ fn pypi(about: &str, is_path: bool) -> Result<Subject, PlanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Method;
+    use crate::{Method, testing};
 
     fn ask(package_type: PackageType, target: &str) -> String {
         let (raw_path, query) = target.split_once('?').unwrap_or((target, ""));
         let request = Request { method: Method::Get, raw_path, query, accept: "" };
-        match subject(package_type, &request, &LinkSigner::new([7; 32])) {
+        match subject(package_type, &request) {
             Ok(Subject::Packages(packages)) => {
                 let show = |it: &Package| {
                     format!("{} by {}{}", it.name, it.proof, if it.lists { " listing it" } else { "" })
@@ -287,17 +282,17 @@ mod tests {
             query: "",
             accept: "",
         };
-        let about = subject(PackageType::Npm, &request, &LinkSigner::new([7; 32])).unwrap();
+        let about = subject(PackageType::Npm, &request).unwrap();
         assert_eq!(about, Subject::Anything { name: String::new(), tells: true });
     }
 
     #[test]
     fn a_signed_link_is_about_the_project_whose_page_named_it() {
-        let links = LinkSigner::new([7; 32]);
+        let remote = testing::remote(PackageType::Pypi, "https://up.test/");
         let url = url::Url::parse("https://files.test/a/foo-1.0.whl").unwrap();
-        let raw_path = links.link("simple/foo/", &url).unwrap();
+        let raw_path = testing::links().link(&remote, "simple/foo/", &url).unwrap();
         let request = Request { method: Method::Get, raw_path: &raw_path, query: "", accept: "" };
-        let about = subject(PackageType::Pypi, &request, &links).unwrap();
+        let about = subject(PackageType::Pypi, &request).unwrap();
         assert_eq!(about, Subject::package("foo", "simple/foo/"));
     }
 }

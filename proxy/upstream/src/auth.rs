@@ -242,11 +242,13 @@ async fn ask(
     }
     let status = answer.response.status();
     let body = read_small(answer.response, token::MAX_ANSWER, spec.timeouts.idle).await;
-    let grant = body.and_then(|body| token::read_answer(&body));
-    match &grant {
+    match &body {
+        // The realm is upstream's word: a host that has no tokens to give is as well as any other.
         Ok(_) => answer.ticket.succeeded(status),
-        Err(_) => answer.ticket.failed(),
+        Err(unread) if unread.is_host_failure(spec.timeouts.idle) => answer.ticket.failed(),
+        Err(_) => {}
     }
+    let grant = body.map_err(|unread| unread.to_string()).and_then(|body| token::read_answer(&body));
     grant.map_err(|reason| refused(format!("the token service failed: {reason}")))
 }
 

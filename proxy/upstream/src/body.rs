@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use artifactapi_model::ports::upstream::{Framing, Layer, UpstreamBody, UpstreamError, UpstreamMethod};
+use artifactapi_model::{
+    ports::upstream::{Framing, Layer, UpstreamBody, UpstreamError, UpstreamMethod},
+    repository::Timeouts,
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, StatusCode, Version, header};
@@ -96,12 +99,27 @@ pub(crate) fn stream(response: Response, reading: Reading) -> UpstreamBody {
                 None
             }
             Err(error) => {
-                reading.ticket.failed();
+                if speaks_against_host(reading.idle, &error) {
+                    reading.ticket.failed();
+                }
                 Some((Err(error), None))
             }
         }
     });
     pieces.fuse().boxed()
+}
+
+/// [`is_host_failure`](crate::error::is_host_failure) of `error` in a body that was given `idle` for each piece.
+fn speaks_against_host(idle: Duration, error: &UpstreamError) -> bool {
+    match error {
+        UpstreamError::Timeout { .. } => is_usual(idle),
+        _ => true,
+    }
+}
+
+/// Whether `idle` is no shorter than the usual limit.
+fn is_usual(idle: Duration) -> bool {
+    idle >= Timeouts::default().idle
 }
 
 async fn next_piece(
@@ -129,6 +147,31 @@ async fn next_piece(
     }
 }
 
+/// Why a small body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unread {
+    /// A piece came later than it should.
+    #[error("its answer stalled")]
+    Stalled,
+    /// The connection broke.
+    #[error("its answer broke off")]
+    BrokeOff,
+    /// It has more bytes than this.
+    #[error("its answer has more than {0} bytes")]
+    TooLong(usize),
+}
+
+impl Unread {
+    /// Whether it speaks against the host that was given `idle` for each piece.
+    pub(crate) fn is_host_failure(self, idle: Duration) -> bool {
+        match self {
+            Unread::Stalled => is_usual(idle),
+            Unread::BrokeOff => true,
+            Unread::TooLong(_) => false,
+        }
+    }
+}
+
 /// Reads a small body whole, for documents that are parsed and thrown away.
 ///
 /// # Errors
@@ -137,13 +180,13 @@ pub(crate) async fn read_small(
     mut response: Response,
     limit: usize,
     idle: Duration,
-) -> Result<Bytes, String> {
+) -> Result<Bytes, Unread> {
     let mut body = BytesMut::new();
     loop {
         let piece = tokio::time::timeout(idle, response.chunk()).await;
-        match piece.map_err(|_| "its answer stalled")?.map_err(|_| "its answer broke off")? {
+        match piece.map_err(|_| Unread::Stalled)?.map_err(|_| Unread::BrokeOff)? {
             Some(piece) if body.len() + piece.len() > limit => {
-                return Err(format!("its answer has more than {limit} bytes"));
+                return Err(Unread::TooLong(limit));
             }
             Some(piece) => body.extend_from_slice(&piece),
             None => return Ok(body.freeze()),

@@ -3,7 +3,10 @@
 
 use std::{error::Error, io, time::Duration};
 
-use artifactapi_model::ports::upstream::{Layer, UpstreamError};
+use artifactapi_model::{
+    ports::upstream::{Layer, UpstreamError},
+    repository::{RemoteSpec, Timeouts},
+};
 use url::Url;
 
 use crate::{resolve::ResolveError, target::closed_address};
@@ -20,6 +23,16 @@ pub fn host_of(url: &Url) -> String {
     }
 }
 
+/// What breakers and pauses call `url`'s host as `spec` reaches it. Through an egress proxy it is another one than
+/// without: whatever fails or is answered there may be the proxy's doing, and whose proxy it is nobody knows.
+pub fn way_of(spec: &RemoteSpec, url: &Url) -> String {
+    let host = host_of(url);
+    match &spec.egress.proxy_url {
+        Some(proxy) => format!("{host} through {}", proxy.origin().ascii_serialization()),
+        None => host,
+    }
+}
+
 /// A failure of `layer` at `url`'s host.
 pub(crate) fn broken(url: &Url, layer: Layer, message: impl Into<String>) -> UpstreamError {
     UpstreamError::Broken { host: host_of(url), layer, message: message.into() }
@@ -30,9 +43,19 @@ pub(crate) fn timeout(url: &Url, layer: Layer, limit: Duration) -> UpstreamError
     UpstreamError::Timeout { host: host_of(url), layer, limit }
 }
 
-/// Whether it speaks against the host: policy, pauses and full queues do not.
-pub(crate) fn is_host_failure(error: &UpstreamError) -> bool {
-    matches!(error, UpstreamError::Timeout { .. } | UpstreamError::Broken { .. })
+/// Whether it speaks against the host, whoever asks: policy, pauses and full queues do not. Nor does what only a Remote
+/// with the settings of `spec` runs into, since the breaker is everybody's: limits shorter than the usual ones, a
+/// client certificate that the host does not take.
+pub(crate) fn is_host_failure(spec: &RemoteSpec, error: &UpstreamError) -> bool {
+    match error {
+        UpstreamError::Broken { layer: Layer::Tls, .. } => spec.tls.client.is_none(),
+        UpstreamError::Broken { .. } => true,
+        UpstreamError::Timeout { layer: Layer::Http, .. } => {
+            spec.timeouts.first_byte >= Timeouts::default().first_byte
+        }
+        UpstreamError::Timeout { .. } => spec.timeouts.connect >= Timeouts::default().connect,
+        _ => false,
+    }
 }
 
 /// Translates an error of sending a request or reading its body.
@@ -98,4 +121,32 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use artifactapi_model::repository::ClientCertificate;
+
+    use super::*;
+    use crate::testing::spec;
+
+    #[test]
+    fn rs_94_settings_of_one_remote_speak_against_no_host() {
+        let url = Url::parse("https://up.test/").unwrap();
+        let usual = spec("https://up.test/");
+        let (mut hasty, mut eager, mut known) = (usual.clone(), usual.clone(), usual.clone());
+        hasty.timeouts.connect /= 2;
+        eager.timeouts.first_byte /= 2;
+        known.tls.client = Some(ClientCertificate { chain_pem: "c".into(), key_pem: "k".into() });
+        for (layer, own) in [(Layer::Dns, &hasty), (Layer::Connect, &hasty), (Layer::Http, &eager)] {
+            let error = timeout(&url, layer, Duration::from_secs(1));
+            assert!(is_host_failure(&usual, &error) && !is_host_failure(own, &error), "{error}");
+        }
+        let refused = broken(&url, Layer::Tls, "no");
+        assert!(is_host_failure(&usual, &refused) && !is_host_failure(&known, &refused));
+        for own in [&hasty, &eager, &known] {
+            assert!(is_host_failure(own, &broken(&url, Layer::Connect, "refused")));
+        }
+        assert!(!is_host_failure(&usual, &UpstreamError::Saturated));
+    }
 }

@@ -1,5 +1,8 @@
 //! One HTTP request, without redirects or authentication: the URL is checked, the host's breaker and pause
 //! are asked, the head is awaited for its time, and what happened is reported.
+//!
+//! Breakers and pauses are everybody's, Remotes are not: what one Remote's own settings bring about must not keep the
+//! others from a host ([`way_of`], [`is_host_failure`]).
 
 use std::{
     sync::Arc,
@@ -18,7 +21,7 @@ use url::Url;
 use crate::{
     address::AddressPolicy,
     body::discard,
-    error::{broken, closed_before_answer, host_of, is_host_failure, timeout, translate},
+    error::{broken, closed_before_answer, host_of, is_host_failure, timeout, translate, way_of},
     hosts::{Hosts, Ticket},
     observe::Observer,
     pool::Pool,
@@ -77,28 +80,28 @@ impl Sender {
     pub(crate) async fn send(&self, remote: &Remote, request: HopRequest) -> Result<Answer, UpstreamError> {
         let spec = &remote.spec;
         check_hop(spec, &request.url, &AddressPolicy::new(&spec.egress.allow_cidrs))?;
-        let host = host_of(&request.url);
+        let way = way_of(spec, &request.url);
         let client = self
             .pool
             .client(spec, request.identify)
             .await
             .map_err(|message| broken(&request.url, Layer::Tls, message))?;
-        let mut ticket = self.hosts.enter(&host).await?;
+        let mut ticket = self.hosts.enter(&way).await?;
         let started = Instant::now();
         let result = head(&client, remote, &request).await;
         let outcome = result.as_ref().map(Response::status);
-        self.observer.on_request(&spec.name, &host, outcome, started.elapsed());
+        self.observer.on_request(&spec.name, &host_of(&request.url), outcome, started.elapsed());
         match result {
             Ok(response) => {
                 let retry_after = ticket.head(response.status(), response.headers());
                 if let Some(pause) = retry_after {
                     // Said before the answer goes on: the next request may come to a twin.
-                    self.hosts.tell_pause(&host, pause).await;
+                    self.hosts.tell_pause(&way, pause).await;
                 }
                 Ok(Answer { response, ticket, retry_after })
             }
             Err(error) => {
-                if is_host_failure(&error) {
+                if is_host_failure(spec, &error) {
                     ticket.failed();
                 }
                 Err(error)

@@ -1,6 +1,6 @@
-//! What is known about each upstream host: its breaker (RS-94) and the pause it asked for (RS-91). The
-//! state is this process's own; what twins know comes in through [`Hosts::hear`] and [`Hosts::look`], and what
-//! this one finds out goes to them through [`Shared`].
+//! What is known about each upstream host: its breaker (RS-94) and the pause it asked for (RS-91). A host is called
+//! here as [`crate::way_of`] calls it. The state is this process's own; what twins know comes in through
+//! [`Hosts::hear`] and [`Hosts::look`], and what this one finds out goes to them through [`Shared`].
 
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},

@@ -45,6 +45,6 @@ mod tests;
 
 pub use challenge::{Challenge, parse as parse_challenges};
 pub use client::HttpUpstream;
-pub use error::host_of;
+pub use error::{host_of, way_of};
 pub use observe::{BreakerState, NoObserver, Observer, Outcome};
 pub use resolve::{Lookup, SystemLookup};

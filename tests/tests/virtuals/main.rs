@@ -303,6 +303,28 @@ async fn a_file_goes_back_to_the_first_member_as_soon_as_it_has_it() {
         .await;
 }
 
+/// Such a page is no project's, as far as its path tells: whoever answers has it.
+#[tokio::test]
+async fn a_signed_link_leads_to_the_member_whose_page_named_the_file() {
+    let stand = Stand::start(PackageType::Pypi, &json!({}), &json!({})).await;
+    let files = Upstream::start().await;
+    let list = json!({ "meta": { "api-version": "1.0" }, "name": "tool", "files": [
+        { "filename": "tool-1.0.tar.gz", "url": format!("{}tool-1.0.tar.gz", files.url()), "hashes": {} }
+    ] });
+    let kind = [("content-type", "application/vnd.pypi.simple.v1+json")];
+    files.put("tool-1.0.tar.gz", chart("second"));
+    stand.second.put_with("whl/cpu/tool/", list.to_string(), &kind);
+    let accept = [("accept", kind[0].1)];
+    let page = http::request(reqwest::Method::GET, &stand.url("whl/cpu/tool/"), &accept).await;
+    let url = page.json()["files"][0]["url"].as_str().unwrap_or_default().to_owned();
+    let link = url.trim_start_matches("../");
+    assert!(link.starts_with("-/x/"), "{page:?}");
+    let told = http::get(&format!("{}{link}", stand.proxy.remote("first"))).await;
+    assert_eq!((told.status, files.hits("tool-1.0.tar.gz")), (404, 0), "it is no link of that member's");
+    let got = stand.get(link).await;
+    assert!(got.is_ok() && got.body == chart("second"), "{got:?}");
+}
+
 #[tokio::test]
 async fn a_member_that_cannot_say_whether_it_has_a_name_is_named() {
     let stand = Stand::start(PackageType::Goproxy, &json!({}), &json!({})).await;

@@ -31,7 +31,7 @@ pub(super) fn rewrite(entry: &mut Value, source: &Source<'_>, cx: &RewriteContex
         if url.starts_with("oci://") {
             return true;
         }
-        let reference = placement(url, source, cx.remote).reference(source.path.as_str(), cx.links);
+        let reference = placement(url, source, cx.remote).reference(source.path.as_str(), cx);
         reference.map(|reference| *value = reference.relative_to(source.path).into()).is_some()
     });
     !(had_any && urls.is_empty())

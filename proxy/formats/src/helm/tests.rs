@@ -30,7 +30,7 @@ fn json_of(document: &Document<'_>) -> Value {
 }
 
 fn link(url: &str) -> String {
-    testing::links().link("index.yaml", &url.parse().unwrap()).unwrap()
+    testing::links().link(&remote(), "index.yaml", &url.parse().unwrap()).unwrap()
 }
 
 fn by_layout(text: &[u8]) -> Result<Vec<Piece>, Stop> {

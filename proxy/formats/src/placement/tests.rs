@@ -73,12 +73,13 @@ fn a_relative_reference_resolves_to_its_path() {
 #[test]
 fn a_link_opens_to_the_path_its_fact_names() {
     let remote = remote();
-    let links = testing::links();
+    let (base, links) = (testing::base(), testing::links());
+    let cx = RewriteContext { base: &base, links: &links, remote: &remote, permits: &|_| true };
     for suffix in ["", ".metadata", ".prov"] {
         let placement = placed(&remote, "https://files.test/p/a%2Bb-1.whl?sig=x");
-        let Some(Reference::Path(link)) = placement.reference("simple/a/", &links) else { panic!() };
+        let Some(Reference::Path(link)) = placement.reference("simple/a/", &cx) else { panic!() };
         let path = RepoPath::parse(&format!("{link}{suffix}"), Spelling::Plain).unwrap();
-        let file = links.open(&path).unwrap().unwrap();
+        let file = links.open(&remote, &path).unwrap().unwrap();
         let fact = placement.fact(suffix, Vec::new()).unwrap();
         assert_eq!(fact.path, file.path.as_str());
         assert_eq!(fact.url.as_ref(), Some(&file.url));

@@ -42,7 +42,7 @@ pub(super) fn rewrite(
     let base = cx.base.url();
     let replacement = |url: &str| {
         let url = source.url.join(url).ok()?;
-        let reference = place(cx.remote, source.url, &url).reference(source.path.as_str(), cx.links);
+        let reference = place(cx.remote, source.url, &url).reference(source.path.as_str(), cx);
         // What is no http(s) URL names nothing.
         Some(reference.map(|reference| reference.absolute(&base)).unwrap_or_default())
     };

@@ -27,7 +27,7 @@ pub(super) fn rewrite(
         let reference = match &item {
             Item::File(file) => {
                 let placement = place(cx.remote, source.url, &file.url);
-                let reference = placement.reference(source.path.as_str(), cx.links);
+                let reference = placement.reference(source.path.as_str(), cx);
                 reference.map(|reference| reference.relative_to(source.path))
             }
             _ => None,

@@ -33,7 +33,7 @@ fn json_of(document: &Document<'_>) -> Value {
 
 /// The link clients get for a foreign URL on the page at `index`.
 fn link(index: &str, url: &str) -> String {
-    format!("../../{}", testing::links().link(index, &url.parse().unwrap()).unwrap())
+    format!("../../{}", testing::links().link(&remote(), index, &url.parse().unwrap()).unwrap())
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn the_project_api_gets_absolute_urls() {
     let (content_type, got) = document.rewrite(&Pypi, &remote(), "api").unwrap();
     let base = testing::base().url();
     let linked = testing::links()
-        .link("pypi/flask/json", &"https://files.up.test/f/flask-1.0.zip".parse().unwrap())
+        .link(&remote(), "pypi/flask/json", &"https://files.up.test/f/flask-1.0.zip".parse().unwrap())
         .unwrap();
     let want = body
         .replace("https://up.test/packages/a/", &format!("{base}packages/a/"))

@@ -22,7 +22,7 @@ mod owner;
 use std::{sync::Arc, time::Duration};
 
 use artifactapi_engine::FetchError;
-use artifactapi_formats::{Package, Request, Subject};
+use artifactapi_formats::{Package, PlanError, Request, Subject};
 use artifactapi_model::{
     PackageType, Refusal, RepoName,
     account::{Action, Caller, Verdict, may},
@@ -100,7 +100,7 @@ pub async fn answer(
     }
     let accept = fetched::accept(parts);
     let request = fetched::format_request(parts, asked.path, asked.query, &accept);
-    let subject = app.engine.subject(face.package_type, &request);
+    let subject = artifactapi_formats::subject(face.package_type, &request);
     match subject.map_err(|error| super::errors::refusal(&error.into(), asked.path))? {
         Subject::Packages(packages) => asked.owned(&packages, &request, &visible, record).await,
         Subject::Anything { tells: true, .. } if repository.members.len() > 1 => {
@@ -193,7 +193,9 @@ impl Asked<'_> {
                     return Ok(response);
                 }
                 Ok(_) => break,
-                Err(Failed::Fetch(FetchError::NotFound { .. })) => {}
+                // A signed link is good with the member that made it.
+                Err(Failed::Fetch(FetchError::NotFound { .. } | FetchError::Plan(PlanError::ForgedLink))) => {
+                }
                 // What its patterns leave out is no business of a member; what it bans is, and stays banned.
                 Err(failed @ Failed::Fetch(FetchError::Refused(Refusal::NotAllowed))) => {
                     refusal = Some((failed, member));

@@ -15,7 +15,7 @@ use artifactapi_model::{
     ports::observations::Seen,
     repository::RepoIdentity,
 };
-use artifactapi_upstream::{BreakerState, Observer, Outcome, host_of};
+use artifactapi_upstream::{BreakerState, Observer, Outcome, way_of};
 use tokio::sync::Notify;
 
 /// A Remote is told of at most once in this time.
@@ -43,8 +43,8 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     identity: RepoIdentity,
-    /// `host:port` of its upstream.
-    host: String,
+    /// What breakers call its upstream.
+    way: String,
     /// What was seen and not told.
     pending: Option<Observation>,
     /// What was told.
@@ -56,7 +56,7 @@ impl Entry {
     fn new(remote: &Remote) -> Self {
         Entry {
             identity: remote.identity,
-            host: host_of(&remote.spec.base_url),
+            way: way_of(&remote.spec, &remote.spec.base_url),
             pending: None,
             told: Observation::default(),
             told_at: None,
@@ -113,6 +113,8 @@ impl Gatherer {
         if entry.identity.epoch < epoch {
             *entry = Entry::new(remote);
         }
+        // Another proxy does not make it another Remote.
+        entry.way = way_of(&remote.spec, &remote.spec.base_url);
         change(entry.pending.get_or_insert_default());
     }
 
@@ -123,7 +125,7 @@ impl Gatherer {
         for entry in remotes.values_mut().filter(|entry| entry.is_due(now)) {
             let Some(pending) = &mut entry.pending else { continue };
             let step = entry.told.breaker.map_or(BreakerStep::Closed, |breaker| breaker.step);
-            match breakers.get(&entry.host) {
+            match breakers.get(&entry.way) {
                 Some(breaker) => pending.merge(&of_breaker(*breaker)),
                 None if step != BreakerStep::Closed => {
                     pending.merge(&of_breaker(Breaker { at: now, step: BreakerStep::Closed }));
@@ -165,7 +167,7 @@ impl Gatherer {
         } else if breakers.len() < MAX_ENTRIES || breakers.contains_key(host) {
             breakers.insert(host.to_owned(), breaker);
         }
-        for entry in remotes.values_mut().filter(|entry| entry.host == host) {
+        for entry in remotes.values_mut().filter(|entry| entry.way == host) {
             entry.pending.get_or_insert_default().merge(&of_breaker(breaker));
         }
     }

@@ -156,6 +156,77 @@ async fn the_observer_is_told_about_requests_breakers_and_pauses() {
     );
 }
 
+/// What one Remote of a host runs into by its own settings, five times and more.
+async fn fails_often(upstream: &HttpUpstream, spec: &RemoteSpec, request: &UpstreamRequest) {
+    for _ in 0..7 {
+        match send(upstream, spec, request.clone()).await {
+            Ok(response) => assert!(read(response).await.1.is_some(), "{}", request.url),
+            Err(error) => assert!(!matches!(error, UpstreamError::BreakerOpen { .. }), "{error}"),
+        }
+    }
+}
+
+/// Breakers are everybody's: what is too slow for one Remote is so for nobody else.
+#[tokio::test]
+async fn rs_94_a_strict_limit_of_one_remote_shuts_no_host() {
+    let server = Server::start(|request| match request {
+        request if request.starts_with("GET /mute") => raw("", Then::Stall),
+        request if request.starts_with("GET /cut") => {
+            raw("HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nhe", Then::Stall)
+        }
+        _ => reply(200, &[], "ok"),
+    })
+    .await;
+    let (usual, upstream) = (loopback(&server.url("/")), upstream());
+    let mut strict = usual.clone();
+    strict.timeouts.first_byte = Duration::from_millis(20);
+    fails_often(&upstream, &strict, &get(&server.url("/mute"))).await;
+    let mut strict = usual.clone();
+    strict.timeouts.idle = Duration::from_millis(20);
+    fails_often(&upstream, &strict, &get(&server.url("/cut"))).await;
+    assert_eq!(send(&upstream, &usual, get(&server.url("/a"))).await.unwrap().status, 200);
+}
+
+/// Nor does an egress proxy speak for the host behind it, whether it is dead, cuts bodies or answers in its place.
+#[tokio::test]
+async fn rs_94_a_proxy_of_one_remote_shuts_no_host() {
+    let server = Server::start(|_| reply(200, &[], "ok")).await;
+    let pausing = Server::start(|_| reply(503, &[("Retry-After", "60")], "")).await;
+    let failing = Server::start(|_| reply(502, &[], "")).await;
+    let cutting = Server::start(|_| raw("HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nhe", Then::Close)).await;
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (usual, upstream) = (loopback(&server.url("/")), upstream());
+    for proxy in [dead, pausing.address, failing.address, cutting.address] {
+        let mut proxied = usual.clone();
+        proxied.egress.proxy_url = Url::parse(&format!("http://{proxy}")).ok();
+        let mut error = None;
+        for _ in 0..7 {
+            error = match send(&upstream, &proxied, get(&server.url("/a"))).await {
+                Ok(response) => read(response).await.1,
+                Err(error) => Some(error),
+            };
+        }
+        // Of those who go there by the same proxy it is kept all the same.
+        let Some(UpstreamError::BreakerOpen { host, .. } | UpstreamError::Paused { host, .. }) = error else {
+            panic!("{proxy}: {error:?}")
+        };
+        assert_eq!(host, format!("{} through http://{proxy}", server.address));
+        assert_eq!(send(&upstream, &usual, get(&server.url("/a"))).await.unwrap().status, 200, "{proxy}");
+    }
+}
+
+/// A realm is an upstream's word about somebody else's host.
+#[tokio::test]
+async fn rs_94_a_host_that_is_no_token_service_stays_in_use() {
+    let other = Server::start(|_| reply(200, &[], "<html></html>")).await;
+    let realm = format!("Bearer realm=\"{}\",service=\"x\"", other.url("/"));
+    let server = Server::start(move |_| reply(401, &[("WWW-Authenticate", &realm)], "")).await;
+    let upstream = upstream();
+    fails_often(&upstream, &loopback(&server.url("/")), &get(&server.url("/v2/"))).await;
+    assert_eq!(other.requests().len(), 7);
+    assert_eq!(send(&upstream, &loopback(&other.url("/")), get(&other.url("/a"))).await.unwrap().status, 200);
+}
+
 /// Redirects and challenges count as answers, although nobody reads them to their end.
 #[tokio::test]
 async fn rs_94_a_host_that_answers_between_failures_stays_in_use() {

@@ -177,6 +177,21 @@ fn a_breaker_is_told_of_every_remote_of_its_host() {
 }
 
 #[test]
+fn a_breaker_behind_a_proxy_is_told_of_those_who_go_by_that_proxy() {
+    let mut bench = Bench::new();
+    bench.see(answered(200));
+    Arc::make_mut(&mut bench.remote.spec).egress.proxy_url = "http://proxy.test:3128".parse().ok();
+    bench.see(answered(200));
+    for (host, step) in
+        [("up.test:443", None), ("up.test:443 through http://proxy.test:3128", Some(BreakerStep::Open))]
+    {
+        bench.watcher.on_breaker(host, BreakerState::Open);
+        let due = bench.gatherer.due(bench.clock.now());
+        assert_eq!(due[0].observation.breaker.map(|breaker| breaker.step), step, "{host}");
+    }
+}
+
+#[test]
 fn a_confirmed_failure_counts_at_once_and_another_epoch_begins_anew() {
     let bench = Bench::new();
     bench.see(answered(200));
