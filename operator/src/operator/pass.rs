@@ -353,8 +353,11 @@ impl Operator {
                 }
                 Verdict::Gone => {
                     self.besides.forget(object);
-                    if let Some(seen) = self.world.get(object).filter(|seen| seen.is_held()) {
-                        self.purges.begin(seen);
+                    match self.world.get(object).filter(|seen| seen.is_held()) {
+                        Some(seen) if seen.purges => self.purges.begin(seen),
+                        // It wants its bytes kept, and was deleted before the finalizer could be taken away.
+                        Some(seen) => self.release(object.clone(), seen.uid.clone()),
+                        None => {}
                     }
                     continue;
                 }

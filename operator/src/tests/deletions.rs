@@ -46,6 +46,21 @@ async fn whoever_changes_their_mind_keeps_the_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_changes_their_mind_and_deletes_at_once_keeps_the_bytes() {
+    let mut bench = Bench::new();
+    let images = bench.apply(&local("team", "images", "Purge"));
+    bench.settle().await;
+    // Both before anybody looks.
+    bench.apply(&local("team", "images", "Retain"));
+    bench.delete(&images);
+    bench.settle().await;
+    bench.wait_for_purges().await;
+    assert!(bench.sink.purged().is_empty(), "{:?}", bench.sink.purged());
+    assert!(bench.stored().await.is_empty());
+    assert!(bench.cluster().objects.is_empty(), "and its namespace waits for nothing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_finalizer_that_came_with_the_manifest_goes_as_well_and_those_of_others_stay() {
     const OTHER: &str = "other.test/hold";
     let with = |name: &str, policy: &str, finalizers: &[&str]| {
