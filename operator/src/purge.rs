@@ -83,6 +83,11 @@ impl Purges {
         });
     }
 
+    /// Does no more for `object`; a step that is under way ends by itself.
+    pub fn forget(&mut self, object: &ObjectRef) {
+        self.waiting.remove(object);
+    }
+
     /// Ends all of it; whoever leads next begins again.
     pub fn clear(&mut self) {
         self.waiting.clear();

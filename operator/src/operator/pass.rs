@@ -355,8 +355,12 @@ impl Operator {
                     self.besides.forget(object);
                     match self.world.get(object).filter(|seen| seen.is_held()) {
                         Some(seen) if seen.purges => self.purges.begin(seen),
-                        // It wants its bytes kept, and was deleted before the finalizer could be taken away.
-                        Some(seen) => self.release(object.clone(), seen.uid.clone()),
+                        // It wants its bytes kept, and was deleted before the finalizer could be taken away, or is
+                        // kept from its end while there is time.
+                        Some(seen) => {
+                            self.purges.forget(object);
+                            self.release(object.clone(), seen.uid.clone());
+                        }
                         None => {}
                     }
                     continue;

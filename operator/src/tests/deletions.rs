@@ -61,6 +61,23 @@ async fn whoever_changes_their_mind_and_deletes_at_once_keeps_the_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_changes_their_mind_before_a_purge_has_begun_keeps_the_bytes() {
+    let mut bench = Bench::new();
+    let images = bench.apply(&local("team", "images", "Purge"));
+    bench.settle().await;
+    bench.delete(&images);
+    bench.settle().await;
+    let mut kept = bench.cluster().objects[&images].clone();
+    kept["spec"]["deletionPolicy"] = json!("Retain");
+    bench.cluster().objects.insert(images.clone(), kept.clone());
+    bench.show(&kept);
+    bench.settle().await;
+    bench.wait_for_purges().await;
+    assert!(bench.sink.purged().is_empty(), "{:?}", bench.sink.purged());
+    assert!(bench.cluster().objects.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_finalizer_that_came_with_the_manifest_goes_as_well_and_those_of_others_stay() {
     const OTHER: &str = "other.test/hold";
     let with = |name: &str, policy: &str, finalizers: &[&str]| {

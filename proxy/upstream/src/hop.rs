@@ -60,6 +60,16 @@ impl Answer {
     }
 }
 
+/// What clients hear of `error`: the host of `url`, and not by which proxy it is reached.
+fn named_by_host(error: UpstreamError, url: &Url) -> UpstreamError {
+    let host = host_of(url);
+    match error {
+        UpstreamError::Paused { retry_after, .. } => UpstreamError::Paused { host, retry_after },
+        UpstreamError::BreakerOpen { retry_after, .. } => UpstreamError::BreakerOpen { host, retry_after },
+        other => other,
+    }
+}
+
 /// Sends requests.
 pub(crate) struct Sender {
     pool: Pool,
@@ -86,7 +96,8 @@ impl Sender {
             .client(spec, request.identify)
             .await
             .map_err(|message| broken(&request.url, Layer::Tls, message))?;
-        let mut ticket = self.hosts.enter(&way).await?;
+        let entered = self.hosts.enter(&way).await;
+        let mut ticket = entered.map_err(|error| named_by_host(error, &request.url))?;
         let started = Instant::now();
         let result = head(&client, remote, &request).await;
         let outcome = result.as_ref().map(Response::status);
