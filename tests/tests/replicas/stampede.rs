@@ -165,7 +165,7 @@ pub(crate) async fn small(services: &mut Services) {
 }
 
 pub(crate) async fn large(services: &mut Services) {
-    stampede(services, 1_000, 16 << 20, Way::Direct).await;
+    stampede(services, 1_000, 64 << 20, Way::Direct).await;
 }
 
 /// Redis saves work and protects nothing: without it every replica fetches once, and all bytes are right.
