@@ -136,7 +136,10 @@ impl Engine {
         checksums.extend(known.checksums);
         let head = fill::head_of(remote, resource, mutability, &response, checksums);
         if let Some(fetch_seq) = fence {
-            self.remember_tag(remote, resource, key, &head, fetch_seq).await;
+            // That it fails costs nobody anything.
+            if let Err(error) = self.remember_tag(remote, resource, key, &head, fetch_seq).await {
+                tracing::debug!(key = ?key, %error, "a tag could not be recorded by its digest");
+            }
         }
         Ok(Some(head))
     }

@@ -14,24 +14,8 @@ use crate::{Engine, error::FetchError, fetch::Need, fill::Head, hot::HotEntry};
 impl Engine {
     /// Upstream has said by HEAD which manifest `resource`, a tag, names: it is fetched by that digest, which the client
     /// is about to do and which costs no more (RS-92), and recorded for the tag under `fetch_seq`, which was taken before
-    /// the HEAD. That it fails costs nobody anything.
+    /// the HEAD.
     pub(crate) async fn remember_tag(
-        self: &Arc<Self>,
-        remote: &Remote,
-        resource: &Resource,
-        key: &ArtifactKey,
-        head: &Head,
-        fetch_seq: i64,
-    ) {
-        match self.name_by_head(remote, resource, key, head, fetch_seq).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::debug!(key = ?key, error = %error, "a tag could not be recorded by its digest")
-            }
-        }
-    }
-
-    async fn name_by_head(
         self: &Arc<Self>,
         remote: &Remote,
         resource: &Resource,

@@ -10,10 +10,10 @@
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
-use artifactapi_engine::scrub::scrub;
+use artifactapi_engine::scrub::{is_intact, scrub};
 use artifactapi_model::{
-    ArtifactKey, Digest, Hasher,
-    ports::{BlobError, BlobStore, Housekeeping, MetadataError, MetadataStore, Placements, blobs::MAX_READ},
+    ArtifactKey, Digest,
+    ports::{BlobError, BlobStore, Housekeeping, MetadataError, MetadataStore, Placements},
 };
 
 /// Rows and blobs asked for at once.
@@ -212,16 +212,11 @@ impl Fsck {
             let Some((last, ..)) = page.last() else { return Ok(()) };
             after = Some(*last);
             for (digest, size, _) in page {
-                let mut read = self.digest_of(&digest).await;
-                if !matches!(read, Ok(read) if read == digest) {
-                    // Of a pushed body there is no other copy: one bad reading says nothing.
-                    read = self.digest_of(&digest).await;
-                }
-                let is_damaged = match read {
-                    Ok(read) => read != digest,
+                // Of a pushed body there is no other copy.
+                let is_damaged = match is_intact(&*self.blobs, &digest, u64::MAX).await {
+                    Ok(is_intact) => !is_intact,
                     // Whether anybody misses it is looked at later.
                     Err(BlobError::NotFound(_)) => continue,
-                    Err(BlobError::Damaged(..)) => true,
                     Err(error) => {
                         tracing::warn!(blob.digest = %digest, %error, "a pushed blob cannot be read");
                         report.unread += 1;
@@ -234,20 +229,6 @@ impl Fsck {
                     report.damaged.push(digest);
                 }
             }
-        }
-    }
-
-    /// The digest of the bytes that stand for `digest`.
-    async fn digest_of(&self, digest: &Digest) -> Result<Digest, BlobError> {
-        let reader = self.blobs.open(digest).await?;
-        let (mut hasher, mut at) = (Hasher::for_checksums(&[]), 0);
-        loop {
-            let bytes = reader.read_at(at, MAX_READ).await?;
-            if bytes.is_empty() {
-                return Ok(hasher.finish().digest);
-            }
-            at += bytes.len() as u64;
-            hasher.update(&bytes);
         }
     }
 
